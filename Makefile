@@ -1,0 +1,154 @@
+# Postern: build, run, test. `make help` lists the targets.
+#
+# Every layer of src/LAYERS becomes one archive; a test or fuzz target links the archives that its
+# layer may use and nothing else, so the layering is linked as well as checked.
+
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
+BUILD    ?= build/release
+OPT      ?= -O2
+PORT     ?= 8080
+APP      ?= demo
+DIR      ?= tests/vectors
+
+VERSION  := 0.1.0
+IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
+
+WARN   := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+          -Wconversion -Wcast-qual -Wvla -Wformat=2 -Wundef -Wimplicit-fallthrough -Wswitch-enum
+HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection=full \
+          -fno-delete-null-pointer-checks -fno-strict-overflow
+ifeq ($(IS_CLANG),)
+HARDEN := $(HARDEN:-D_FORTIFY_SOURCE=2=-D_FORTIFY_SOURCE=3)
+WARN   += -Wno-error=maybe-uninitialized
+endif
+HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
+SAN    ?=
+ifneq ($(SAN),)
+HARDEN :=
+HARDLD := -pie
+endif
+CPPFLAGS += -Iinclude -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
+CFLAGS   += -std=c17 -g $(OPT) $(WARN) $(HARDEN) $(SAN) -fPIE -fno-omit-frame-pointer -pthread -MMD -MP
+LDFLAGS  += $(HARDLD) $(SAN) -pthread
+LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lyaml -lssl -lcrypto
+
+LAYERS := $(shell awk -F: '!/^\#/ && NF {print $$1}' src/LAYERS)
+SRC    := $(wildcard src/*/*.c) $(wildcard src/*/*.S)
+LIBDIR := $(BUILD)/lib
+
+# closure_<layer>: the layer and all it rests on, topmost first (the link order)
+$(foreach l,$(shell awk -F: -f tests/lint/closure.awk src/LAYERS),$(eval closure_$(subst =, := ,$(subst /, ,$(l)))))
+archives = $(foreach l,$(closure_$(1)),$(LIBDIR)/libpst_$(l).a)
+
+UNIT  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_*.c))
+SUITE := $(patsubst tests/suites/%.c,$(BUILD)/suites/%,$(wildcard tests/suites/*/suite_*.c))
+MICRO := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/micro/*/bench_*.c))
+TOOLS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/tools/*.c))
+FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
+
+.PHONY: all help deps run test check interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
+        bench cover fmt clean install
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(BUILD)/postern
+
+help:
+	@echo "make            build $(BUILD)/postern"
+	@echo "make run        Postern in front of a demo app (APP=demo|mlflow|mage, PORT=8080)"
+	@echo "make test       everything that Debian packages allow"
+	@echo "make interop    the outside world: MLflow, Mage AI, Envoy"
+	@echo "make vectors    the vector suites (DIR=tests/vectors)"
+	@echo "make bench      the comparisons; results in build/bench/results.json"
+	@echo "make asan tsan lint layers fuzz-short cover fmt clean"
+
+deps:
+	@tests/setup/packages.sh build
+
+$(BUILD)/postern: $(foreach l,$(closure_app),$(LIBDIR)/libpst_$(l).a)
+	@echo "  ld $@"; $(CC) $(CFLAGS) $(LDFLAGS) -Wl,--whole-archive $(LIBDIR)/libpst_app.a -Wl,--no-whole-archive \
+	    $(filter-out %/libpst_app.a,$^) $(LIBS) -o $@
+
+define layer_rules
+$(LIBDIR)/libpst_$(1).a: $$(patsubst src/%,$(BUILD)/obj/%.o,$$(basename $$(filter src/$(1)/%,$$(SRC))))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	@ar rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
+
+$(BUILD)/obj/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	@echo "  cc $<"; $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+$(BUILD)/obj/%.o: src/%.S Makefile
+	@mkdir -p $(@D)
+	@echo "  as $<"; $(CC) $(CPPFLAGS) -fcf-protection=full -c $< -o $@
+
+# A unit test names the functions it wraps in a line `/* wrap: calloc malloc */`.
+.SECONDEXPANSION:
+$(BUILD)/unit/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) \
+	    $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's,^/\* wrap: \(.*\) \*/$$,\1,p' $<)) -lcmocka $(LIBS) -o $@
+comma := ,
+$(BUILD)/suites/%: tests/suites/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/suites $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
+$(BUILD)/bench/micro/%: bench/micro/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
+$(BUILD)/bench/tools/%: bench/tools/%.c
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@
+
+run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s all && exec python3 tests/run/run.py --app $(APP) --port $(PORT) --build $(BUILD)
+
+test: ; @tests/setup/packages.sh build test && $(MAKE) -s check
+check: all layers $(UNIT) $(SUITE) $(TOOLS)
+	@python3 tests/run_all.py --build $(BUILD)
+vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
+vectors-sync:
+	@python3 tests/vectors_sync.py
+interop: ; @tests/setup/packages.sh build test interop && $(MAKE) -s all && python3 tests/interop/run.py --build $(BUILD)
+
+asan:
+	@$(MAKE) test BUILD=build/asan OPT=-O1 SAN="-fsanitize=address,undefined -fno-sanitize-recover=all"
+tsan:
+	@$(MAKE) test BUILD=build/tsan OPT=-O1 SAN="-fsanitize=thread"
+
+layers:
+	@tests/lint/check_layers.sh
+lint: layers
+	@tests/setup/packages.sh build lint
+	@tests/lint/lint.sh
+
+fuzz: $(FUZZ)
+build/fuzz/%: tests/fuzz/%.c $(wildcard src/*/*.c include/postern/*/*.h)
+	@mkdir -p $(@D)
+	@echo "  fuzz $@"; clang -std=c17 -g -O1 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -pthread \
+	    $< $(foreach l,$(closure_$(firstword $(subst /, ,$*))),$(wildcard src/$(l)/*.c) $(wildcard src/$(l)/*.S)) $(LIBS) -o $@
+fuzz-short:
+	@tests/setup/packages.sh build lint && $(MAKE) -s fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
+
+bench:
+	@tests/setup/packages.sh build test bench && $(MAKE) -s all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)
+
+cover:
+	@$(MAKE) test BUILD=build/cover OPT=-O0 SAN="--coverage" && \
+	    lcov -q -c -d build/cover -o build/cover/all.info && lcov -q -e build/cover/all.info '*/src/*' -o build/cover/src.info && \
+	    lcov --summary build/cover/src.info
+
+fmt:
+	clang-format -i $(wildcard src/*/*.c include/postern/*/*.h tests/*/*/*.c tests/unit/*.h bench/*/*.c bench/*/*/*.c)
+
+PREFIX ?= /usr/local
+install: all
+	install -D -m 0755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
+	cd policies && find . -name '*.yaml' -exec install -D -m 0644 {} $(DESTDIR)$(PREFIX)/share/postern/policies/{} \;
+
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

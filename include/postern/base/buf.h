@@ -1,0 +1,57 @@
+/*
+ * buf.h - a writer into memory of a fixed size that cannot overflow.
+ *
+ * Purpose  Heads, log lines and JSON are written through it.  A write that does not fit sets
+ *          `full` and writes nothing, and every later one is ignored: check once, at the end.
+ *
+ * Memory   Borrowed storage.
+ */
+#ifndef POSTERN_BASE_BUF_H
+#define POSTERN_BASE_BUF_H
+
+#include "postern/base/bytes.h"
+
+struct pst_buf {
+    char *data;
+    size_t len, cap;
+    bool full; /* something did not fit: the content is not to be used */
+};
+
+static inline struct pst_buf pst_buf_of(void *data, size_t cap)
+{
+    return (struct pst_buf){.data = data, .cap = cap};
+}
+
+static inline struct pst_bytes pst_buf_bytes(const struct pst_buf *b)
+{
+    return pst_bytes_of(b->data, b->len);
+}
+
+static inline void pst_buf_put(struct pst_buf *b, struct pst_bytes bytes)
+{
+    if (b->full || bytes.len > b->cap - b->len) {
+        b->full = true;
+        return;
+    }
+    if (bytes.len > 0)
+        memcpy(b->data + b->len, bytes.ptr, bytes.len);
+    b->len += bytes.len;
+}
+
+static inline void pst_buf_char(struct pst_buf *b, char c)
+{
+    pst_buf_put(b, pst_bytes_of(&c, 1));
+}
+
+/* pst_buf_lit(b, "text") */
+#define pst_buf_lit(b, s) pst_buf_put((b), PST_LIT(s))
+
+void pst_buf_u64(struct pst_buf *b, uint64_t value);
+/* Lower-case, exactly `digits` of them (1..16), most significant first. */
+void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits);
+/* A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; CTL are escaped. */
+void pst_buf_json(struct pst_buf *b, struct pst_bytes text);
+/* RFC 3339 in UTC with milliseconds, from nanoseconds since the epoch. */
+void pst_buf_time(struct pst_buf *b, uint64_t wall_ns);
+
+#endif

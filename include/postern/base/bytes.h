@@ -1,0 +1,99 @@
+/*
+ * bytes.h - a borrowed, read-only run of bytes.
+ *
+ * This is the one string type that crosses module boundaries.  It is a view:
+ * it owns nothing, need not end in NUL, and lives only as long as the memory it
+ * points into.  Pass it and return it by value.  A module that keeps bytes past
+ * the call copies them.
+ */
+#ifndef POSTERN_BASE_BYTES_H
+#define POSTERN_BASE_BYTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct pst_bytes {
+    const char *ptr; /* may be NULL only when len is 0 */
+    size_t len;
+};
+
+/* A view of a string literal, without its NUL: PST_LIT("admin"). */
+#define PST_LIT(s) ((struct pst_bytes){.ptr = "" s, .len = sizeof(s) - 1})
+
+static inline struct pst_bytes pst_bytes_of(const void *ptr, size_t len)
+{
+    return (struct pst_bytes){.ptr = ptr, .len = len};
+}
+
+/* Not constant time: never compare secrets with it (see base/secret.h). */
+static inline bool pst_bytes_equal(struct pst_bytes a, struct pst_bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* ASCII letters compare without case; other bytes as they are. */
+static inline char pst_lower(char c)
+{
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
+
+static inline bool pst_bytes_equal_nocase(struct pst_bytes a, struct pst_bytes b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (pst_lower(a.ptr[i]) != pst_lower(b.ptr[i]))
+            return false;
+    return true;
+}
+
+static inline bool pst_bytes_starts(struct pst_bytes all, struct pst_bytes prefix)
+{
+    return all.len >= prefix.len && (prefix.len == 0 || memcmp(all.ptr, prefix.ptr, prefix.len) == 0);
+}
+
+/* All from `at` on; `at` may be the length, not more. */
+static inline struct pst_bytes pst_bytes_from(struct pst_bytes all, size_t at)
+{
+    return pst_bytes_of(all.ptr + at, all.len - at);
+}
+
+/* Without the blanks and tabs at both ends (OWS of RFC 9110 5.6.3). */
+static inline struct pst_bytes pst_bytes_trim(struct pst_bytes b)
+{
+    while (b.len > 0 && (b.ptr[0] == ' ' || b.ptr[0] == '\t'))
+        b = pst_bytes_from(b, 1);
+    while (b.len > 0 && (b.ptr[b.len - 1] == ' ' || b.ptr[b.len - 1] == '\t'))
+        b.len--;
+    return b;
+}
+
+/* Index of the first `c`, or the length. */
+static inline size_t pst_bytes_find(struct pst_bytes b, char c)
+{
+    const char *at = b.len == 0 ? NULL : memchr(b.ptr, c, b.len);
+    return at == NULL ? b.len : (size_t)(at - b.ptr);
+}
+
+/* Decimal digits only, no sign, no blank, at most 19 of them and below 2^63.  False otherwise. */
+static inline bool pst_bytes_u63(struct pst_bytes b, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    *out = 0;
+    if (b.len == 0 || b.len > 19)
+        return false;
+    for (size_t i = 0; i < b.len; i++) {
+        if (b.ptr[i] < '0' || b.ptr[i] > '9')
+            return false;
+        value = value * 10 + (uint64_t)(b.ptr[i] - '0');
+    }
+    if (value > INT64_MAX)
+        return false;
+    *out = value;
+    return true;
+}
+
+#endif

@@ -1,0 +1,62 @@
+#include "postern/base/hash.h"
+
+struct sip {
+    uint64_t a, b, c, d;
+};
+
+static uint64_t rotl(uint64_t x, unsigned n)
+{
+    return (x << n) | (x >> (64 - n));
+}
+
+static void rounds(struct sip *s, int count)
+{
+    while (count-- > 0) {
+        s->a += s->b;
+        s->c += s->d;
+        s->b = rotl(s->b, 13) ^ s->a;
+        s->d = rotl(s->d, 16) ^ s->c;
+        s->a = rotl(s->a, 32);
+        s->c += s->b;
+        s->a += s->d;
+        s->b = rotl(s->b, 17) ^ s->c;
+        s->d = rotl(s->d, 21) ^ s->a;
+        s->c = rotl(s->c, 32);
+    }
+}
+
+static void absorb(struct sip *s, uint64_t word)
+{
+    s->d ^= word;
+    rounds(s, 1);
+    s->a ^= word;
+}
+
+/* Up to eight bytes as a little-endian number, on any host. */
+static uint64_t load_le(const unsigned char *p, size_t len)
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < len; i++)
+        word |= (uint64_t)p[i] << (8 * i);
+    return word;
+}
+
+uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
+{
+    struct sip s = {
+        .a = key->k0 ^ 0x736f6d6570736575u,
+        .b = key->k1 ^ 0x646f72616e646f6du,
+        .c = key->k0 ^ 0x6c7967656e657261u,
+        .d = key->k1 ^ 0x7465646279746573u,
+    };
+    const unsigned char *p = (const unsigned char *)bytes.ptr;
+    size_t left = bytes.len;
+
+    for (; left >= 8; p += 8, left -= 8)
+        absorb(&s, load_le(p, 8));
+    absorb(&s, load_le(p, left) | (uint64_t)bytes.len << 56);
+
+    s.c ^= 0xff;
+    rounds(&s, 3);
+    return s.a ^ s.b ^ s.c ^ s.d;
+}
