@@ -1,0 +1,16 @@
+/*
+ * oddity.h - legal but unusual features of a request target that a route must opt in to.
+ *
+ * The canonicaliser (http/target) finds them, the route (policy/profile) accepts or refuses them:
+ * rule H7 refuses each unless the route says otherwise.  What is never legal is refused before.
+ */
+#ifndef POSTERN_BASE_ODDITY_H
+#define POSTERN_BASE_ODDITY_H
+
+#define PST_ODD_ENCODED_SLASH  (1u << 0) /* %2F inside the path */
+#define PST_ODD_TRAILING_SLASH (1u << 1) /* the path ends in '/', and is not "/" alone */
+#define PST_ODD_EMPTY_SEGMENT  (1u << 2) /* "//" inside the path */
+#define PST_ODD_SEMICOLON      (1u << 3) /* ';' inside the path */
+#define PST_ODD_ENCODED_PERCENT (1u << 4) /* %25: a second decoding would change it */
+
+#endif
