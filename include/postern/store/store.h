@@ -1,0 +1,89 @@
+/*
+ * store.h - the truth: workspaces, users, roles, permissions and bindings in a database.
+ *
+ * Purpose    Reads with the revision that they show, and the change log that proves what is newest.
+ *            Writing is change.h.  The backends stand behind backend.h; one schema for all.
+ *
+ * URLs       sqlite:///rel.db and sqlite:////abs/file.db (SQLAlchemy's forms: three slashes and a path
+ *            relative to the working directory, four for an absolute one), sqlite:/abs/file.db.
+ *            postgresql:// is refused by name in a build without it.
+ *
+ * Files      A database is created with mode 0600; SQLite gives its -wal and -shm the same.
+ *
+ * Threads    One thread at a time per store; open another for another thread (a store is one
+ *            connection and costs little).
+ *
+ * Failure    Every function fills the error when there is one.  Reads never block on writers.
+ */
+#ifndef POSTERN_STORE_STORE_H
+#define POSTERN_STORE_STORE_H
+
+#include "postern/policy/facts.h"
+#include "postern/store/backend.h"
+#include "postern/store/rows.h"
+
+struct pst_store; /* opaque */
+struct pst_model; /* policy/model.h */
+
+/* A missing database is PST_E_ABSENT (but for PST_STORE_CREATE); a schema that is older or newer than
+ * this program's is PST_E_INVALID (but for PST_STORE_ANY, and an older one for CREATE). */
+PST_MUST_USE enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
+                                            struct pst_store **out, struct pst_error *error);
+/* Accepts NULL. A change that was begun is rolled back. */
+void pst_store_close(struct pst_store *store);
+/* "sqlite" */
+const char *pst_store_backend(const struct pst_store *store);
+
+/* Brings the schema to the program's version; *steps tells how many migrations were needed. */
+PST_MUST_USE enum pst_status pst_store_migrate(struct pst_store *store, uint32_t *steps,
+                                               struct pst_error *error);
+
+struct pst_store_status {
+    uint32_t schema, schema_newest; /* of the database, of this program */
+    uint32_t max_staleness_s;
+    struct pst_revision revision;
+    uint64_t log_oldest; /* n of the oldest row kept; 0: the log is empty */
+    uint64_t workspaces, users, roles, permissions, bindings;
+};
+PST_MUST_USE enum pst_status pst_store_status(struct pst_store *store, struct pst_store_status *out,
+                                              struct pst_error *error);
+
+/* The database's integrity, foreign keys, and that the log is gapless and closed. PST_E_INVALID with
+ * the first thing found. */
+PST_MUST_USE enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error);
+
+/* Several reads of one moment: between the two every read shows the same revision. end accepts a
+ * store without a view. */
+PST_MUST_USE enum pst_status pst_store_view(struct pst_store *store, struct pst_error *error);
+void pst_store_view_end(struct pst_store *store);
+
+/* All workspaces, roles and permissions, read in one view. The caller owns *out. */
+PST_MUST_USE enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
+                                                  struct pst_revision *revision,
+                                                  struct pst_error *error);
+
+/* Whom to look up. */
+enum pst_who_kind {
+    PST_WHO_SUBJECT, /* issuer and subject */
+    PST_WHO_NAME,    /* value: user name */
+    PST_WHO_EMAIL,   /* value: e-mail address; nobody when several users have it */
+    PST_WHO_ID,
+};
+
+struct pst_who {
+    enum pst_who_kind kind;
+    struct pst_bytes issuer;
+    struct pst_bytes value;
+    uint64_t id;
+};
+
+/* One statement, so user, bindings and revision are of one moment. An unknown user is PST_OK with
+ * user_id 0. *out is one allocation, to be given to pst_facts_free. */
+PST_MUST_USE enum pst_status pst_store_load_facts(struct pst_store *store, const struct pst_who *who,
+                                                  struct pst_facts **out,
+                                                  struct pst_revision *revision,
+                                                  struct pst_error *error);
+/* Accepts NULL. */
+void pst_facts_free(struct pst_facts *facts);
+
+#endif
