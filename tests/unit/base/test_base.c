@@ -1,0 +1,143 @@
+/* base: arena, buf, tree and error keep their promises. */
+#include "../test.h"
+
+#include "postern/base/arena.h"
+#include "postern/base/buf.h"
+#include "postern/base/clock.h"
+#include "postern/base/secret.h"
+#include "postern/base/tree.h"
+
+static void an_arena_stops_at_its_limit(void **state)
+{
+    (void)state;
+    struct pst_arena a;
+
+    pst_arena_init(&a, 256, 1024);
+    assert_non_null(pst_arena_alloc(&a, 600));
+    assert_non_null(pst_arena_alloc(&a, 400));
+    assert_null(pst_arena_alloc(&a, 400));
+    assert_null(pst_arena_array(&a, SIZE_MAX / 2, 4));
+    assert_null(pst_arena_alloc(&a, SIZE_MAX));
+    pst_arena_reset(&a);
+    assert_non_null(pst_arena_alloc(&a, 400));
+    pst_arena_fini(&a);
+}
+
+static void an_arena_gives_aligned_separate_memory(void **state)
+{
+    (void)state;
+    struct pst_arena a;
+    char *before = NULL;
+
+    pst_arena_init(&a, 512, 1u << 20);
+    for (size_t i = 1; i < 200; i++) {
+        char *p = pst_arena_alloc(&a, i);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 16, 0);
+        memset(p, (int)i, i);
+        if (before != NULL)
+            assert_int_equal((unsigned char)before[0], i - 1);
+        before = p;
+    }
+    pst_arena_fini(&a);
+}
+
+static void a_full_buf_stays_full(void **state)
+{
+    (void)state;
+    char room[4];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    pst_buf_lit(&b, "abc");
+    pst_buf_lit(&b, "de");
+    assert_true(b.full);
+    pst_buf_char(&b, 'f');
+    assert_int_equal(b.len, 3);
+}
+
+static void json_text_is_escaped_and_made_utf8(void **state)
+{
+    (void)state;
+    char room[128];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    pst_buf_json(&b, PST_LIT("a\"\\\n\x7f\xc3\xa9\xff\xed\xa0\x80"));
+    assert_true(pst_bytes_equal(pst_buf_bytes(&b),
+                                PST_LIT("\"a\\\"\\\\\\u000a\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"")));
+}
+
+static void numbers_and_times_are_written_exactly(void **state)
+{
+    (void)state;
+    char room[128];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    pst_buf_u64(&b, UINT64_MAX);
+    pst_buf_char(&b, ' ');
+    pst_buf_hex(&b, 0xbeef, 6);
+    pst_buf_char(&b, ' ');
+    pst_buf_time(&b, UINT64_C(1709210096) * PST_NS_PER_S + 7 * PST_NS_PER_MS);
+    pst_buf_char(&b, ' ');
+    pst_buf_time(&b, 0);
+    assert_true(pst_bytes_equal(pst_buf_bytes(&b),
+                                PST_LIT("18446744073709551615 00beef 2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
+}
+
+static void whole_numbers_are_read_strictly(void **state)
+{
+    (void)state;
+    uint64_t v;
+
+    assert_true(pst_bytes_u63(PST_LIT("9223372036854775807"), &v) && v == INT64_MAX);
+    assert_false(pst_bytes_u63(PST_LIT("9223372036854775808"), &v));
+    assert_false(pst_bytes_u63(PST_LIT(""), &v));
+    assert_false(pst_bytes_u63(PST_LIT("+1"), &v));
+    assert_false(pst_bytes_u63(PST_LIT("1 "), &v));
+    assert_false(pst_bytes_u63(PST_LIT("00000000000000000001"), &v));
+}
+
+static void a_tree_names_file_line_and_key(void **state)
+{
+    (void)state;
+    struct pst_tree t;
+    struct pst_error e;
+    uint64_t v = 7;
+    static const char *const KEYS[] = {"listeners", NULL};
+
+    pst_tree_init(&t, PST_LIT("postern.yaml"), 65536);
+    struct pst_node *root = pst_tree_add(&t, NULL, PST_NODE_MAP, PST_LIT(""), PST_LIT(""), 1);
+    struct pst_node *list = pst_tree_add(&t, root, PST_NODE_LIST, PST_LIT("listeners"), PST_LIT(""), 2);
+    struct pst_node *map = pst_tree_add(&t, list, PST_NODE_MAP, PST_LIT(""), PST_LIT(""), 3);
+    assert_non_null(pst_tree_add(&t, map, PST_NODE_SCALAR, PST_LIT("workers"), PST_LIT("x"), 4));
+
+    assert_int_equal(pst_node_only(&t, root, KEYS, &e), PST_OK);
+    assert_int_equal(pst_node_only(&t, map, KEYS, &e), PST_E_INVALID);
+    assert_string_equal(e.where, "postern.yaml:4:listeners[0].workers");
+    assert_int_equal(pst_node_u64(&t, map, "workers", 1, 9, &v, &e), PST_E_INVALID);
+    assert_int_equal(pst_node_u64(&t, map, "absent", 1, 9, &v, &e), PST_OK);
+    assert_int_equal(v, 7);
+    pst_tree_fini(&t);
+}
+
+static void secrets_compare_by_content(void **state)
+{
+    (void)state;
+    assert_true(pst_secret_equal(PST_LIT("abc"), PST_LIT("abc")));
+    assert_false(pst_secret_equal(PST_LIT("abc"), PST_LIT("abd")));
+    assert_false(pst_secret_equal(PST_LIT("abc"), PST_LIT("ab")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_arena_stops_at_its_limit),
+        cmocka_unit_test(an_arena_gives_aligned_separate_memory),
+        cmocka_unit_test(a_full_buf_stays_full),
+        cmocka_unit_test(json_text_is_escaped_and_made_utf8),
+        cmocka_unit_test(numbers_and_times_are_written_exactly),
+        cmocka_unit_test(whole_numbers_are_read_strictly),
+        cmocka_unit_test(a_tree_names_file_line_and_key),
+        cmocka_unit_test(secrets_compare_by_content),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
