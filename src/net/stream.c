@@ -1,0 +1,371 @@
+/*
+ * I1  fd < 0 means that no event is registered and both buffers are gone.
+ * I2  The write event is registered exactly while connecting or while `out` holds bytes.
+ * I3  The input block exists exactly while in.end > 0 or a read runs.
+ */
+#include "postern/net/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void drop_in(struct pst_stream *s)
+{
+    if (s->in.data != NULL)
+        pst_block_give(s->worker, s->in.data);
+    s->in.data = NULL;
+    s->in.start = s->in.end = s->in.cap = 0;
+}
+
+static void drop_out(struct pst_stream *s)
+{
+    if (s->out.data != NULL && s->out.cap == PST_BLOCK_BYTES)
+        pst_block_give(s->worker, s->out.data);
+    else
+        free(s->out.data);
+    s->out.data = NULL;
+    s->out.start = s->out.end = s->out.cap = 0;
+    s->stalled_ns = 0;
+}
+
+static void set_reading(struct pst_stream *s, bool on)
+{
+    if (s->reading_ == on)
+        return;
+    s->reading_ = on;
+    if (on)
+        event_add(&s->read_event_, NULL);
+    else
+        event_del(&s->read_event_);
+}
+
+static void set_writing(struct pst_stream *s, bool on)
+{
+    if (s->writing_ == on)
+        return;
+    s->writing_ = on;
+    if (on)
+        event_add(&s->write_event_, NULL);
+    else
+        event_del(&s->write_event_);
+}
+
+static void mark_broken(struct pst_stream *s)
+{
+    s->broken = s->send_broken = true;
+    drop_out(s);
+    set_reading(s, false);
+    set_writing(s, false);
+}
+
+/* ---- reading ---- */
+
+static bool make_room(struct pst_stream *s)
+{
+    if (s->in.data == NULL) {
+        s->in.data = pst_block_take(s->worker);
+        if (s->in.data == NULL)
+            return false;
+        s->in.start = s->in.end = 0;
+        s->in.cap = PST_BLOCK_BYTES;
+    }
+    return s->in.end < s->in.cap;
+}
+
+bool pst_stream_read(struct pst_stream *s)
+{
+    if (s->fd < 0 || s->eof || s->broken)
+        return false;
+    if (!make_room(s)) {
+        if (s->in.data == NULL)
+            mark_broken(s); /* no memory for one block: this connection ends */
+        else
+            pst_stream_pause(s);
+        return s->broken;
+    }
+    ssize_t n = recv(s->fd, s->in.data + s->in.end, s->in.cap - s->in.end, 0);
+    if (n > 0) {
+        s->in.end += (size_t)n;
+        s->received += (uint64_t)n;
+        return true;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        if (s->in.end == 0)
+            drop_in(s);
+        return false;
+    }
+    if (n == 0) {
+        s->eof = true;
+        set_reading(s, false); /* else the loop would report it again and again */
+    } else {
+        mark_broken(s);
+    }
+    if (s->in.end == 0)
+        drop_in(s);
+    return true;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct pst_stream *s = arg;
+
+    (void)fd, (void)what;
+    if (s->connecting || s->paused)
+        return;
+    if (pst_stream_read(s))
+        s->ops->readable(s);
+}
+
+void pst_stream_consume(struct pst_stream *s, size_t len)
+{
+    assert(len <= s->in.end - s->in.start);
+    s->in.start += len;
+    if (s->in.start == s->in.end)
+        drop_in(s);
+}
+
+void pst_stream_pause(struct pst_stream *s)
+{
+    s->paused = true;
+    if (s->fd >= 0)
+        set_reading(s, false);
+}
+
+void pst_stream_resume(struct pst_stream *s)
+{
+    s->paused = false;
+    if (s->fd >= 0 && !s->eof && !s->broken && !s->connecting)
+        set_reading(s, true);
+}
+
+/* ---- writing ---- */
+
+/* Room for `more` bytes behind what is kept; moves it to the front when that is enough. */
+static bool grow_out(struct pst_stream *s, size_t more)
+{
+    size_t kept = s->out.end - s->out.start;
+
+    if (s->out.data != NULL && more <= s->out.cap - s->out.end)
+        return true;
+    if (more > SIZE_MAX / 2 - kept)
+        return false;
+    size_t cap = kept + more <= PST_BLOCK_BYTES ? PST_BLOCK_BYTES : kept + more;
+    if (s->out.data != NULL && cap <= s->out.cap) {
+        memmove(s->out.data, s->out.data + s->out.start, kept);
+        s->out.start = 0;
+        s->out.end = kept;
+        return true;
+    }
+    char *data = cap == PST_BLOCK_BYTES ? pst_block_take(s->worker) : malloc(cap + 1);
+    if (data == NULL)
+        return false;
+    if (kept > 0)
+        memcpy(data, s->out.data + s->out.start, kept);
+    uint64_t stalled_ns = s->stalled_ns;
+    drop_out(s);
+    s->stalled_ns = stalled_ns;
+    s->out.data = data;
+    s->out.cap = cap == PST_BLOCK_BYTES ? cap : cap + 1; /* never equal to a block's size */
+    s->out.start = 0;
+    s->out.end = kept;
+    return true;
+}
+
+static bool keep(struct pst_stream *s, const struct iovec *pieces, int count, size_t skip)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++)
+        total += pieces[i].iov_len;
+    if (!grow_out(s, total - skip))
+        return false;
+    for (int i = 0; i < count; i++) {
+        size_t off = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
+        skip -= off;
+        if (pieces[i].iov_len == off)
+            continue;
+        memcpy(s->out.data + s->out.end, (const char *)pieces[i].iov_base + off, pieces[i].iov_len - off);
+        s->out.end += pieces[i].iov_len - off;
+    }
+    if (s->stalled_ns == 0)
+        s->stalled_ns = pst_worker_now(s->worker);
+    if (!s->connecting)
+        set_writing(s, true);
+    return true;
+}
+
+static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int count)
+{
+    if (count == 1)
+        return send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)count};
+    return sendmsg(s->fd, &message, MSG_NOSIGNAL);
+}
+
+enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces, int count)
+{
+    size_t total = 0, sent = 0;
+
+    if (s->fd < 0 || s->send_broken)
+        return PST_E_IO;
+    for (int i = 0; i < count; i++)
+        total += pieces[i].iov_len;
+    if (total == 0)
+        return PST_OK;
+    if (!pst_stream_sending(s) && !s->connecting) {
+        ssize_t n = send_now(s, pieces, count);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            s->send_broken = true;
+            return PST_E_IO;
+        }
+        sent = n < 0 ? 0 : (size_t)n;
+        s->sent += sent;
+    }
+    if (sent == total)
+        return PST_OK;
+    if (keep(s, pieces, count, sent))
+        return PST_OK;
+    s->send_broken = true;
+    return PST_E_NOMEM;
+}
+
+static void shut_when_sent(struct pst_stream *s)
+{
+    if (s->fin_wanted_ && !pst_stream_sending(s) && s->fd >= 0 && !s->connecting) {
+        s->fin_wanted_ = false;
+        shutdown(s->fd, SHUT_WR);
+    }
+}
+
+void pst_stream_finish(struct pst_stream *s)
+{
+    s->fin_wanted_ = true;
+    shut_when_sent(s);
+}
+
+static void flush_out(struct pst_stream *s)
+{
+    ssize_t n = send(s->fd, s->out.data + s->out.start, s->out.end - s->out.start, MSG_NOSIGNAL);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0) {
+        s->send_broken = true;
+        drop_out(s);
+        set_writing(s, false);
+        s->ops->drained(s);
+        return;
+    }
+    s->sent += (uint64_t)n;
+    s->out.start += (size_t)n;
+    s->stalled_ns = pst_worker_now(s->worker);
+    if (s->out.start < s->out.end)
+        return;
+    drop_out(s);
+    set_writing(s, false);
+    shut_when_sent(s);
+    s->ops->drained(s);
+}
+
+/* ---- opening and closing ---- */
+
+static void on_connected(struct pst_stream *s)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+
+    set_writing(s, false);
+    s->connecting = false;
+    if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0)
+        mark_broken(s);
+    else
+        set_reading(s, !s->paused);
+    if (!s->broken && pst_stream_sending(s))
+        set_writing(s, true);
+    s->ops->connected(s);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct pst_stream *s = arg;
+
+    (void)fd, (void)what;
+    if (s->connecting)
+        on_connected(s);
+    else if (pst_stream_sending(s))
+        flush_out(s);
+}
+
+static enum pst_status init_stream(struct pst_stream *s, struct pst_worker *worker,
+                                   const struct pst_stream_ops *ops, int fd)
+{
+    *s = (struct pst_stream){.worker = worker, .ops = ops, .fd = fd};
+    if (event_assign(&s->read_event_, worker->base, fd, EV_READ | EV_PERSIST, on_readable, s) != 0 ||
+        event_assign(&s->write_event_, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, s) != 0)
+        return PST_E_IO;
+    return PST_OK;
+}
+
+enum pst_status pst_stream_open(struct pst_stream *s, struct pst_worker *worker,
+                                const struct pst_stream_ops *ops, int fd)
+{
+    enum pst_status status = init_stream(s, worker, ops, fd);
+
+    if (status == PST_OK)
+        set_reading(s, true);
+    return status;
+}
+
+enum pst_status pst_stream_connect(struct pst_stream *s, struct pst_worker *worker,
+                                   const struct pst_stream_ops *ops, const struct pst_address *address)
+{
+    int on = 1;
+    int fd = socket(address->sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    *s = (struct pst_stream){.worker = worker, .ops = ops, .fd = -1};
+    if (fd < 0)
+        return PST_E_IO;
+    if (init_stream(s, worker, ops, fd) != PST_OK) {
+        close(fd);
+        s->fd = -1;
+        return PST_E_IO;
+    }
+    if (address->sa.any.sa_family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (connect(fd, &address->sa.any, address->len) == 0) {
+        set_reading(s, true);
+        return PST_OK;
+    }
+    if (errno != EINPROGRESS) { /* of a unix socket EAGAIN means a full backlog: refused as well */
+        pst_stream_close(s);
+        return PST_E_IO;
+    }
+    s->connecting = true;
+    set_writing(s, true);
+    return PST_PENDING;
+}
+
+void pst_stream_close(struct pst_stream *s)
+{
+    if (s->fd < 0)
+        return;
+    set_reading(s, false);
+    set_writing(s, false);
+    drop_in(s);
+    drop_out(s);
+    close(s->fd);
+    s->fd = -1;
+    s->send_broken = true;
+}
+
+void pst_stream_reset(struct pst_stream *s)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    if (s->fd < 0)
+        return;
+    setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    pst_stream_close(s);
+}
