@@ -3,13 +3,14 @@
  *
  *   buckets[]  ->  entry -> entry -> NIL            chain: same bucket
  *   newest <-> entry <-> entry <-> ... <-> oldest   newer/older: recency
- *   free       ->  entry -> entry -> NIL            chain: unused
+ *   free       ->  entry -> entry -> NIL            chain: used before, now free
+ *   fresh..    ->  the rest of the slab               never used
  *
  * Entries live in one slab and name each other by index, not by pointer.
  *
  * Invariants (pst_lru_check)
- *   I1  every entry is on the recency list and in one bucket chain, or on the
- *       free list; never on both, never on neither
+ *   I1  every entry below fresh is on the recency list and in one bucket chain, or
+ *       on the free list; never on both, never on neither
  *   I2  stats.used is the length of the recency list
  *   I3  an entry sits in the bucket its hash selects
  */
@@ -36,6 +37,7 @@ struct pst_lru {
     struct pst_lru_config config;
     struct pst_lru_stats stats;
     uint32_t newest, oldest, free;
+    uint32_t fresh; /* entries from here on were never used, and are on no list */
     uint32_t bucket_mask; /* number of buckets - 1; a power of two - 1 */
     uint32_t *buckets;
     size_t stride; /* bytes from one entry to the next */
@@ -128,14 +130,23 @@ static uint64_t expiry(const struct pst_lru *lru, uint64_t now_ns)
 
 static void empty(struct pst_lru *lru)
 {
-    uint32_t last = lru->config.capacity - 1;
-
-    lru->newest = lru->oldest = NIL;
-    lru->free = 0;
+    lru->newest = lru->oldest = lru->free = NIL;
+    lru->fresh = 0;
     for (uint32_t b = 0; b <= lru->bucket_mask; b++)
         lru->buckets[b] = NIL;
-    for (uint32_t at = 0; at <= last; at++)
-        entry_at(lru, at)->chain = at == last ? NIL : at + 1;
+}
+
+/* An unused entry, off every list. Memory is touched only as it is needed. */
+static uint32_t take_unused(struct pst_lru *lru)
+{
+    if (lru->free == NIL && lru->fresh == lru->config.capacity)
+        evict_oldest(lru);
+    if (lru->free == NIL)
+        return lru->fresh++;
+
+    uint32_t at = lru->free;
+    lru->free = entry_at(lru, at)->chain;
+    return at;
 }
 
 static bool config_is_valid(const struct pst_lru_config *c)
@@ -223,14 +234,11 @@ enum pst_status pst_lru_put(struct pst_lru *lru, struct pst_bytes key, uint64_t 
     uint32_t *link = find_link(lru, hash, key);
     if (*link != NIL)
         release(lru, link);
-    else if (lru->free == NIL)
-        evict_oldest(lru);
 
-    uint32_t at = lru->free;
+    uint32_t at = take_unused(lru);
     struct entry *e = entry_at(lru, at);
     uint32_t *bucket = &lru->buckets[hash & lru->bucket_mask];
 
-    lru->free = e->chain;
     e->hash = hash;
     e->revision = revision;
     e->expires_ns = expiry(lru, now_ns);
@@ -290,5 +298,5 @@ bool pst_lru_check(const struct pst_lru *lru)
         if (++unused > capacity)
             return false;
 
-    return listed == lru->stats.used && listed == chained && listed + unused == capacity;
+    return listed == lru->stats.used && listed == chained && listed + unused == lru->fresh;
 }
