@@ -22,6 +22,8 @@
 #include "postern/base/arena.h"
 #include "postern/base/log.h"
 #include "postern/base/metric.h"
+#include "postern/loop/worker.h"
+#include "postern/policy/facts.h"
 #include "postern/policy/hub.h"
 #include "postern/policy/profile.h"
 
@@ -32,6 +34,8 @@ enum pst_step {
     PST_STEP_BODY,     /* collect the body, at most decide->body_limit bytes, then pst_engine_body */
     PST_STEP_WAIT,     /* `resume` comes later */
 };
+
+struct pst_facts_service; /* store/facts.h */
 
 struct pst_decision {
     enum pst_verdict verdict;
@@ -58,20 +62,26 @@ struct pst_decide {
     struct pst_decision decision;
     uint64_t body_limit; /* with PST_STEP_BODY */
     void (*resume)(struct pst_decide *decide); /* set by the door before begin */
+    enum pst_step step;  /* when resume is called: PST_STEP_DONE or PST_STEP_BODY */
 
     /* private to engine.c */
     struct pst_engine *engine_;
     struct pst_policy_pin *pin_;
-    struct pst_request request_;
+    const struct pst_request *request_;
     struct pst_arena *arena_;
     const struct pst_mount *mount_;
+    const struct pst_site_profile *profile_;
     struct pst_routed routed_;
     struct pst_extracted extracted_;
-    const void *principal_;
-    const struct pst_facts *facts_;
-    uint64_t started_ns_;
-    uint64_t ticket_;
+    struct pst_principal *principal_; /* counted */
+    struct pst_fact_entry *facts_;    /* counted */
+    struct pst_bytes body_;
+    uint64_t started_ns_, deadline_ns_;
+    struct pst_ticket ticket_;
+    struct pst_list waiting_;
+    uint32_t workspace_;
     uint8_t state_;
+    bool body_given_, fetched_;
     char id_[32];
 };
 
@@ -90,6 +100,38 @@ void pst_engine_end(struct pst_decide *decide);
 void pst_engine_refusal_body(const struct pst_decision *decision, struct pst_buf *out, const char **content_type);
 /* The value of WWW-Authenticate for a 401. */
 void pst_engine_challenge(const struct pst_decision *decision, struct pst_buf *out);
+
+/* --- for the composition root --- */
+
+struct pst_engine_config {
+    struct pst_worker *worker;
+    struct pst_policy_hub *hub;
+    struct pst_facts_service *facts;
+    struct pst_log *log;
+    uint32_t token_cache; /* entries, >= 16 */
+    uint32_t fact_cache;  /* users, >= 16 */
+};
+
+/* Before the worker runs, or on its thread. An engine that was told nothing refuses as stale. */
+PST_MUST_USE enum pst_status pst_engine_create(const struct pst_engine_config *config,
+                                               struct pst_engine **out);
+/* No decision may be open. Accepts NULL. */
+void pst_engine_destroy(struct pst_engine *engine);
+
+/* What the control thread has to tell: everything in it becomes effective at once, the lease last. */
+struct pst_engine_news {
+    bool bundle;         /* adopt the hub's current snapshot */
+    bool new_history;    /* the epoch broke: forget all facts */
+    bool all_users;
+    const uint64_t *users; /* whose facts changed, and by which change */
+    const uint64_t *changes;
+    uint32_t user_count;
+    uint64_t epoch, n;   /* applied with this news */
+    uint64_t lease_start_ns, lease_bound_ns; /* 0: as before */
+};
+
+/* Any thread. Copies; PST_E_NOMEM: nothing was sent, and the lease must not be renewed elsewhere. */
+PST_MUST_USE enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engine_news *news);
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine);
 struct pst_log_ring *pst_engine_log(struct pst_engine *engine);
