@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,8 +73,8 @@ class Bench:
         self.binary = os.path.join(self.build, "postern")
         self.output = os.path.join(ROOT, "build", "bench")
         self.directory = os.path.join(self.output, "work")
-        self.rounds = arguments.rounds or (2 if arguments.quick else 5)
-        self.seconds = arguments.seconds or (1 if arguments.quick else 3)
+        self.rounds = arguments.rounds or (2 if arguments.quick else 9)
+        self.seconds = arguments.seconds or (1 if arguments.quick else 2)
         self.started = []
         self.failures = {}   # server or figure: why it is missing
         self.figures = {}    # key: number, {median, min, max, noisy} or an object by count
@@ -319,9 +320,10 @@ def main():
     parser.add_argument("--build", default="build/release", help="build directory")
     parser.add_argument("--quick", action="store_true",
                         help="2 rounds of 1 s: to see that it runs, not to quote")
-    parser.add_argument("--rounds", type=int, help="rounds of each group (5)")
-    parser.add_argument("--seconds", type=int, help="seconds of each run (3)")
+    parser.add_argument("--rounds", type=int, help="rounds of each group (9)")
+    parser.add_argument("--seconds", type=int, help="seconds of each run (2)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))   # so that what was started is stopped
     if len(os.sched_getaffinity(0)) < 2:
         say("the bench needs two cores: one for the server, one for what drives it")
         return 1
