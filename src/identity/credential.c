@@ -1,0 +1,130 @@
+/*
+ * Every place is looked at, so that a second credential is seen wherever it hides; what was found is
+ * counted before it is judged.
+ */
+#include "postern/identity/credential.h"
+
+struct finding {
+    unsigned count; /* credentials, good or not */
+    bool malformed; /* one of them */
+    struct pst_credential first;
+};
+
+/* The characters of a JWT in compact form, and of RFC 6750's b64token. Never empty. */
+static bool is_token68(struct pst_bytes text)
+{
+    size_t i = 0;
+
+    for (; i < text.len; i++) {
+        char c = text.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+              c == '_' || c == '~' || c == '+' || c == '/'))
+            break;
+    }
+    size_t body = i;
+    while (i < text.len && text.ptr[i] == '=')
+        i++;
+    return body > 0 && i == text.len;
+}
+
+static void add(struct finding *f, enum pst_credential_source source, struct pst_bytes token)
+{
+    f->count++;
+    if (!is_token68(token))
+        f->malformed = true;
+    else if (f->first.source == PST_CREDENTIAL_NONE)
+        f->first = (struct pst_credential){.source = source, .token = token};
+}
+
+/* "Bearer" SP token; the empty token stands for everything else, and is malformed. */
+static struct pst_bytes after_scheme(struct pst_bytes value)
+{
+    struct pst_bytes scheme = PST_LIT("Bearer ");
+
+    if (value.len <= scheme.len || !pst_bytes_equal_nocase(pst_bytes_of(value.ptr, scheme.len), scheme))
+        return (struct pst_bytes){0};
+    return pst_bytes_from(value, scheme.len);
+}
+
+/* name=value crumbs (RFC 6265 4.2.1); a value may stand in quotes. */
+static void add_cookies(struct finding *f, struct pst_bytes name, struct pst_bytes value)
+{
+    while (value.len > 0) {
+        size_t end = pst_bytes_find(value, ';');
+        struct pst_bytes crumb = pst_bytes_trim(pst_bytes_of(value.ptr, end));
+        size_t equal = pst_bytes_find(crumb, '=');
+
+        if (equal < crumb.len && pst_bytes_equal(pst_bytes_trim(pst_bytes_of(crumb.ptr, equal)), name)) {
+            struct pst_bytes token = pst_bytes_trim(pst_bytes_from(crumb, equal + 1));
+            if (token.len >= 2 && token.ptr[0] == '"' && token.ptr[token.len - 1] == '"')
+                token = pst_bytes_of(token.ptr + 1, token.len - 2);
+            add(f, PST_CREDENTIAL_COOKIE, token);
+        }
+        value = pst_bytes_from(value, end < value.len ? end + 1 : end);
+    }
+}
+
+static bool list_has(struct pst_bytes value, struct pst_bytes token)
+{
+    while (value.len > 0) {
+        size_t end = pst_bytes_find(value, ',');
+        if (pst_bytes_equal_nocase(pst_bytes_trim(pst_bytes_of(value.ptr, end)), token))
+            return true;
+        value = pst_bytes_from(value, end < value.len ? end + 1 : end);
+    }
+    return false;
+}
+
+static bool is_handshake(const struct pst_field *fields, size_t count)
+{
+    bool upgrade = false, connection = false, key = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (pst_bytes_equal_nocase(fields[i].name, PST_LIT("Upgrade")))
+            upgrade = upgrade || list_has(fields[i].value, PST_LIT("websocket"));
+        else if (pst_bytes_equal_nocase(fields[i].name, PST_LIT("Connection")))
+            connection = connection || list_has(fields[i].value, PST_LIT("upgrade"));
+        else if (pst_bytes_equal_nocase(fields[i].name, PST_LIT("Sec-WebSocket-Key")))
+            key = true;
+    }
+    return upgrade && connection && key;
+}
+
+/* "bearer, <token>": each entry behind the marker is a credential. */
+static void add_subprotocols(struct finding *f, struct pst_bytes marker, struct pst_bytes value)
+{
+    bool behind = false;
+
+    while (value.len > 0) {
+        size_t end = pst_bytes_find(value, ',');
+        struct pst_bytes one = pst_bytes_trim(pst_bytes_of(value.ptr, end));
+        if (behind)
+            add(f, PST_CREDENTIAL_WEBSOCKET, one);
+        behind = !behind && pst_bytes_equal(one, marker);
+        value = pst_bytes_from(value, end < value.len ? end + 1 : end);
+    }
+}
+
+struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
+                                          size_t count)
+{
+    bool with_scheme = pst_bytes_equal_nocase(config->header, PST_LIT("Authorization"));
+    bool handshake = config->websocket_protocol.len > 0 && is_handshake(fields, count);
+    struct finding f = {0};
+
+    for (size_t i = 0; i < count; i++) {
+        struct pst_bytes name = fields[i].name, value = pst_bytes_trim(fields[i].value);
+        if (config->header.len > 0 && pst_bytes_equal_nocase(name, config->header))
+            add(&f, PST_CREDENTIAL_HEADER, with_scheme ? after_scheme(value) : value);
+        else if (config->cookie.len > 0 && pst_bytes_equal_nocase(name, PST_LIT("Cookie")))
+            add_cookies(&f, config->cookie, value);
+        else if (handshake && pst_bytes_equal_nocase(name, PST_LIT("Sec-WebSocket-Protocol")))
+            add_subprotocols(&f, config->websocket_protocol, value);
+    }
+    if (f.count == 1 && !f.malformed)
+        return f.first;
+    return (struct pst_credential){
+        .reason = f.count == 0 ? PST_ID_NO_CREDENTIAL
+                               : f.count > 1 ? PST_ID_AMBIGUOUS_CREDENTIAL : PST_ID_MALFORMED_CREDENTIAL,
+    };
+}
