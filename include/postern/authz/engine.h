@@ -73,15 +73,17 @@ struct pst_decide {
     const struct pst_site_profile *profile_;
     struct pst_routed routed_;
     struct pst_extracted extracted_;
-    struct pst_principal *principal_; /* counted */
+    struct pst_principal *principal_; /* in the arena */
     struct pst_fact_entry *facts_;    /* counted */
+    const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
+    const char *credential_fault_;    /* for the log: why the credential did not hold */
     struct pst_bytes body_;
     uint64_t started_ns_, deadline_ns_;
     struct pst_ticket ticket_;
     struct pst_list waiting_;
     uint32_t workspace_;
     uint8_t state_;
-    bool body_given_, fetched_;
+    bool body_given_, keys_asked_;
     char id_[32];
 };
 
@@ -110,6 +112,10 @@ struct pst_engine_config {
     struct pst_log *log;
     uint32_t token_cache; /* entries, >= 16 */
     uint32_t fact_cache;  /* users, >= 16 */
+    /* A token names a key that the issuer's set does not have. True: a refresh is on its way, and
+     * pst_engine_news.keys will tell when it ended; false: refuse now. Any thread; NULL: never. */
+    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes token);
+    void *want_keys_ctx;
 };
 
 /* Before the worker runs, or on its thread. An engine that was told nothing refuses as stale. */
@@ -122,11 +128,12 @@ void pst_engine_destroy(struct pst_engine *engine);
 struct pst_engine_news {
     bool bundle;         /* adopt the hub's current snapshot */
     bool new_history;    /* the epoch broke: forget all facts */
+    bool keys;           /* a refresh of some issuer's keys ended, well or not */
     bool all_users;
     const uint64_t *users; /* whose facts changed, and by which change */
     const uint64_t *changes;
     uint32_t user_count;
-    uint64_t epoch, n;   /* applied with this news */
+    uint64_t epoch, n;   /* applied with this news; epoch 0: as before */
     uint64_t lease_start_ns, lease_bound_ns; /* 0: as before */
 };
 

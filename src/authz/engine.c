@@ -1,0 +1,581 @@
+/*
+ * The life of a decision, one function a state, in this order:
+ *
+ *   ROUTE     mount by host and prefix, route by path and method; public routes end here
+ *   IDENTIFY  credential -> token cache, else verify -> principal
+ *   FACTS     the principal's user, from memory or (WAIT) from the store
+ *   BODY      (BODY) the body of a route that inspects it
+ *   EVALUATE  workspace, requirements, lease, verdict
+ *
+ * run() walks until it is done or has to wait; state_ is written by it and by nothing else.  A state
+ * that refuses calls refuse(), which ends the walk: there is no way past it to an allow.
+ */
+#include "engine_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "postern/base/clock.h"
+#include "postern/base/secret.h"
+#include "postern/store/facts.h"
+
+enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
+
+#define FACTS_DEADLINE_NS (1 * PST_NS_PER_S)
+#define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
+
+static const struct pst_site *site_of(const struct pst_decide *d)
+{
+    return pst_bundle_of(d->pin_->snapshot)->site;
+}
+
+static const struct pst_policy *policy_of(const struct pst_decide *d)
+{
+    return pst_bundle_of(d->pin_->snapshot)->policy->policy;
+}
+
+/* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable never
+ * is, and neither is what Postern cannot know. */
+static bool may_be_shadowed(enum pst_reason reason)
+{
+    switch (reason) {
+    case PST_R_NO_ROUTE:
+    case PST_R_METHOD:
+    case PST_R_NO_CREDENTIAL:
+    case PST_R_BAD_CREDENTIAL:
+    case PST_R_UNKNOWN_USER:
+    case PST_R_USER_DISABLED:
+    case PST_R_UNKNOWN_WORKSPACE:
+    case PST_R_NOT_GRANTED:
+    case PST_R_DENIED:
+    case PST_R_ATTRIBUTE:
+    case PST_R_CONDITION:
+    case PST_R_LEVEL_TOO_LOW:
+    case PST_R_NEEDS_LOOKUP:
+    case PST_R_NEEDS_FILTER:
+    case PST_R_ADMIN_ONLY:
+    case PST_R_OTHERS_ONLY:
+    case PST_R_ROUTE_CLOSED:
+        return true;
+    case PST_R_INTERNAL:
+    case PST_R_PUBLIC:
+    case PST_R_GRANTED:
+    case PST_R_OWNER:
+    case PST_R_LEVEL:
+    case PST_R_AUTH_OFF:
+    case PST_R_PREFLIGHT:
+    case PST_R_BAD_REQUEST:
+    case PST_R_BAD_TARGET:
+    case PST_R_AMBIGUOUS:
+    case PST_R_BAD_ID:
+    case PST_R_BAD_BODY:
+    case PST_R_BODY_TOO_LARGE:
+    case PST_R_BAD_WORKSPACE:
+    case PST_R_UNKNOWN_HOST:
+    case PST_R_UPGRADE:
+    case PST_R_TWO_CREDENTIALS:
+    case PST_R_KEYS_UNAVAILABLE:
+    case PST_R_STALE:
+    case PST_R_UNAVAILABLE:
+    case PST_R_OVERLOAD:
+    case PST_R_DRAINING:
+    case PST_R_UNTRUSTED_PEER:
+    case PST_REASONS:
+        return false;
+    }
+    return false;
+}
+
+static enum pst_step finish(struct pst_decide *d)
+{
+    struct pst_decision *out = &d->decision;
+    bool allowed = out->verdict == PST_ALLOW;
+
+    out->forward = allowed || out->shadowed;
+    if (!allowed && (out->status == 0 || out->status == 200)) /* a refusal never looks like success */
+        out->status = pst_reason_status(out->reason);
+    if (out->status == 503)
+        out->retry_after_s = 1;
+    d->state_ = DONE;
+    pst_engine_record(d);
+    return PST_STEP_DONE;
+}
+
+static enum pst_step refuse(struct pst_decide *d, enum pst_reason reason)
+{
+    d->decision.verdict = PST_DENY;
+    d->decision.reason = reason;
+    d->decision.shadowed = d->routed_.shadow && d->mount_ != NULL && may_be_shadowed(reason);
+    return finish(d);
+}
+
+static enum pst_step allow(struct pst_decide *d, enum pst_reason reason)
+{
+    d->decision.verdict = PST_ALLOW;
+    d->decision.reason = reason;
+    d->decision.status = 200;
+    return finish(d);
+}
+
+/* --- ROUTE --- */
+
+/* A prefix holds whole segments: "/api" is a prefix of "/api" and "/api/x", not of "/apix". */
+static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
+{
+    if (!pst_bytes_starts(path, prefix))
+        return false;
+    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len || path.ptr[prefix.len] == '/';
+}
+
+static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
+                                          const struct pst_request *request, bool *host_known)
+{
+    *host_known = false;
+    for (uint32_t i = 0; i < listener->mount_count; i++) {
+        const struct pst_mount *m = &listener->mounts[i];
+        if (!pst_bytes_equal(m->host, PST_LIT("*")) && !pst_bytes_equal(m->host, request->host))
+            continue;
+        *host_known = true;
+        if (has_prefix(request->path, m->prefix))
+            return m;
+    }
+    return NULL;
+}
+
+/* Public requests have no requirements, but their upstream may be chosen by the workspace. */
+static void name_public_workspace(struct pst_decide *d)
+{
+    struct pst_extracted e;
+    struct pst_request bare = *d->request_;
+
+    bare.body_given = true;
+    pst_profile_extract(d->profile_->profile, &d->routed_, &bare, d->arena_, &e);
+    if (e.refuse == PST_R_INTERNAL && pst_policy_workspace(policy_of(d), e.workspace) != 0) {
+        d->decision.workspace = e.workspace;
+        d->decision.workspace_field = e.forward_workspace_header;
+    }
+}
+
+static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
+{
+    const struct pst_site *site = site_of(d);
+    bool host_known;
+
+    if (listener >= site->listener_count)
+        return refuse(d, PST_R_INTERNAL);
+    d->mount_ = find_mount(&site->listeners[listener], d->request_, &host_known);
+    if (d->mount_ == NULL)
+        return refuse(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST);
+
+    d->profile_ = &site->profiles[d->mount_->profile];
+    d->decision.upstream = d->mount_->upstream;
+    d->decision.form = pst_profile_form(d->profile_->profile);
+    pst_profile_route(d->profile_->profile, d->request_, &d->routed_);
+    d->decision.allow = d->routed_.allow;
+    d->decision.body_limit = d->routed_.body_limit == 0 ? site->body_bytes : d->routed_.body_limit;
+    if (d->routed_.refuse != PST_R_INTERNAL && !d->routed_.refuse_after_identity)
+        return refuse(d, d->routed_.refuse);
+    if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.preflight) {
+        d->decision.preflight = true;
+        name_public_workspace(d);
+        return allow(d, PST_R_PREFLIGHT);
+    }
+    if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.is_public) {
+        name_public_workspace(d);
+        return allow(d, PST_R_PUBLIC);
+    }
+    d->state_ = IDENTIFY;
+    return PST_STEP_WAIT; /* go on; see run() */
+}
+
+/* --- IDENTIFY --- */
+
+static enum pst_step do_identify(struct pst_decide *d, bool *waits)
+{
+    enum pst_reason why = PST_R_INTERNAL;
+
+    if (site_of(d)->authentication_off) {
+        d->state_ = BODY;
+        return PST_STEP_WAIT;
+    }
+    switch (pst_engine_identify(d, &why)) {
+    case PST_IDENTIFIED:
+        d->state_ = FACTS;
+        return PST_STEP_WAIT;
+    case PST_IDENTIFIED_LATER:
+        d->deadline_ns_ = pst_clock_boot_ns() + KEYS_DEADLINE_NS;
+        pst_list_append(&d->engine_->keyless, &d->waiting_);
+        *waits = true;
+        return PST_STEP_WAIT;
+    case PST_IDENTIFIED_NOT:
+        break;
+    }
+    return refuse(d, why);
+}
+
+/* --- FACTS --- */
+
+static enum pst_step post_fetch(struct pst_decide *d)
+{
+    struct pst_engine *e = d->engine_;
+    const struct pst_site_issuer *issuer = &site_of(d)->issuers[d->principal_->issuer];
+    struct pst_new_user create = pst_principal_new_user(d->principal_, issuer->default_role);
+
+    if (pst_worker_issue(e->worker, d, &d->ticket_) != PST_OK)
+        return refuse(d, PST_R_UNAVAILABLE);
+    d->deadline_ns_ = pst_clock_boot_ns() + FACTS_DEADLINE_NS;
+    struct pst_facts_request request = {
+        .who = d->principal_->who,
+        .ticket = (uint64_t)d->ticket_.slot << 32 | d->ticket_.generation,
+        .deadline_ns = d->deadline_ns_,
+        .create = issuer->create_users ? &create : NULL,
+        .deliver = pst_engine_deliver,
+        .ctx = e,
+    };
+    if (pst_facts_post(e->facts_service, &request) != PST_PENDING) {
+        pst_worker_revoke(e->worker, d->ticket_);
+        d->ticket_ = (struct pst_ticket){0};
+        return refuse(d, PST_R_UNAVAILABLE);
+    }
+    pst_list_append(&e->waiting, &d->waiting_);
+    return PST_STEP_WAIT;
+}
+
+static enum pst_step judge_user(struct pst_decide *d)
+{
+    const struct pst_facts *f = d->facts_->facts;
+
+    if (f->user_id == 0)
+        return refuse(d, PST_R_UNKNOWN_USER);
+    d->decision.user = f->name;
+    if (f->disabled)
+        return refuse(d, PST_R_USER_DISABLED);
+    if (f->sessions_from > d->principal_->issued_at)
+        return refuse(d, PST_R_BAD_CREDENTIAL);
+    d->state_ = BODY;
+    return PST_STEP_WAIT;
+}
+
+/* Sets *waits when the reply comes later. */
+static enum pst_step do_facts(struct pst_decide *d, bool *waits)
+{
+    struct pst_engine *e = d->engine_;
+    const struct pst_site_issuer *issuer = &site_of(d)->issuers[d->principal_->issuer];
+
+    if (d->facts_ == NULL) {
+        d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);
+        if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && issuer->create_users) {
+            pst_fact_entry_release(d->facts_); /* known to be unknown: to be made */
+            d->facts_ = NULL;
+        }
+        if (d->facts_ != NULL)
+            pst_count(&e->metrics->fact_hits, 1);
+    }
+    if (d->facts_ == NULL) {
+        pst_count(&e->metrics->fact_misses, 1);
+        enum pst_step step = post_fetch(d);
+        *waits = step == PST_STEP_WAIT;
+        return step;
+    }
+    return judge_user(d);
+}
+
+/* --- BODY, EVALUATE --- */
+
+static void ask(const struct pst_decide *d, struct pst_question *q, const uint32_t *extra, uint32_t extra_count)
+{
+    *q = (struct pst_question){
+        .policy = policy_of(d),
+        .settings = &d->profile_->settings,
+        .caller = {.facts = d->facts_ == NULL ? NULL : d->facts_->facts,
+                   .extra_roles = extra, .extra_role_count = extra_count},
+        .workspace = d->workspace_,
+        .combining = pst_profile_combining(d->profile_->profile),
+        .requirements = d->extracted_.requirements,
+        .requirement_count = d->extracted_.requirement_count,
+    };
+}
+
+/* Roles that the token's groups name, as ids of this policy. */
+static const uint32_t *group_roles(const struct pst_decide *d, uint32_t *count)
+{
+    const struct pst_site *site = site_of(d);
+
+    *count = 0;
+    if (d->principal_ == NULL || site->group_role_count == 0)
+        return NULL;
+    uint32_t *ids = pst_arena_array(d->arena_, site->group_role_count, sizeof(*ids));
+    for (uint32_t i = 0; ids != NULL && i < site->group_role_count; i++) {
+        const struct pst_group_role *g = &site->group_roles[i];
+        uint32_t id = g->issuer == d->principal_->issuer && pst_principal_in_group(d->principal_, g->group)
+                          ? pst_policy_role(policy_of(d), g->role, 0)
+                          : 0;
+        if (id != 0)
+            ids[(*count)++] = id;
+    }
+    return ids;
+}
+
+static void put_role(struct pst_buf *b, struct pst_bytes name)
+{
+    if (name.len == 0)
+        return;
+    if (b->len > 0)
+        pst_buf_char(b, ',');
+    pst_buf_put(b, name);
+}
+
+/* The names of the roles that count in the request's workspace; what does not fit is left out. */
+static void name_roles(struct pst_decide *d, const uint32_t *extra, uint32_t extra_count)
+{
+    enum { ROOM = 1024 };
+    struct pst_buf b = pst_buf_of(pst_arena_alloc(d->arena_, ROOM), ROOM);
+    const struct pst_facts *f = d->facts_->facts;
+
+    if (b.data == NULL)
+        return;
+    for (uint32_t i = 0; i < f->binding_count; i++)
+        if (f->bindings[i].workspace == 0 || f->bindings[i].workspace == d->workspace_)
+            put_role(&b, pst_policy_role_name(policy_of(d), f->bindings[i].role));
+    for (uint32_t i = 0; i < extra_count; i++)
+        put_role(&b, pst_policy_role_name(policy_of(d), extra[i]));
+    d->decision.roles = pst_buf_bytes(&b);
+}
+
+static bool lease_holds(const struct pst_engine *e)
+{
+    uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
+
+    return e->lease_start_ns != 0 && (now < e->lease_start_ns || now - e->lease_start_ns <= e->lease_bound_ns);
+}
+
+static enum pst_step refuse_routed(struct pst_decide *d)
+{
+    struct pst_question q;
+    uint32_t extra_count;
+    const uint32_t *extra = group_roles(d, &extra_count);
+
+    ask(d, &q, extra, extra_count);
+    if (d->routed_.admin_sees_404 && pst_eval_is_admin(&q))
+        d->decision.status = 404;
+    return refuse(d, d->routed_.refuse);
+}
+
+static enum pst_step do_body(struct pst_decide *d, bool *waits)
+{
+    const struct pst_site *site = site_of(d);
+
+    if (d->routed_.refuse != PST_R_INTERNAL)
+        return refuse_routed(d);
+    if (d->routed_.inspect_body && d->request_->has_body && !d->body_given_) {
+        d->body_limit = d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
+        *waits = true;
+        return PST_STEP_BODY;
+    }
+    d->state_ = EVALUATE;
+    return PST_STEP_WAIT;
+}
+
+/* What was asked, as "update Pipeline/p1 in workspace blue": the caller named all of it. */
+static struct pst_bytes describe(const struct pst_decide *d, const struct pst_eval_detail *detail)
+{
+    const struct pst_requirement *r = detail->requirement == PST_NOWHERE
+                                          ? NULL
+                                          : &d->extracted_.requirements[detail->requirement];
+    struct pst_bytes ws = d->decision.workspace;
+
+    if (r == NULL || r->key_count == 0)
+        return (struct pst_bytes){0};
+    const struct pst_key *k = &r->keys[detail->key < r->key_count ? detail->key : 0];
+    return pst_arena_printf(d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op), (int)k->entity.len,
+                            k->entity.ptr, k->id_state == PST_ID_KNOWN ? "/" : "",
+                            k->id_state == PST_ID_KNOWN ? (int)k->id.len : 0, k->id.ptr,
+                            detail->attribute.len > 0 ? ", attribute " : "", (int)detail->attribute.len,
+                            detail->attribute.ptr, ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
+}
+
+static enum pst_step judge(struct pst_decide *d)
+{
+    struct pst_eval_detail *detail = pst_arena_zalloc(d->arena_, sizeof(*detail));
+    struct pst_question q;
+    uint32_t extra_count;
+    const uint32_t *extra = group_roles(d, &extra_count);
+
+    if (detail == NULL)
+        return refuse(d, PST_R_UNAVAILABLE);
+    if (d->facts_ != NULL)
+        name_roles(d, extra, extra_count);
+    ask(d, &q, extra, extra_count);
+    if (q.requirement_count == 0) /* the route asks for somebody, and somebody is here */
+        return d->facts_ != NULL || q.settings->authentication_off ? allow(d, PST_R_GRANTED)
+                                                                   : refuse(d, PST_R_NO_CREDENTIAL);
+    enum pst_verdict verdict = pst_eval(&q, detail);
+    d->detail_ = detail;
+    if (verdict == PST_ALLOW)
+        return allow(d, detail->reason);
+    d->decision.detail = describe(d, detail);
+    return refuse(d, detail->reason);
+}
+
+static enum pst_step do_evaluate(struct pst_decide *d)
+{
+    struct pst_extracted *x = &d->extracted_;
+    struct pst_request request = *d->request_;
+
+    if (d->body_given_) {
+        request.body = d->body_;
+        request.body_given = true;
+    }
+    pst_profile_extract(d->profile_->profile, &d->routed_, &request, d->arena_, x);
+    if (x->refuse != PST_R_INTERNAL) {
+        d->decision.detail = x->detail;
+        return refuse(d, x->refuse);
+    }
+    d->decision.workspace = x->workspace;
+    d->decision.workspace_field = x->forward_workspace_header;
+    d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
+    if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
+        return refuse(d, PST_R_UNKNOWN_WORKSPACE);
+    if (!lease_holds(d->engine_))
+        return refuse(d, PST_R_STALE);
+    return judge(d);
+}
+
+/* --- the walk --- */
+
+static enum pst_step run(struct pst_decide *d, uint32_t listener)
+{
+    for (;;) {
+        enum pst_step step = PST_STEP_WAIT;
+        bool waits = false;
+
+        switch ((enum state)d->state_) {
+        case ROUTE:
+            step = do_route(d, listener);
+            break;
+        case IDENTIFY:
+            step = do_identify(d, &waits);
+            break;
+        case FACTS:
+            step = do_facts(d, &waits);
+            break;
+        case BODY:
+            step = do_body(d, &waits);
+            break;
+        case EVALUATE:
+            step = do_evaluate(d);
+            break;
+        case DONE:
+            return PST_STEP_DONE;
+        }
+        if (step == PST_STEP_DONE || waits)
+            return step;
+    }
+}
+
+static void write_id(struct pst_decide *d)
+{
+    struct pst_buf b = pst_buf_of(d->id_, sizeof(d->id_));
+
+    pst_buf_hex(&b, d->engine_->id_prefix, 16);
+    pst_buf_hex(&b, ++d->engine_->id_count, 16);
+    d->decision.id = pst_buf_bytes(&b);
+}
+
+enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
+                               const struct pst_request *request, struct pst_arena *arena)
+{
+    void (*resume)(struct pst_decide *) = d->resume;
+
+    memset(d, 0, sizeof(*d));
+    d->resume = resume;
+    d->engine_ = engine;
+    d->request_ = request;
+    d->arena_ = arena;
+    d->started_ns_ = pst_clock_boot_ns();
+    d->decision.upstream = UINT32_MAX;
+    pst_list_init(&d->waiting_);
+    write_id(d);
+
+    d->pin_ = pst_policy_pin_adopted(engine->reader);
+    if (d->pin_ == NULL)
+        return refuse(d, PST_R_STALE);
+    const struct pst_bundle *bundle = pst_bundle_of(d->pin_->snapshot);
+    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    return run(d, listener);
+}
+
+enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)
+{
+    assert(d->state_ == BODY);
+    if (too_large)
+        return refuse(d, PST_R_BODY_TOO_LARGE);
+    d->body_ = body;
+    d->body_given_ = true;
+    return run(d, 0);
+}
+
+static void stop_waiting(struct pst_decide *d)
+{
+    pst_list_remove(&d->waiting_);
+    if (d->ticket_.generation != 0)
+        pst_worker_revoke(d->engine_->worker, d->ticket_);
+    d->ticket_ = (struct pst_ticket){0};
+}
+
+void pst_engine_end(struct pst_decide *d)
+{
+    if (d->engine_ == NULL)
+        return;
+    stop_waiting(d);
+    pst_fact_entry_release(d->facts_);
+    if (d->pin_ != NULL)
+        pst_policy_unpin(d->pin_);
+    d->facts_ = NULL;
+    d->principal_ = NULL;
+    d->pin_ = NULL;
+    d->engine_ = NULL;
+}
+
+static void resume(struct pst_decide *d, enum pst_step step)
+{
+    if (step == PST_STEP_WAIT)
+        return; /* asked again */
+    d->step = step;
+    d->resume(d);
+}
+
+void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct pst_facts *facts,
+                          uint64_t epoch, uint64_t n)
+{
+    struct pst_engine *e = d->engine_;
+
+    stop_waiting(d);
+    if (status != PST_OK || facts == NULL) {
+        pst_facts_free(facts);
+        resume(d, refuse(d, PST_R_UNAVAILABLE));
+        return;
+    }
+    bool ahead = epoch != e->epoch || n > pst_facts_cache_applied(e->facts);
+    if (ahead || !pst_facts_cache_usable(e->facts, facts, n)) {
+        /* The log has not brought what these rows show, or a change since touched them (C4): ask again
+         * when the next news is in. */
+        pst_facts_free(facts);
+        pst_list_append(&e->early, &d->waiting_);
+        return;
+    }
+    d->facts_ = pst_facts_cache_put(e->facts, &d->principal_->who, facts, n);
+    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d, 0));
+}
+
+void pst_engine_ask_again(struct pst_decide *d)
+{
+    pst_list_remove(&d->waiting_);
+    resume(d, run(d, 0));
+}
+
+void pst_engine_give_up(struct pst_decide *d)
+{
+    stop_waiting(d);
+    resume(d, refuse(d, PST_R_UNAVAILABLE));
+}

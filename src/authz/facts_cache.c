@@ -1,0 +1,201 @@
+/*
+ * Layout
+ *
+ *   lru      8-byte keyed hash of (kind, issuer, value) -> entry*, which holds the whole key and is
+ *            compared in full: two users never share an entry
+ *   changed  open addressing, user id -> n of the last change; when three quarters are full it is
+ *            emptied and `floor` rises to what was applied: older facts then count as touched
+ */
+#include "facts_cache_internal.h"
+
+#include <stdlib.h>
+
+#include "postern/base/buf.h"
+#include "postern/base/secret.h"
+
+#define CHANGED_SLOTS 8192u /* power of two */
+#define CHANGED_MAX   (CHANGED_SLOTS / 4 * 3)
+
+struct changed {
+    uint64_t user; /* 0: empty */
+    uint64_t n;
+};
+
+struct pst_facts_cache {
+    struct pst_lru *lru;
+    struct pst_hash_key key;
+    uint64_t applied, floor, last_user_change;
+    uint32_t changed_count;
+    struct changed changed[CHANGED_SLOTS];
+};
+
+static void drop_entry(void *value)
+{
+    struct pst_fact_entry *entry;
+
+    memcpy(&entry, value, sizeof(entry));
+    pst_fact_entry_release(entry);
+}
+
+enum pst_status pst_facts_cache_create(uint32_t capacity, struct pst_facts_cache **out)
+{
+    *out = calloc(1, sizeof(**out));
+    if (*out == NULL)
+        return PST_E_NOMEM;
+    (*out)->key = pst_random_hash_key();
+    struct pst_lru_config config = {.capacity = capacity, .key_max = sizeof(uint64_t),
+                                    .value_size = sizeof(struct pst_fact_entry *),
+                                    .hash_key = pst_random_hash_key(), .drop = drop_entry};
+    enum pst_status status = pst_lru_create(&config, &(*out)->lru);
+    if (status != PST_OK) {
+        free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+void pst_facts_cache_destroy(struct pst_facts_cache *cache)
+{
+    if (cache == NULL)
+        return;
+    pst_lru_destroy(cache->lru);
+    free(cache);
+}
+
+void pst_fact_entry_release(struct pst_fact_entry *entry)
+{
+    if (entry == NULL || --entry->refs > 0)
+        return;
+    pst_facts_free(entry->facts);
+    free(entry);
+}
+
+/* kind, issuer, NUL, value, id: the parts cannot run into each other. Empty when it does not fit. */
+static struct pst_bytes write_key(const struct pst_who *who, char *room, size_t cap)
+{
+    struct pst_buf b = pst_buf_of(room, cap);
+
+    pst_buf_char(&b, (char)('0' + who->kind));
+    pst_buf_put(&b, who->issuer);
+    pst_buf_char(&b, '\0');
+    pst_buf_put(&b, who->value);
+    pst_buf_char(&b, '\0');
+    pst_buf_hex(&b, who->id, 16);
+    return b.full ? (struct pst_bytes){0} : pst_buf_bytes(&b);
+}
+
+#define KEY_ROOM 2048
+
+bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct pst_facts *facts,
+                            uint64_t n)
+{
+    if (n > cache->applied || n < cache->floor)
+        return false;
+    if (facts->user_id == 0)
+        return n >= cache->last_user_change;
+
+    uint64_t hash = facts->user_id * UINT64_C(0x9e3779b97f4a7c15);
+    for (uint32_t at = (uint32_t)(hash >> 32) & (CHANGED_SLOTS - 1);; at = (at + 1) & (CHANGED_SLOTS - 1)) {
+        const struct changed *c = &cache->changed[at];
+        if (c->user == 0)
+            return true;
+        if (c->user == facts->user_id)
+            return n >= c->n;
+    }
+}
+
+struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)
+{
+    char room[KEY_ROOM];
+    struct pst_bytes key = write_key(who, room, sizeof(room));
+    struct pst_fact_entry *entry;
+
+    if (key.len == 0)
+        return NULL;
+    uint64_t hash = pst_hash(&cache->key, key);
+    struct pst_bytes short_key = pst_bytes_of(&hash, sizeof(hash));
+    if (!pst_lru_get(cache->lru, short_key, 0, 0, &entry) || !pst_bytes_equal(entry->key, key))
+        return NULL;
+    if (!pst_facts_cache_usable(cache, entry->facts, entry->n)) {
+        pst_lru_remove(cache->lru, short_key);
+        return NULL;
+    }
+    entry->refs++;
+    return entry;
+}
+
+struct pst_fact_entry *pst_facts_cache_put(struct pst_facts_cache *cache, const struct pst_who *who,
+                                           struct pst_facts *facts, uint64_t n)
+{
+    char room[KEY_ROOM];
+    struct pst_bytes key = write_key(who, room, sizeof(room));
+    struct pst_fact_entry *entry = malloc(sizeof(*entry) + key.len);
+
+    if (entry == NULL) {
+        pst_facts_free(facts);
+        return NULL;
+    }
+    *entry = (struct pst_fact_entry){.refs = 1, .facts = facts, .n = n};
+    if (key.len == 0)
+        return entry; /* too long to be kept: read anew each time */
+    memcpy(entry + 1, key.ptr, key.len);
+    entry->key = pst_bytes_of(entry + 1, key.len);
+
+    uint64_t hash = pst_hash(&cache->key, key);
+    if (pst_lru_put(cache->lru, pst_bytes_of(&hash, sizeof(hash)), 0, 0, &entry) == PST_OK)
+        entry->refs++;
+    return entry;
+}
+
+static void empty_changed(struct pst_facts_cache *cache, uint64_t floor)
+{
+    cache->floor = floor;
+    cache->changed_count = 0;
+    memset(cache->changed, 0, sizeof(cache->changed));
+}
+
+void pst_facts_cache_touch(struct pst_facts_cache *cache, uint64_t user, uint64_t n)
+{
+    if (n > cache->last_user_change)
+        cache->last_user_change = n;
+    if (user == 0)
+        return;
+    if (cache->changed_count >= CHANGED_MAX)
+        empty_changed(cache, n);
+
+    uint64_t hash = user * UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t at = (uint32_t)(hash >> 32) & (CHANGED_SLOTS - 1);
+    while (cache->changed[at].user != 0 && cache->changed[at].user != user)
+        at = (at + 1) & (CHANGED_SLOTS - 1);
+    if (cache->changed[at].user == 0)
+        cache->changed_count++;
+    cache->changed[at].user = user;
+    if (n > cache->changed[at].n)
+        cache->changed[at].n = n;
+}
+
+void pst_facts_cache_touch_all(struct pst_facts_cache *cache, uint64_t n)
+{
+    if (n > cache->last_user_change)
+        cache->last_user_change = n;
+    empty_changed(cache, n);
+}
+
+void pst_facts_cache_advance(struct pst_facts_cache *cache, uint64_t n)
+{
+    if (n > cache->applied)
+        cache->applied = n;
+}
+
+void pst_facts_cache_forget(struct pst_facts_cache *cache, uint64_t n)
+{
+    pst_lru_clear(cache->lru);
+    empty_changed(cache, 0);
+    cache->last_user_change = 0;
+    cache->applied = n;
+}
+
+uint64_t pst_facts_cache_applied(const struct pst_facts_cache *cache)
+{
+    return cache->applied;
+}

@@ -1,0 +1,127 @@
+/*
+ * From a request's fields to a principal: the one credential, its token, the claims.
+ *
+ * Users are found by (issuer, subject) unless the issuer is configured to be asked for an e-mail
+ * address or a user name: then the operator has said that this issuer may be believed about them.
+ */
+#include "engine_internal.h"
+
+#include "postern/base/clock.h"
+
+static enum pst_reason reason_of(enum pst_identity_reason why)
+{
+    switch (why) {
+    case PST_ID_NO_CREDENTIAL:
+        return PST_R_NO_CREDENTIAL;
+    case PST_ID_AMBIGUOUS_CREDENTIAL:
+        return PST_R_TWO_CREDENTIALS;
+    case PST_ID_KEYS_UNAVAILABLE:
+        return PST_R_KEYS_UNAVAILABLE;
+    case PST_ID_MALFORMED:
+    case PST_ID_TOO_LARGE:
+    case PST_ID_ALG_NOT_ALLOWED:
+    case PST_ID_UNKNOWN_KID:
+    case PST_ID_KEY_TYPE_MISMATCH:
+    case PST_ID_KEY_ALG_MISMATCH:
+    case PST_ID_KEY_ISSUER_MISMATCH:
+    case PST_ID_BAD_KEY:
+    case PST_ID_WEAK_KEY:
+    case PST_ID_BAD_SIGNATURE:
+    case PST_ID_CRIT:
+    case PST_ID_TYP:
+    case PST_ID_TIME:
+    case PST_ID_MISSING_CLAIM:
+    case PST_ID_ISS:
+    case PST_ID_AUD:
+    case PST_ID_SUB:
+    case PST_ID_BINDING:
+    case PST_ID_UNKNOWN_USER:
+    case PST_ID_USER_DISABLED:
+    case PST_ID_REVOKED:
+    case PST_ID_MALFORMED_CREDENTIAL:
+        return PST_R_BAD_CREDENTIAL;
+    }
+    return PST_R_BAD_CREDENTIAL;
+}
+
+static enum pst_identified fault(struct pst_decide *d, enum pst_identity_reason why, enum pst_reason *out)
+{
+    d->credential_fault_ = pst_identity_reason_name(why);
+    *out = reason_of(why);
+    return PST_IDENTIFIED_NOT;
+}
+
+static bool fill(struct pst_decide *d, const struct pst_claims *claims)
+{
+    const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
+    struct pst_principal *p = pst_arena_zalloc(d->arena_, sizeof(*p));
+
+    if (p == NULL || claims->issuer >= site->issuer_count)
+        return false;
+    p->issuer = claims->issuer;
+    p->issued_at = claims->iat_s > 0 ? (uint64_t)claims->iat_s : 0;
+    p->claims = *claims;
+    switch (site->issuers[claims->issuer].user_claim) {
+    case PST_USER_SUB:
+        p->who = (struct pst_who){.kind = PST_WHO_SUBJECT, .issuer = claims->issuer_name, .value = claims->subject};
+        break;
+    case PST_USER_EMAIL:
+        p->who = (struct pst_who){.kind = PST_WHO_EMAIL, .value = claims->user};
+        break;
+    case PST_USER_PREFERRED_USERNAME:
+        p->who = (struct pst_who){.kind = PST_WHO_NAME, .value = claims->user};
+        break;
+    }
+    d->principal_ = p;
+    return true;
+}
+
+static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes token)
+{
+    struct pst_engine *e = d->engine_;
+
+    if (issuer == PST_NO_ISSUER || d->keys_asked_ || e->want_keys == NULL)
+        return false;
+    d->keys_asked_ = true;
+    return e->want_keys(e->want_keys_ctx, issuer, token);
+}
+
+enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why)
+{
+    struct pst_engine *e = d->engine_;
+    const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
+    struct pst_token_outcome out;
+
+    struct pst_credential c = pst_credential_find(&site->credentials, d->request_->fields, d->request_->field_count);
+    if (c.source == PST_CREDENTIAL_NONE)
+        return fault(d, c.reason, why);
+    *why = PST_R_UNAVAILABLE;
+    /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
+    if (e->checker == NULL || pst_checker_verifier(e->checker) != site->verifier)
+        return PST_IDENTIFIED_NOT;
+    int64_t now_s = (int64_t)(pst_clock_wall_ns() / PST_NS_PER_S);
+    if (pst_token_cache_verify(e->tokens, e->checker, c.token, now_s, d->arena_, &out) != PST_OK)
+        return PST_IDENTIFIED_NOT;
+    if (!out.accepted)
+        return ask_for_keys(d, out.refresh_issuer, c.token) ? PST_IDENTIFIED_LATER : fault(d, out.reason, why);
+    return fill(d, &out.claims) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
+}
+
+struct pst_new_user pst_principal_new_user(const struct pst_principal *p, struct pst_bytes role)
+{
+    return (struct pst_new_user){
+        .issuer = p->claims.issuer_name,
+        .subject = p->claims.subject,
+        .name = p->claims.user,
+        .email = p->who.kind == PST_WHO_EMAIL ? p->claims.user : (struct pst_bytes){0},
+        .role = role,
+    };
+}
+
+bool pst_principal_in_group(const struct pst_principal *p, struct pst_bytes group)
+{
+    for (uint32_t i = 0; i < p->claims.groups_count; i++)
+        if (pst_bytes_equal(p->claims.groups[i], group))
+            return true;
+    return false;
+}

@@ -1,0 +1,222 @@
+/*
+ * The worker's side of an engine: its making, the news from the control thread, the replies of the facts
+ * service.
+ *
+ * One message carries a snapshot, the users that the change touched and the lease.  The handler adopts,
+ * invalidates and only then moves the lease, within one turn: no decision sees a part of it (C7, C14).
+ */
+#include "engine_internal.h"
+
+#include <stdlib.h>
+
+#include "postern/base/secret.h"
+
+#define RING_BYTES (1u << 20)
+
+struct news_message {
+    struct pst_message message; /* first */
+    struct pst_engine *engine;
+    struct pst_engine_news news;
+    struct pst_snapshot *snapshot;
+    uint64_t keys[]; /* users, then changes */
+};
+
+struct reply_message {
+    struct pst_message message; /* first */
+    struct pst_engine *engine;
+    struct pst_facts_reply reply;
+};
+
+static void show_token_cache(struct pst_engine *e)
+{
+    struct pst_token_cache_stats stats = pst_token_cache_stats(e->tokens);
+
+    atomic_store_explicit(&e->metrics->token_hits, stats.hits + stats.negative_hits, memory_order_relaxed);
+    atomic_store_explicit(&e->metrics->token_misses, stats.misses, memory_order_relaxed);
+}
+
+static void on_tick(struct pst_ticker *ticker)
+{
+    struct pst_engine *e = pst_container_of(ticker, struct pst_engine, ticker);
+    struct pst_list *const lists[] = {&e->waiting, &e->early, &e->keyless};
+    uint64_t now = pst_worker_now(e->worker);
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        for (struct pst_list *at = lists[i]->next, *next; at != lists[i]; at = next) {
+            struct pst_decide *d = pst_container_of(at, struct pst_decide, waiting_);
+            next = at->next;
+            if (now > d->deadline_ns_)
+                pst_engine_give_up(d);
+        }
+    show_token_cache(e);
+}
+
+static void ask_again(struct pst_list *list)
+{
+    struct pst_list now;
+
+    pst_list_init(&now);
+    pst_list_take(&now, list);
+    while (!pst_list_empty(&now))
+        pst_engine_ask_again(pst_container_of(now.next, struct pst_decide, waiting_));
+}
+
+/* The checker belongs to one verifier: another site brings another one. */
+static enum pst_status follow_site(struct pst_engine *e, const struct pst_snapshot *snapshot)
+{
+    const struct pst_verifier *verifier = pst_bundle_of(snapshot)->site->verifier;
+    struct pst_checker *checker = NULL;
+
+    if (e->checker != NULL && pst_checker_verifier(e->checker) == verifier)
+        return PST_OK;
+    if (verifier != NULL && pst_checker_create(verifier, &checker) != PST_OK)
+        return PST_E_NOMEM;
+    pst_checker_destroy(e->checker);
+    e->checker = checker;
+    return PST_OK;
+}
+
+static void invalidate(struct pst_engine *e, const struct pst_engine_news *news)
+{
+    if (news->epoch == 0)
+        return;
+    if (news->new_history || news->epoch != e->epoch) {
+        pst_facts_cache_forget(e->facts, news->n);
+        e->epoch = news->epoch;
+    } else if (news->all_users) {
+        pst_facts_cache_touch_all(e->facts, news->n);
+    }
+    for (uint32_t i = 0; i < news->user_count; i++)
+        pst_facts_cache_touch(e->facts, news->users[i], news->changes[i]);
+    pst_facts_cache_advance(e->facts, news->n);
+}
+
+static void on_news(struct pst_worker *worker, struct pst_message *message)
+{
+    struct news_message *m = (struct news_message *)(void *)message;
+    struct pst_engine *e = m->engine;
+
+    (void)worker;
+    if (m->snapshot != NULL &&
+        (follow_site(e, m->snapshot) != PST_OK || pst_policy_adopt(e->reader, m->snapshot) != PST_OK)) {
+        /* Without the snapshot nothing of the news may count: the lease runs out. */
+        pst_policy_unref(e->hub, m->snapshot);
+        e->lease_start_ns = 0;
+        free(m);
+        return;
+    }
+    invalidate(e, &m->news);
+    if (m->news.lease_start_ns != 0) {
+        e->lease_start_ns = m->news.lease_start_ns;
+        e->lease_bound_ns = m->news.lease_bound_ns;
+    }
+    bool keys = m->news.keys;
+    free(m);
+    ask_again(&e->early);
+    if (keys)
+        ask_again(&e->keyless);
+}
+
+enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engine_news *news)
+{
+    struct news_message *m = malloc(sizeof(*m) + 2 * sizeof(uint64_t) * news->user_count);
+
+    if (m == NULL)
+        return PST_E_NOMEM;
+    *m = (struct news_message){.message = {.run = on_news}, .engine = engine, .news = *news};
+    m->snapshot = news->bundle ? pst_policy_ref(engine->hub) : NULL;
+    m->news.users = m->keys;
+    m->news.changes = m->keys + news->user_count;
+    if (news->user_count > 0) {
+        memcpy(m->keys, news->users, sizeof(uint64_t) * news->user_count);
+        memcpy(m->keys + news->user_count, news->changes, sizeof(uint64_t) * news->user_count);
+    }
+    pst_worker_send(engine->worker, &m->message);
+    return PST_OK;
+}
+
+static void on_reply(struct pst_worker *worker, struct pst_message *message)
+{
+    struct reply_message *m = (struct reply_message *)(void *)message;
+    struct pst_ticket ticket = {.slot = (uint32_t)(m->reply.ticket >> 32), .generation = (uint32_t)m->reply.ticket};
+    struct pst_decide *d = pst_worker_resolve(worker, ticket);
+
+    if (d == NULL) /* the exchange is gone */
+        pst_facts_free(m->reply.facts);
+    else
+        pst_engine_got_facts(d, m->reply.status, m->reply.facts, m->reply.revision.epoch, m->reply.revision.n);
+    free(m);
+}
+
+void pst_engine_deliver(void *ctx, struct pst_facts_reply *reply)
+{
+    struct pst_engine *e = ctx;
+    struct reply_message *m = malloc(sizeof(*m));
+
+    if (m == NULL) { /* the decision's deadline ends the wait */
+        pst_facts_free(reply->facts);
+        return;
+    }
+    *m = (struct reply_message){.message = {.run = on_reply}, .engine = e, .reply = *reply};
+    pst_worker_send(e->worker, &m->message);
+}
+
+enum pst_status pst_engine_create(const struct pst_engine_config *config, struct pst_engine **out)
+{
+    *out = NULL;
+    struct pst_engine *e = calloc(1, sizeof(*e));
+    if (e == NULL)
+        return PST_E_NOMEM;
+    e->worker = config->worker;
+    e->hub = config->hub;
+    e->facts_service = config->facts;
+    e->log = config->log;
+    pst_list_init(&e->waiting);
+    pst_list_init(&e->early);
+    pst_list_init(&e->keyless);
+    e->want_keys = config->want_keys;
+    e->want_keys_ctx = config->want_keys_ctx;
+    pst_random(&e->id_prefix, sizeof(e->id_prefix));
+    e->metrics = calloc(1, sizeof(*e->metrics));
+
+    enum pst_status status = e->metrics == NULL ? PST_E_NOMEM : pst_policy_reader_open(config->hub, &e->reader);
+    if (status == PST_OK)
+        status = pst_facts_cache_create(config->fact_cache, &e->facts);
+    if (status == PST_OK)
+        status = pst_token_cache_create(config->token_cache, &e->tokens);
+    if (status == PST_OK)
+        status = pst_log_ring_open(config->log, RING_BYTES, &e->ring);
+    if (status != PST_OK) {
+        pst_engine_destroy(e);
+        return status;
+    }
+    e->ticker.tick = on_tick;
+    pst_worker_add_ticker(e->worker, &e->ticker);
+    *out = e;
+    return PST_OK;
+}
+
+void pst_engine_destroy(struct pst_engine *e)
+{
+    if (e == NULL)
+        return;
+    if (e->ticker.tick != NULL)
+        pst_worker_remove_ticker(&e->ticker);
+    pst_log_ring_close(e->ring);
+    pst_token_cache_destroy(e->tokens);
+    pst_checker_destroy(e->checker);
+    pst_facts_cache_destroy(e->facts);
+    pst_policy_reader_close(e->reader);
+    free(e->metrics);
+    free(e);
+}
+
+struct pst_metrics *pst_engine_metrics(struct pst_engine *engine)
+{
+    return engine->metrics;
+}
+
+struct pst_log_ring *pst_engine_log(struct pst_engine *engine)
+{
+    return engine->ring;
+}
