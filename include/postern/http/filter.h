@@ -26,8 +26,9 @@
 #define PST_FILTER_NAME_MAX  96 /* bytes of one */
 
 struct pst_filter {
+    uint8_t flags_[PST_FIELD_COUNT];
     size_t count_;
-    uint64_t initials_[4]; /* bit set: a configured name starts with this byte */
+    uint64_t initials_[4]; /* bit set: a name to look for starts with this byte */
     struct pst_filter_name {
         uint8_t len;
         bool prefix;
@@ -40,8 +41,8 @@ void pst_filter_init(struct pst_filter *filter);
 
 /* Protects one more name: a workspace header, an identity header under a configured name, a
  * credential header. `Name-*` protects all that begin so. PST_E_INVALID if it is no token or folds
- * to nothing, PST_E_LIMIT if there are too many or it is too long. Adding a name again is no error.
- * */
+ * to fewer than three bytes, PST_E_LIMIT if there are too many or it is too long. Adding a name
+ * again is no error. */
 PST_MUST_USE enum pst_status pst_filter_add(struct pst_filter *filter, struct pst_bytes name);
 
 enum pst_field_action {
@@ -77,7 +78,7 @@ PST_MUST_USE bool pst_filter_connection(const struct pst_filter *filter, const s
 /* Does this name, once folded, belong to the protected ones? */
 bool pst_filter_is_protected(const struct pst_filter *filter, struct pst_bytes name);
 
-/* The folded name, or an empty view if it is longer than `cap`. */
+/* The folded name, cut at `cap` bytes. */
 struct pst_bytes pst_name_fold(struct pst_bytes name, char *space, size_t cap);
 
 #endif

@@ -59,6 +59,7 @@ struct pst_h1_parser {
     uint32_t value_;        /* start of the value that is being read */
     uint32_t line_max_;     /* limit of the line that is being read */
     uint8_t state_;
+    uint16_t seen_;
     bool response_;
 };
 

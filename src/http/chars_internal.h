@@ -1,0 +1,81 @@
+/*
+ * chars_internal.h - classes of bytes, and scans that skip what needs no attention.
+ */
+#ifndef POSTERN_HTTP_CHARS_INTERNAL_H
+#define POSTERN_HTTP_CHARS_INTERNAL_H
+
+#include "postern/base/bytes.h"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum {
+    CHAR_TOKEN = 0x01,        /* tchar of RFC 9110 5.6.2 */
+    CHAR_UNRESERVED = 0x02,   /* RFC 3986 2.3 */
+    CHAR_PATH = 0x04,         /* stands for itself in a canonical segment */
+    CHAR_QUERY = 0x08,        /* stands for itself in a query */
+    CHAR_ESCAPE_PATH = 0x10,  /* accepted bare in a path, and escaped */
+    CHAR_ESCAPE_QUERY = 0x20, /* the same in a query */
+    CHAR_HEX = 0x40,
+};
+
+extern const uint8_t pst_http_chars[256];
+
+static inline bool char_is(char c, unsigned classes)
+{
+    return (pst_http_chars[(unsigned char)c] & classes) != 0;
+}
+
+/* The value of a byte of CHAR_HEX. */
+static inline unsigned hex_value(char c)
+{
+    unsigned u = (unsigned char)c;
+
+    return (u & 0x0f) + (u >> 6) * 9;
+}
+
+/* The first byte of a field value that may not be there: any CTL but HTAB. Or `end`. */
+static inline const char *skip_text(const char *at, const char *end)
+{
+#ifdef __SSE2__
+    const __m128i unit = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+
+    for (; end - at >= 16; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, unit), v);
+        __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low),
+                                   _mm_cmpeq_epi8(v, del));
+        int mask = _mm_movemask_epi8(bad);
+
+        if (mask != 0)
+            return at + __builtin_ctz((unsigned)mask);
+    }
+#endif
+    while (at < end && (((unsigned char)*at >= 0x20 && *at != 0x7f) || *at == '\t'))
+        at++;
+    return at;
+}
+
+/* The first byte that is not visible ASCII. Or `end`. */
+static inline const char *skip_visible(const char *at, const char *end)
+{
+#ifdef __SSE2__
+    const __m128i blank = _mm_set1_epi8(' '), del = _mm_set1_epi8(0x7f);
+
+    for (; end - at >= 16; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
+        /* Signed: bytes from 0x80 are below the blank, too. */
+        __m128i good = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpgt_epi8(v, blank));
+        int mask = _mm_movemask_epi8(good);
+
+        if (mask != 0xffff)
+            return at + __builtin_ctz(~(unsigned)mask);
+    }
+#endif
+    while (at < end && (unsigned char)*at > 0x20 && (unsigned char)*at < 0x7f)
+        at++;
+    return at;
+}
+
+#endif

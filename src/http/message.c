@@ -1,0 +1,159 @@
+/*
+ * A name is recognised by its length and three of its letters, which leave one candidate, and one
+ * comparison eight bytes at a time. Setting the bit 0x20 makes capitals small; of the other token
+ * bytes it changes only `^` and `_`, which become bytes that stand in no known name.
+ */
+#include "postern/http/message.h"
+
+/* PST_LIT is no constant expression, which a table needs. */
+#define TEXT(s) {.ptr = "" s, .len = sizeof(s) - 1}
+
+static const struct pst_bytes method_texts[PST_METHOD_COUNT] = {
+    [PST_METHOD_GET] = TEXT("GET"),
+    [PST_METHOD_HEAD] = TEXT("HEAD"),
+    [PST_METHOD_POST] = TEXT("POST"),
+    [PST_METHOD_PUT] = TEXT("PUT"),
+    [PST_METHOD_PATCH] = TEXT("PATCH"),
+    [PST_METHOD_DELETE] = TEXT("DELETE"),
+    [PST_METHOD_OPTIONS] = TEXT("OPTIONS"),
+    [PST_METHOD_CONNECT] = TEXT("CONNECT"),
+    [PST_METHOD_TRACE] = TEXT("TRACE"),
+    [PST_METHOD_TRACK] = TEXT("TRACK"),
+    [PST_METHOD_PROPFIND] = TEXT("PROPFIND"),
+    [PST_METHOD_PROPPATCH] = TEXT("PROPPATCH"),
+    [PST_METHOD_MKCOL] = TEXT("MKCOL"),
+    [PST_METHOD_COPY] = TEXT("COPY"),
+    [PST_METHOD_MOVE] = TEXT("MOVE"),
+    [PST_METHOD_LOCK] = TEXT("LOCK"),
+    [PST_METHOD_UNLOCK] = TEXT("UNLOCK"),
+};
+
+static const struct pst_bytes field_names[PST_FIELD_COUNT] = {
+#define FIELD_NAME(id, name, a, y, z) [PST_FIELD_##id] = TEXT(name),
+    PST_FIELD_LIST(FIELD_NAME)
+#undef FIELD_NAME
+};
+
+enum pst_method pst_method_of(struct pst_bytes text)
+{
+    for (unsigned m = PST_METHOD_OTHER + 1; m < PST_METHOD_COUNT; m++)
+        if (pst_bytes_equal(text, method_texts[m]))
+            return (enum pst_method)m;
+    return PST_METHOD_OTHER;
+}
+
+struct pst_bytes pst_method_text(enum pst_method method)
+{
+    return method_texts[method];
+}
+
+#define KEY(len, a, y, z)                                                                          \
+    ((uint32_t)(len) << 24 | (uint32_t)(unsigned char)(a) << 16 |                                  \
+     (uint32_t)(unsigned char)(y) << 8 | (uint32_t)(unsigned char)(z))
+
+static enum pst_field_id find_candidate(struct pst_bytes name)
+{
+    uint32_t letters = KEY(0, name.ptr[0], name.ptr[name.len - 2], name.ptr[name.len - 1]);
+
+    switch ((uint32_t)name.len << 24 | letters | 0x202020) {
+#define FIELD_CASE(id, text, a, y, z)                                                              \
+    case KEY(sizeof(text) - 1, a, y, z):                                                           \
+        return PST_FIELD_##id;
+        PST_FIELD_LIST(FIELD_CASE)
+#undef FIELD_CASE
+    default:
+        return PST_FIELD_OTHER;
+    }
+}
+
+static uint64_t load_small(const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    return word | 0x2020202020202020u;
+}
+
+static bool same_name(const char *name, const char *known, size_t len)
+{
+    size_t i = 0;
+
+    for (; len - i >= 8; i += 8)
+        if (load_small(name + i) != load_small(known + i))
+            return false;
+    if (i > 0) /* the rest, as the end of eight bytes that overlap those seen */
+        return load_small(name + len - 8) == load_small(known + len - 8);
+    for (; i < len; i++)
+        if ((name[i] | 0x20) != known[i])
+            return false;
+    return true;
+}
+
+enum pst_field_id pst_field_id_of(struct pst_bytes name)
+{
+    if (name.len < 2 || name.len > UINT8_MAX)
+        return PST_FIELD_OTHER;
+
+    enum pst_field_id id = find_candidate(name);
+    if (id != PST_FIELD_OTHER && !same_name(name.ptr, field_names[id].ptr, name.len))
+        return PST_FIELD_OTHER;
+    return id;
+}
+
+struct pst_bytes pst_field_name(enum pst_field_id id)
+{
+    return field_names[id];
+}
+
+size_t pst_head_find_name(const struct pst_head *head, struct pst_bytes name, size_t from)
+{
+    while (from < head->count && !pst_bytes_equal_nocase(head->fields[from].name, name))
+        from++;
+    return from;
+}
+
+bool pst_head_only(const struct pst_head *head, enum pst_field_id id, struct pst_bytes *value,
+                   bool *more)
+{
+    size_t at = pst_head_find(head, id, 0);
+    bool twice = at < head->count && pst_head_find(head, id, at + 1) < head->count;
+
+    *value = at < head->count ? head->fields[at].value : (struct pst_bytes){0};
+    if (more != NULL)
+        *more = twice;
+    return at < head->count && !twice;
+}
+
+bool pst_list_next(struct pst_bytes *rest, struct pst_bytes *element)
+{
+    while (rest->len > 0) {
+        size_t comma = pst_bytes_find(*rest, ',');
+
+        *element = pst_bytes_trim(pst_bytes_of(rest->ptr, comma));
+        *rest = pst_bytes_from(*rest, comma < rest->len ? comma + 1 : comma);
+        if (element->len > 0)
+            return true;
+    }
+    *element = (struct pst_bytes){0};
+    return false;
+}
+
+bool pst_cookie_next(struct pst_bytes *rest, struct pst_bytes *name, struct pst_bytes *value)
+{
+    while (rest->len > 0) {
+        size_t end = pst_bytes_find(*rest, ';');
+        struct pst_bytes pair = pst_bytes_trim(pst_bytes_of(rest->ptr, end));
+
+        *rest = pst_bytes_from(*rest, end < rest->len ? end + 1 : end);
+        if (pair.len == 0)
+            continue;
+
+        size_t equals = pst_bytes_find(pair, '=');
+        bool named = equals < pair.len;
+        *name = pst_bytes_trim(pst_bytes_of(pair.ptr, named ? equals : 0));
+        *value = pst_bytes_trim(named ? pst_bytes_from(pair, equals + 1) : pair);
+        return true;
+    }
+    *name = *value = (struct pst_bytes){0};
+    return false;
+}
