@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""`make test`: unit tests, vector suites and integration tests of one build; closes with `N passed, N failed`.
+
+Unit tests and suites run two at a time; the integration files that measure (memory, system calls, time) run alone."""
+import argparse
+import concurrent.futures
+import glob
+import os
+import re
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from lib import paths  # noqa: E402
+import run_vectors  # noqa: E402
+import vectors_sync  # noqa: E402
+
+UNIT_LIMIT = 180
+FILE_LIMIT = 240
+ALONE = {"test_stream.py", "test_syscalls.py", "test_apply_live.py", "test_reload.py"}
+CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
+UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.M)
+
+
+class Result:
+    def __init__(self, name, passed, failed, text, seconds):
+        self.name, self.passed, self.failed, self.text, self.seconds = name, passed, failed, text, seconds
+
+
+def execute(argv, limit):
+    """(exit status or None on timeout, text). The child has a session of its own, and on timeout that is ended."""
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                             cwd=paths.ROOT, start_new_session=True)
+    try:
+        text, _ = child.communicate(timeout=limit)
+        return child.returncode, text.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        import signal
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            text, _ = child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            text, _ = child.communicate()
+        return None, text.decode("utf-8", "replace") + "\nno end after %d s" % limit
+
+
+def unit(path):
+    began = time.monotonic()
+    code, text = execute([path], UNIT_LIMIT * paths.slack())
+    counts = {"PASSED": 0, "FAILED": 0}
+    for word, number in CMOCKA.findall(text):
+        counts[word] += int(number)
+    failed = counts["FAILED"]
+    if code != 0 and not failed:
+        failed, text = 1, text + "\nexit status %s" % code
+    if code == 0 and not counts["PASSED"]:
+        failed, text = 1, text + "\nno test was run"
+    name = os.path.relpath(path, paths.build_dir())
+    return Result(name, counts["PASSED"], failed, text, time.monotonic() - began)
+
+
+def integration(path):
+    began = time.monotonic()
+    code, text = execute([sys.executable, "-m", "unittest", "-v", os.path.relpath(path, paths.ROOT)],
+                         FILE_LIMIT * paths.slack())
+    ran = UNITTEST.search(text)
+    bad = UNITTEST_BAD.search(text)
+    failed = sum(int(n) for n in re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", bad[1])) if bad else 0
+    # a skipped test has not passed: tests here do not skip
+    failed += sum(int(n) for n in re.findall(r"skipped=(\d+)", text.splitlines()[-1] if text else ""))
+    total = int(ran[1]) if ran else 0
+    if (code != 0 or not total) and not failed:
+        failed, text = 1, text + "\nexit status %s, %d tests" % (code, total)
+    return Result("integration/" + os.path.basename(path), max(0, total - failed), failed, text,
+                  time.monotonic() - began)
+
+
+def show(result):
+    print("%-52s %4d passed, %d failed  %5.1f s" % (result.name, result.passed, result.failed, result.seconds),
+          flush=True)
+    if result.failed:
+        print(result.text.strip()[-12000:], flush=True)
+        print("--- end of %s" % result.name, flush=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--build", default="build/release")
+    a = p.parse_args()
+    build = os.path.abspath(a.build)
+    os.environ["POSTERN_BUILD"] = build
+    began = time.monotonic()
+    sys.argv = [sys.argv[0], "--check"]
+    vectors_sync.main()
+
+    results = []
+    units = sorted(f for f in glob.glob(os.path.join(build, "unit", "*", "test_*")) if not f.endswith(".d"))
+    files = sorted(glob.glob(os.path.join(HERE, "integration", "test_*.py")))
+    shared = [f for f in files if os.path.basename(f) not in ALONE]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for result in pool.map(lambda job: job[0](job[1]), [(unit, u) for u in units] +
+                               [(integration, f) for f in shared]):
+            results.append(result)
+            show(result)
+    for path in [f for f in files if f not in shared]:
+        results.append(integration(path))
+        show(results[-1])
+
+    print("vectors:", flush=True)
+    passed, failed = run_vectors.run(build, paths.VECTORS)
+    passed += sum(r.passed for r in results)
+    failed += sum(r.failed for r in results)
+    bad = [r.name for r in results if r.failed]
+    if bad:
+        print("failed: " + ", ".join(bad))
+    print("%.0f s" % (time.monotonic() - began))
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+#!/bin/sh
+# Installs the Debian packages that the named groups need and this machine lacks; asks dpkg only, so it is quick and
+# touches no network when everything is there.   usage: packages.sh GROUP...
+set -eu
+
+packages_of() {
+    case $1 in
+    build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
+                     libyaml-dev libcurl4-openssl-dev ;;
+    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl procps ;;
+    lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
+    bench)      echo python3 wrk nginx-light strace openssl python3-venv ;;
+    interop)    echo python3 python3-venv git ;;
+    run-demo)   echo python3 openssl curl ;;
+    run-mlflow) echo python3 python3-venv openssl curl ;;
+    run-mage)   echo python3 python3-venv openssl curl git ;;
+    *)          echo "packages.sh: no group called '$1'" >&2; exit 2 ;;
+    esac
+}
+
+why() {
+    case $1 in
+    gcc|make|pkg-config|libc6-dev) echo "compiles Postern" ;;
+    libevent-dev)         echo "event loop, timers, DNS" ;;
+    libssl-dev)           echo "signatures, hashes, TLS" ;;
+    libjansson-dev)       echo "JSON" ;;
+    libsqlite3-dev)       echo "the embedded database" ;;
+    libyaml-dev)          echo "configuration and profiles" ;;
+    libcurl4-openssl-dev) echo "fetches key sets" ;;
+    libcmocka-dev)        echo "unit tests" ;;
+    nginx-light)          echo "front proxy of the auth_request tests, yardstick of the bench" ;;
+    strace)               echo "counts system calls per request" ;;
+    sqlite3)              echo "looks into the database in tests" ;;
+    openssl)              echo "makes the keys and tokens of tests and demo" ;;
+    curl)                 echo "the lines that make run prints" ;;
+    python3)              echo "runs tests and demo" ;;
+    python3-venv)         echo "private environments for programs from PyPI" ;;
+    git)                  echo "Mage AI looks for it" ;;
+    wrk)                  echo "load generator" ;;
+    *)                    echo "needed by: $groups" ;;
+    esac
+}
+
+installed() {
+    # nginx-light is one of several packages that bring the same program
+    case $1 in
+    nginx-light) command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] ;;
+    *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+    esac
+}
+
+[ $# -gt 0 ] || { echo "usage: packages.sh GROUP..." >&2; exit 2; }
+command -v dpkg-query >/dev/null 2>&1 || { echo "packages.sh: this is no Debian system; install by hand what docs name" >&2; exit 1; }
+groups=$*
+missing=
+for group in "$@"; do
+    list=$(packages_of "$group") || exit 2
+    for package in $list; do
+        case " $missing " in *" $package "*) continue ;; esac
+        installed "$package" || missing="$missing $package"
+    done
+done
+[ -n "$missing" ] || exit 0
+
+echo "Debian packages that are missing here (groups: $groups):"
+for package in $missing; do
+    printf '  %-22s %s\n' "$package" "$(why "$package")"
+done
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root=sudo
+elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
+    echo "Installing packages needs root: sudo will ask for your password."
+    as_root=sudo
+else
+    echo "Installing packages needs root, and this user is not root and has no sudo. Ask root for:" >&2
+    echo "    apt-get update && apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+fi
+$as_root apt-get -qq update
+# shellcheck disable=SC2086 # one word a package
+DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install -y --no-install-recommends $missing >/dev/null
+for package in $missing; do
+    installed "$package" || { echo "packages.sh: $package could not be installed" >&2; exit 1; }
+done
+echo "installed."
