@@ -85,7 +85,7 @@ static bool end_name(struct reader *r, char after)
         return refuse(r->fault, 400, "path segment ends in a blank");
     if (r->last == 0 && r->after != ';') {
         if (after == 0 && r->after == '/')
-            r->oddities |= r->out.len > 1 ? (unsigned)PST_ODD_TRAILING_SLASH : 0;
+            r->oddities |= r->out.len > 1 ? PST_ODD_TRAILING_SLASH : 0;
         else
             r->oddities |= PST_ODD_EMPTY_SEGMENT;
     }
@@ -158,7 +158,7 @@ static bool read_path_escape(struct reader *r)
             return false;
     } else {
         if (c == '%')
-            r->oddities |= PST_ODD_PERCENT;
+            r->oddities |= PST_ODD_ENCODED_PERCENT;
         else if (c == '?' || c == '#')
             r->oddities |= PST_ODD_DELIMITER;
         r->last = (char)c;

@@ -13,6 +13,7 @@
 #define POSTERN_HTTP_MESSAGE_H
 
 #include "postern/base/bytes.h"
+#include "postern/base/field.h"
 
 #define PST_FIELDS_MAX 100
 
@@ -139,11 +140,6 @@ enum pst_field_id {
         PST_FIELD_COUNT
 };
 
-struct pst_field {
-    struct pst_bytes name;  /* as it was sent */
-    struct pst_bytes value; /* without the blanks and tabs around it; may be empty */
-};
-
 enum pst_framing {
     PST_FRAMING_NONE = 0,   /* no body: what follows the head is the next message */
     PST_FRAMING_LENGTH,     /* content_length bytes, which may be 0 */
@@ -153,20 +149,20 @@ enum pst_framing {
 
 enum pst_upgrade {
     PST_UPGRADE_NONE = 0,  /* no protocol is asked for, or not properly: plain HTTP */
-    PST_UPGRADE_WEBSOCKET, /* requests: a complete handshake of RFC 6455. responses: websocket alone */
+    PST_UPGRADE_WEBSOCKET, /* request: a complete handshake (RFC 6455); response: websocket alone */
     PST_UPGRADE_OTHER      /* some other protocol: to be ignored in a request, a fault in a 101 */
 };
 
 struct pst_head {
     enum pst_method method;       /* requests; method_text always holds its text */
     struct pst_bytes method_text; /* A to Z */
-    struct pst_bytes target;      /* as sent: visible ASCII, nothing else is checked (see target.h) */
+    struct pst_bytes target;      /* as sent: visible ASCII, no more is checked (see target.h) */
     struct pst_bytes host;        /* requests: the value of the only Host, valid (see host.h) */
     uint16_t status;              /* responses: 100 to 599 */
     struct pst_bytes reason;      /* responses; may be empty */
     uint8_t version_minor;        /* 0 or 1 */
     enum pst_framing framing;
-    bool has_length;         /* a Content-Length was sent (with HEAD and 304 it describes no body) */
+    bool has_length;         /* a Content-Length was sent (for HEAD and 304 it describes no body) */
     uint64_t content_length; /* its value, below 2^63 */
     bool keep_alive;         /* the sender is ready to go on with this connection */
     bool expect_continue;    /* a 1.1 request with a body waits for 100 Continue */

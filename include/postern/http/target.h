@@ -23,23 +23,11 @@
 #define POSTERN_HTTP_TARGET_H
 
 #include "postern/base/bytes.h"
+#include "postern/base/oddity.h"
 #include "postern/base/status.h"
 #include "postern/http/h1.h"
 #include "postern/http/host.h"
 #include "postern/http/message.h"
-
-/* What was seen in the path. */
-enum {
-    PST_ODD_ENCODED_SLASH = 1 << 0,  /* %2F */
-    PST_ODD_TRAILING_SLASH = 1 << 1, /* the path ends in `/` and is longer than that */
-    PST_ODD_EMPTY_SEGMENT = 1 << 2,  /* `//`, or nothing before a `;` or beside a %2F */
-    PST_ODD_SEMICOLON = 1 << 3,      /* `;` or %3B */
-    PST_ODD_PERCENT = 1 << 4,        /* %25: a `%` is left after the one decoding */
-    PST_ODD_DELIMITER = 1 << 5,      /* %3F or %23: `?` or `#` in a name */
-    /* What a route refuses unless it opts in; the other bits are for routes that are stricter. */
-    PST_ODD_REFUSE = PST_ODD_ENCODED_SLASH | PST_ODD_TRAILING_SLASH | PST_ODD_EMPTY_SEGMENT |
-                     PST_ODD_SEMICOLON,
-};
 
 struct pst_target {
     struct pst_bytes target; /* path and query as they go upstream; `*` for OPTIONS * */
