@@ -320,8 +320,8 @@ static bool is_dropped_name(const struct pst_filter *f, struct pst_bytes name)
            matches_any(proxy_names, COUNT(proxy_names), folded);
 }
 
-enum pst_field_action pst_filter_request(const struct pst_filter *filter, const struct pst_head *head,
-                                         size_t index)
+enum pst_field_action pst_filter_request(const struct pst_filter *filter,
+                                         const struct pst_head *head, size_t index)
 {
     enum pst_field_id id = head->ids[index];
     struct pst_bytes name = head->fields[index].name;

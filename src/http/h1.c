@@ -16,6 +16,7 @@
 #include "chars_internal.h"
 
 #include "postern/http/host.h"
+#include "postern/http/target.h"
 
 #define METHOD_MAX 24
 
@@ -47,6 +48,7 @@ enum {
     SAYS_CLOSE = 1 << 5,
     SAYS_KEEP_ALIVE = 1 << 6,
     SAYS_UPGRADE = 1 << 7,
+    SAYS_OTHER_EXPECT = 1 << 8, /* than 100-continue, once */
 };
 
 const struct pst_h1_limits pst_h1_limits_default = {
@@ -237,9 +239,9 @@ static enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *h
         return fail(p, 400, "Connection is no list of tokens");
     if (id == PST_FIELD_UPGRADE && !once(p, SEEN_UPGRADE))
         return fail(p, 400, "more than one Upgrade");
-    if (id == PST_FIELD_EXPECT && !p->response_ &&
+    if (id == PST_FIELD_EXPECT &&
         (!once(p, SEEN_EXPECT) || !pst_bytes_equal_nocase(value, PST_LIT("100-continue"))))
-        return fail(p, 417, "expectation other than one 100-continue");
+        p->seen_ |= SAYS_OTHER_EXPECT; /* 417 is for heads that are correct otherwise */
     return PST_H1_MORE;
 }
 
@@ -295,6 +297,8 @@ static enum pst_h1_result finish_request(struct pst_h1_parser *p, struct pst_hea
 {
     if ((p->seen_ & SEEN_HOST) == 0)
         return fail(p, 400, "no Host");
+    if ((p->seen_ & SAYS_OTHER_EXPECT) != 0)
+        return fail(p, 417, "expectation other than one 100-continue");
     if ((p->seen_ & SEEN_CHUNKED) != 0)
         head->framing = PST_FRAMING_CHUNKED;
     else if ((p->seen_ & SEEN_LENGTH) != 0)
@@ -384,6 +388,22 @@ static enum pst_h1_result read_method(struct pst_h1_parser *p, struct input in,
     return PST_H1_DONE;
 }
 
+/* A target beyond the limit: 414, unless what is seen of its path is refused in any length. */
+static enum pst_h1_result fail_long_target(struct pst_h1_parser *p, struct input in,
+                                           enum pst_method method)
+{
+    struct pst_bytes seen = pst_bytes_of(in.start + p->mark_, p->limits.target_bytes);
+    struct pst_target target;
+    struct pst_fault fault;
+
+    while (seen.len > 1 && seen.ptr[seen.len - 1] != '/')
+        seen.len--;
+    if (seen.len > 1 && seen.ptr[0] == '/' &&
+        !pst_target_parse(method, seen, NULL, NULL, 0, &target, &fault) && fault.status == 400)
+        return fail(p, 400, fault.reason);
+    return fail(p, 414, "target is too long");
+}
+
 static enum pst_h1_result read_target(struct pst_h1_parser *p, struct input in,
                                       struct pst_head *head)
 {
@@ -392,7 +412,7 @@ static enum pst_h1_result read_target(struct pst_h1_parser *p, struct input in,
 
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, p->limits.target_bytes))
-        return fail(p, 414, "target is too long");
+        return fail_long_target(p, in, head->method);
     if (at == in.end)
         return PST_H1_MORE;
     if (*at == '\r')
@@ -429,7 +449,7 @@ static enum pst_h1_result read_version(struct pst_h1_parser *p, struct input in,
             return PST_H1_DONE;
         }
         if (k == 5 || k == 7 ? c < '0' || c > '9' : c != text[k])
-            return fail_byte(p, c, k < 5 ? "no HTTP version" : "version is not HTTP/1.0 or HTTP/1.1");
+            return fail_byte(p, c, "version is not HTTP/1.0 or HTTP/1.1");
         p->at_++;
     }
     return PST_H1_MORE;

@@ -59,8 +59,8 @@ enum pst_field_action {
  * so by its id. Cookie, X-Request-Id, traceparent and tracestate pass: a proxy that rewrites them
  * skips their ids.
  */
-enum pst_field_action pst_filter_request(const struct pst_filter *filter, const struct pst_head *head,
-                                         size_t index);
+enum pst_field_action pst_filter_request(const struct pst_filter *filter,
+                                         const struct pst_head *head, size_t index);
 
 /* May this field of a response go to the client? Dropped are hop-by-hop fields, what Connection
  * names, Content-Length (the proxy writes it), X-Postern-*, X-Accel-*, X-Sendfile, Set-Cookie of a
@@ -72,8 +72,8 @@ enum pst_field_action pst_filter_response(const struct pst_filter *filter,
 /* May the request's Connection fields name what they name? Only close, keep-alive, upgrade, TE and
  * at most 32 names that are neither protected nor of RFC 9110 or 9112, nor Cookie, X-Request-Id,
  * traceparent or tracestate. False: *fault is set (400). */
-PST_MUST_USE bool pst_filter_connection(const struct pst_filter *filter, const struct pst_head *head,
-                                        struct pst_fault *fault);
+PST_MUST_USE bool pst_filter_connection(const struct pst_filter *filter,
+                                        const struct pst_head *head, struct pst_fault *fault);
 
 /* Does this name, once folded, belong to the protected ones? */
 bool pst_filter_is_protected(const struct pst_filter *filter, struct pst_bytes name);
