@@ -19,11 +19,11 @@
 #define POSTERN_STORE_STORE_H
 
 #include "postern/policy/facts.h"
+#include "postern/policy/model.h"
 #include "postern/store/backend.h"
 #include "postern/store/rows.h"
 
 struct pst_store; /* opaque */
-struct pst_model; /* policy/model.h */
 
 /* A missing database is PST_E_ABSENT (but for PST_STORE_CREATE); a schema that is older or newer than
  * this program's is PST_E_INVALID (but for PST_STORE_ANY, and an older one for CREATE). */
@@ -57,10 +57,12 @@ PST_MUST_USE enum pst_status pst_store_check(struct pst_store *store, struct pst
 PST_MUST_USE enum pst_status pst_store_view(struct pst_store *store, struct pst_error *error);
 void pst_store_view_end(struct pst_store *store);
 
-/* All workspaces, roles and permissions, read in one view. The caller owns *out. */
+/* All workspaces, roles and permissions, read in one view. *out is to be given to
+ * pst_store_free_model, which accepts NULL. */
 PST_MUST_USE enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
                                                   struct pst_revision *revision,
                                                   struct pst_error *error);
+void pst_store_free_model(struct pst_model *model);
 
 /* Whom to look up. */
 enum pst_who_kind {

@@ -1,0 +1,440 @@
+/*
+ * Reads: the model, one user's facts, the change log, look-ups and lists.
+ *
+ * Rows that this program could not have written (a list it cannot read, a condition it does not know)
+ * fail the read.  A node then keeps what it has until its lease ends, and refuses; it never decides
+ * from a row that it only half understands.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+#include "list.h"
+
+#define MODEL_TEXT_MAX ((size_t)4 << 30)
+
+/* ---- model ---- */
+
+struct loading {
+    struct pst_model *model;
+    struct pst_error *error;
+    struct pst_bytes attributes[PST_ATTR_KINDS][PST_ATTRIBUTES_MAX];
+};
+
+static bool read_kind(struct pst_bytes text, enum pst_workspace_kind *out)
+{
+    if (pst_bytes_equal(text, PST_LIT("project")))
+        *out = PST_WORKSPACE_PROJECT;
+    else if (pst_bytes_equal(text, PST_LIT("default")))
+        *out = PST_WORKSPACE_DEFAULT;
+    else if (pst_bytes_equal(text, PST_LIT("environment")))
+        *out = PST_WORKSPACE_ENVIRONMENT;
+    else
+        return false;
+    return true;
+}
+
+static bool read_scope(struct pst_bytes text, enum pst_scope *out)
+{
+    if (pst_bytes_equal(text, PST_LIT("global")))
+        *out = PST_SCOPE_GLOBAL;
+    else if (pst_bytes_equal(text, PST_LIT("project")))
+        *out = PST_SCOPE_PROJECT;
+    else if (pst_bytes_equal(text, PST_LIT("pipeline")))
+        *out = PST_SCOPE_PIPELINE;
+    else
+        return false;
+    return true;
+}
+
+static bool read_conditions(struct pst_bytes text, uint32_t *out)
+{
+    struct pst_bytes names[32];
+    uint32_t count;
+
+    *out = 0;
+    if (!pst_list_read(text, names, 32, &count))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bit = pst_condition_of(names[i]);
+        if (bit == 0)
+            return false;
+        *out |= bit;
+    }
+    return true;
+}
+
+static enum pst_status on_model_workspace(void *ctx, const struct pst_row_workspace *row)
+{
+    struct loading *l = ctx;
+    struct pst_workspace_row w = {.id = row->id, .name = row->name, .organization = row->organization};
+
+    if (!read_kind(row->kind, &w.kind))
+        return pst_error_set(l->error, PST_E_IO, NULL, "workspace %u: unknown kind", row->id);
+    enum pst_status status = pst_model_add_workspace(l->model, &w);
+    return status == PST_OK ? status
+                            : pst_error_set(l->error, status, NULL, "workspace %u does not load", row->id);
+}
+
+static enum pst_status on_model_role(void *ctx, const struct pst_row_role *row)
+{
+    struct loading *l = ctx;
+    struct pst_role_row r = {
+        .id = row->id, .name = row->name, .workspace = row->workspace, .builtin = row->builtin};
+
+    enum pst_status status = pst_model_add_role(l->model, &r);
+    return status == PST_OK ? status
+                            : pst_error_set(l->error, status, NULL, "role %u does not load", row->id);
+}
+
+static enum pst_status on_model_permission(void *ctx, const struct pst_row_permission *row)
+{
+    struct loading *l = ctx;
+    struct pst_permission_row p = {
+        .id = row->id,
+        .role = row->role,
+        .direct = row->direct,
+        .has_access = row->has_access,
+        .access = row->access,
+        .entity = row->entity,
+        .has_entity_id = row->has_entity_id,
+        .entity_id = row->entity_id,
+        .entity_type = row->entity_type,
+    };
+    const struct pst_bytes lists[PST_ATTR_KINDS] = {
+        [PST_ATTR_QUERY] = row->query_attributes,
+        [PST_ATTR_WRITE] = row->write_attributes,
+        [PST_ATTR_READ] = row->read_attributes,
+    };
+
+    bool good = read_scope(row->scope, &p.scope) && read_conditions(row->conditions, &p.conditions);
+    for (unsigned k = 0; k < PST_ATTR_KINDS && good; k++) {
+        good = pst_list_read(lists[k], l->attributes[k], PST_ATTRIBUTES_MAX, &p.attribute_count[k]);
+        p.attributes[k] = l->attributes[k];
+    }
+    if (!good)
+        return pst_error_set(l->error, PST_E_IO, NULL,
+                             "permission %llu: a scope, condition or list that this program does not "
+                             "know",
+                             (unsigned long long)row->id);
+    enum pst_status status = pst_model_add_permission(l->model, &p);
+    return status == PST_OK ? status
+                            : pst_error_set(l->error, status, NULL, "permission %llu does not load",
+                                            (unsigned long long)row->id);
+}
+
+static enum pst_status load_rows(struct pst_store *store, struct loading *l,
+                                 struct pst_revision *revision, struct pst_error *error)
+{
+    enum pst_status status = pst_store_state(store, revision, NULL, error);
+
+    if (status == PST_OK)
+        status = pst_store_each_workspace(store, on_model_workspace, l, error);
+    if (status == PST_OK)
+        status = pst_store_each_role(store, on_model_role, l, error);
+    if (status == PST_OK)
+        status = pst_store_each_permission(store, 0, on_model_permission, l, error);
+    return status;
+}
+
+enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
+                                     struct pst_revision *revision, struct pst_error *error)
+{
+    bool own_view = !store->viewing && store->change.store == NULL;
+    enum pst_status status = own_view ? pst_store_view(store, error) : PST_OK;
+
+    *out = NULL;
+    *revision = (struct pst_revision){0};
+    if (status != PST_OK)
+        return status;
+
+    struct pst_model *model = malloc(sizeof(*model));
+    struct loading *l = malloc(sizeof(*l));
+    if (model != NULL && l != NULL) {
+        pst_model_init(model, MODEL_TEXT_MAX);
+        l->model = model;
+        l->error = error;
+        status = load_rows(store, l, revision, error);
+        if (status != PST_OK)
+            pst_model_fini(model);
+    } else {
+        status = pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    }
+    if (own_view)
+        pst_store_view_end(store);
+    free(l);
+    if (status != PST_OK)
+        free(model);
+    else
+        *out = model;
+    return status;
+}
+
+void pst_store_free_model(struct pst_model *model)
+{
+    if (model == NULL)
+        return;
+    pst_model_fini(model);
+    free(model);
+}
+
+/* ---- state ---- */
+
+struct state {
+    struct pst_revision revision;
+    uint32_t max_staleness_s;
+};
+
+static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
+{
+    struct state *s = ctx;
+
+    s->revision.n = pst_sql_u64(&row[0]);
+    s->max_staleness_s = pst_sql_u32(&row[2]);
+    return pst_hex_read(row[1].text, 16, &s->revision.epoch) ? PST_OK : PST_E_IO;
+}
+
+enum pst_status pst_store_state(struct pst_store *store, struct pst_revision *out,
+                                uint32_t *max_staleness_s, struct pst_error *error)
+{
+    struct state s = {0};
+
+    enum pst_status status = store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, &s, error);
+    *out = s.revision;
+    if (max_staleness_s != NULL)
+        *max_staleness_s = s.max_staleness_s;
+    return status;
+}
+
+/* ---- facts ---- */
+
+struct fact_rows {
+    struct pst_revision revision;
+    struct pst_facts facts; /* without its texts and bindings */
+    char name[PST_NAME_MAX + 1];
+    size_t name_len;
+    struct pst_binding *bindings;
+    uint32_t count, cap;
+};
+
+static enum pst_status add_binding(struct fact_rows *f, const struct pst_sql_value *row)
+{
+    if (f->count == f->cap) {
+        if (f->cap > UINT32_MAX / 4)
+            return PST_E_LIMIT;
+        uint32_t cap = f->cap == 0 ? 16 : f->cap * 2;
+        struct pst_binding *more = realloc(f->bindings, cap * sizeof(*more));
+        if (more == NULL)
+            return PST_E_NOMEM;
+        f->bindings = more;
+        f->cap = cap;
+    }
+    /* A workspace that is there but does not fit 32 bits must not read as "everywhere". */
+    if (row[2].kind == PST_SQL_INT && pst_sql_u32(&row[2]) == 0)
+        return PST_E_IO;
+    f->bindings[f->count++] = (struct pst_binding){
+        .id = pst_sql_u64(&row[0]), .role = pst_sql_u32(&row[1]), .workspace = pst_sql_u32(&row[2])};
+    return PST_OK;
+}
+
+static enum pst_status on_fact(void *ctx, const struct pst_sql_value *row)
+{
+    struct fact_rows *f = ctx;
+
+    f->revision.n = pst_sql_u64(&row[0]);
+    if (!pst_hex_read(row[1].text, 16, &f->revision.epoch))
+        return PST_E_IO;
+    f->facts.user_id = pst_sql_u64(&row[2]);
+    if (f->facts.user_id == 0)
+        return PST_OK;
+    if (row[3].text.len > sizeof(f->name))
+        return PST_E_LIMIT;
+    if (row[3].text.len > 0)
+        memcpy(f->name, row[3].text.ptr, row[3].text.len);
+    f->name_len = row[3].text.len;
+    f->facts.disabled = pst_sql_u64(&row[4]) != 0;
+    f->facts.legacy_level = pst_sql_u32(&row[5]);
+    f->facts.sessions_from = pst_sql_u64(&row[6]);
+    return row[7].kind == PST_SQL_NULL ? PST_OK : add_binding(f, row + 7);
+}
+
+/* struct, bindings, name: one block. */
+static struct pst_facts *pack_facts(const struct fact_rows *f)
+{
+    size_t bindings = f->count * sizeof(struct pst_binding);
+    struct pst_facts *facts = malloc(sizeof(*facts) + bindings + f->name_len + 1);
+
+    if (facts == NULL)
+        return NULL;
+    struct pst_binding *b = (struct pst_binding *)(void *)(facts + 1);
+    char *name = (char *)(b + f->count);
+    if (bindings > 0)
+        memcpy(b, f->bindings, bindings);
+    memcpy(name, f->name, f->name_len);
+    name[f->name_len] = '\0';
+    *facts = f->facts;
+    facts->name = pst_bytes_of(name, f->name_len);
+    facts->revision = f->revision.n;
+    facts->binding_count = f->count;
+    facts->bindings = b;
+    return facts;
+}
+
+static enum pst_status run_facts(struct pst_store *store, const struct pst_who *who,
+                                 struct fact_rows *f, struct pst_error *error)
+{
+    switch (who->kind) {
+    case PST_WHO_SUBJECT:
+        return PST_RUN(store, PST_SQL_FACTS_SUBJECT, on_fact, f, error, pst_sql_text(who->issuer),
+                       pst_sql_text(who->value));
+    case PST_WHO_NAME:
+        return PST_RUN(store, PST_SQL_FACTS_NAME, on_fact, f, error, pst_sql_text(who->value));
+    case PST_WHO_EMAIL:
+        return PST_RUN(store, PST_SQL_FACTS_EMAIL, on_fact, f, error, pst_sql_text(who->value));
+    case PST_WHO_ID:
+        return PST_RUN(store, PST_SQL_FACTS_ID, on_fact, f, error, pst_sql_int(who->id));
+    }
+    return PST_E_INVALID;
+}
+
+enum pst_status pst_store_load_facts(struct pst_store *store, const struct pst_who *who,
+                                     struct pst_facts **out, struct pst_revision *revision,
+                                     struct pst_error *error)
+{
+    struct fact_rows f = {0};
+
+    *out = NULL;
+    enum pst_status status = run_facts(store, who, &f, error);
+    *revision = f.revision;
+    if (status == PST_OK && f.revision.epoch == 0 && f.revision.n == 0)
+        status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
+    if (status == PST_OK && (*out = pack_facts(&f)) == NULL)
+        status = pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    free(f.bindings);
+    return status;
+}
+
+void pst_facts_free(struct pst_facts *facts)
+{
+    free(facts);
+}
+
+/* ---- change log ---- */
+
+struct log_reading {
+    const struct pst_log_mark *since;
+    struct pst_log_page *page;
+    bool mark_seen;
+    uint64_t last; /* n of the last row read in order after the mark */
+};
+
+static bool read_key(struct pst_bytes text, struct pst_log_key *out)
+{
+    static const struct {
+        struct pst_bytes prefix;
+        enum pst_log_key_kind kind;
+    } KINDS[] = {{{"user:", 5}, PST_LOG_USER}, {{"role:", 5}, PST_LOG_ROLE}, {{"workspace:", 10}, PST_LOG_WORKSPACE}};
+
+    for (size_t i = 0; i < 3; i++)
+        if (pst_bytes_starts(text, KINDS[i].prefix)) {
+            out->kind = KINDS[i].kind;
+            return pst_bytes_u63(pst_bytes_from(text, KINDS[i].prefix.len), &out->id);
+        }
+    return false;
+}
+
+static enum pst_status add_key(struct pst_log_page *page, const struct pst_log_key *key)
+{
+    if (page->key_count == PST_LOG_KEYS_MAX) {
+        page->all = true;
+        return PST_OK;
+    }
+    if (page->key_count == page->key_cap_) {
+        size_t cap = page->key_cap_ == 0 ? 64 : page->key_cap_ * 2;
+        struct pst_log_key *more = realloc(page->keys, cap * sizeof(*more));
+        if (more == NULL)
+            return PST_E_NOMEM;
+        page->keys = more;
+        page->key_cap_ = cap;
+    }
+    page->keys[page->key_count++] = *key;
+    return PST_OK;
+}
+
+/* Keys that cannot be read mean that anything may have changed. */
+static enum pst_status read_keys(struct pst_log_page *page, struct pst_bytes text, uint64_t n)
+{
+    struct pst_bytes at = text, item;
+    struct pst_log_key key = {.n = n};
+
+    if (text.len == 0 || text.ptr[0] != '[') {
+        page->all = true;
+        return PST_OK;
+    }
+    while (at.len > 0) {
+        if (!pst_list_next(&at, &item) || !read_key(item, &key)) {
+            page->all = true;
+            return PST_OK;
+        }
+        enum pst_status status = add_key(page, &key);
+        if (status != PST_OK)
+            return status;
+    }
+    return PST_OK;
+}
+
+static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
+{
+    struct log_reading *r = ctx;
+    struct pst_log_page *page = r->page;
+    struct pst_stamp stamp = {0};
+
+    page->head.revision.n = pst_sql_u64(&row[0]);
+    page->max_staleness_s = pst_sql_u32(&row[2]);
+    if (!pst_hex_read(row[1].text, 16, &page->head.revision.epoch))
+        return PST_E_IO;
+    if (row[3].kind == PST_SQL_NULL)
+        return PST_OK; /* an empty log */
+
+    uint64_t n = pst_sql_u64(&row[3]);
+    if (row[4].text.len != 32 || !pst_hex_read(pst_bytes_of(row[4].text.ptr, 16), 16, &stamp.hi) ||
+        !pst_hex_read(pst_bytes_from(row[4].text, 16), 16, &stamp.lo))
+        return PST_E_IO;
+    if (n == page->head.revision.n)
+        page->head.stamp = stamp;
+    if (n == r->since->revision.n)
+        r->mark_seen = stamp.hi == r->since->stamp.hi && stamp.lo == r->since->stamp.lo;
+    if (n <= r->since->revision.n)
+        return PST_OK;
+    if (n != r->last + 1)
+        page->all = true; /* too far behind: rows in between were not asked for, or cut off */
+    r->last = n;
+    return page->all ? PST_OK : read_keys(page, row[5].text, n);
+}
+
+enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+                              struct pst_log_page *out, struct pst_error *error)
+{
+    uint64_t n = since->revision.n;
+    struct log_reading r = {.since = since, .page = out, .last = n, .mark_seen = n == 0};
+
+    *out = (struct pst_log_page){0};
+    enum pst_status status = PST_RUN(store, PST_SQL_LOG_READ, on_log, &r, error, pst_sql_int(n),
+                                     pst_sql_int(n + PST_LOG_ROWS_MAX));
+    if (status == PST_OK && (out->head.revision.epoch == 0 || out->max_staleness_s == 0))
+        status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
+    if (status != PST_OK) {
+        pst_log_page_fini(out);
+        return status;
+    }
+    out->proved = since->revision.epoch != 0 && since->revision.epoch == out->head.revision.epoch &&
+                  r.mark_seen && out->head.revision.n >= n;
+    if (!out->proved || r.last != out->head.revision.n)
+        out->all = true;
+    return PST_OK;
+}
+
+void pst_log_page_fini(struct pst_log_page *page)
+{
+    free(page->keys);
+    *page = (struct pst_log_page){0};
+}

@@ -1,0 +1,119 @@
+/*
+ * The SQL of the store: what SQLite and PostgreSQL both understand.
+ *
+ *   - Parameters appear in the order of their numbers (backend.h).
+ *   - A read that must be of one moment is one statement: log_head and meta are joined to it.
+ *   - A write that must hit a row says RETURNING, and no row means that there was none.
+ */
+#include "statements.h"
+
+#define FACTS(user)                                                                                 \
+    "SELECT h.n, m.epoch, u.id, u.name, u.disabled, u.legacy_level, u.sessions_from,"               \
+    " b.id, b.role_id, b.workspace_id FROM log_head h CROSS JOIN meta m"                            \
+    " LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id ORDER BY b.id"
+#define FACTS_COLUMNS "ititiiiiii"
+
+#define PERMISSION_COLUMNS "iiitttttittt"
+#define PERMISSIONS                                                                                 \
+    "SELECT id, role_id, direct, scope, entity, entity_id, entity_type, conditions, access,"        \
+    " query_attributes, read_attributes, write_attributes FROM permissions "
+#define USERS    "SELECT id, name, email, disabled, legacy_level, sessions_from FROM users "
+#define ROLES    "SELECT r.id, r.name, r.workspace_id, r.builtin FROM roles r "
+#define BINDINGS "SELECT id, user_id, role_id, workspace_id FROM bindings "
+#define WORKSPACES                                                                                  \
+    "SELECT w.id, w.name, w.kind, o.name FROM workspaces w"                                         \
+    " JOIN organizations o ON o.id = w.organization_id "
+
+#define S(id, name, columns, text) [PST_SQL_##id] = {name, columns, text}
+
+const struct pst_sql pst_statements[PST_SQL_COUNT] = {
+    S(STATE, "state", "iti", "SELECT h.n, m.epoch, m.max_staleness_s FROM log_head h CROSS JOIN meta m"),
+    S(STATUS, "status", "itiiiiiiii",
+      "SELECT h.n, m.epoch, m.max_staleness_s, m.schema_version,"
+      " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT count(*) FROM workspaces),"
+      " (SELECT count(*) FROM users), (SELECT count(*) FROM roles),"
+      " (SELECT count(*) FROM permissions), (SELECT count(*) FROM bindings)"
+      " FROM log_head h CROSS JOIN meta m"),
+    S(LOG_SHAPE, "log_shape", "iiiiii",
+      "SELECT h.n, h.open, (SELECT count(*) FROM change_log),"
+      " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"
+      " (SELECT count(*) FROM change_log WHERE keys IS NULL) FROM log_head h"),
+    S(LOG_READ, "log_read", "itiitt",
+      "SELECT h.n, m.epoch, m.max_staleness_s, c.n, c.stamp, c.keys"
+      " FROM log_head h CROSS JOIN meta m"
+      " LEFT JOIN change_log c ON c.n BETWEEN $1 AND $2 OR c.n = h.n ORDER BY c.n"),
+    S(FACTS_SUBJECT, "facts_subject", FACTS_COLUMNS,
+      FACTS("(SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2)")),
+    S(FACTS_NAME, "facts_name", FACTS_COLUMNS, FACTS("(SELECT id FROM users WHERE name = $1)")),
+    S(FACTS_EMAIL, "facts_email", FACTS_COLUMNS,
+      FACTS("(SELECT min(id) FROM users WHERE email = $1 AND email <> '' HAVING count(*) = 1)")),
+    S(FACTS_ID, "facts_id", FACTS_COLUMNS, FACTS("$1")),
+    S(WORKSPACES, "workspaces", "ittt", WORKSPACES "ORDER BY w.name"),
+    S(ROLES, "roles", "itii",
+      ROLES "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
+    S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
+    S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS, PERMISSIONS "WHERE role_id = $1 ORDER BY id"),
+    S(USERS, "users", "ittiii", USERS "ORDER BY name"),
+    S(IDENTITIES, "identities", "tti",
+      "SELECT issuer, subject, user_id FROM identities ORDER BY issuer, subject"),
+    S(IDENTITIES_OF, "identities_of", "tti",
+      "SELECT issuer, subject, user_id FROM identities WHERE user_id = $1 ORDER BY issuer, subject"),
+    S(BINDINGS, "bindings", "iiii", BINDINGS "ORDER BY id"),
+    S(BINDINGS_OF, "bindings_of", "iiii", BINDINGS "WHERE user_id = $1 ORDER BY id"),
+    S(WORKSPACE_FIND, "workspace_find", "ittt", WORKSPACES "WHERE w.name = $1"),
+    S(USER_FIND, "user_find", "ittiii", USERS "WHERE name = $1"),
+    S(ROLE_FIND_GLOBAL, "role_find_global", "itii",
+      ROLES "WHERE r.name = $1 AND r.workspace_id IS NULL"),
+    S(ROLE_FIND, "role_find", "itii", ROLES "WHERE r.name = $1 AND r.workspace_id = $2"),
+    S(IDENTITY_FIND, "identity_find", "i",
+      "SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2"),
+
+    S(HEAD_OPEN, "head_open", "i", "UPDATE log_head SET n = n + 1, open = 1 WHERE id = 1 RETURNING n"),
+    S(HEAD_CLOSE, "head_close", "", "UPDATE log_head SET open = 0 WHERE id = 1"),
+    S(LOG_INSERT, "log_insert", "",
+      "INSERT INTO change_log (n, stamp, at, actor) VALUES ($1, $2, $3, $4)"),
+    S(LOG_KEYS, "log_keys", "", "UPDATE change_log SET keys = $1 WHERE n = $2"),
+    S(AUDIT_INSERT, "audit_insert", "",
+      "INSERT INTO audit (time, actor, action, detail) VALUES ($1, $2, $3, $4)"),
+    S(ORGANIZATION_FIND, "organization_find", "i", "SELECT id FROM organizations WHERE name = $1"),
+    S(ORGANIZATION_INSERT, "organization_insert", "i",
+      "INSERT INTO organizations (name) VALUES ($1) RETURNING id"),
+    S(WORKSPACE_INSERT, "workspace_insert", "i",
+      "INSERT INTO workspaces (name, kind, organization_id) VALUES ($1, $2, $3) RETURNING id"),
+    S(WORKSPACE_UPDATE, "workspace_update", "i",
+      "UPDATE workspaces SET name = $1, kind = $2, organization_id = $3 WHERE id = $4 RETURNING id"),
+    S(WORKSPACE_DELETE, "workspace_delete", "i", "DELETE FROM workspaces WHERE id = $1 RETURNING id"),
+    S(WORKSPACE_ROLES, "workspace_roles", "i", "SELECT id FROM roles WHERE workspace_id = $1"),
+    S(WORKSPACE_UNBIND, "workspace_unbind", "i",
+      "DELETE FROM bindings WHERE workspace_id = $1 RETURNING user_id"),
+    S(USER_INSERT, "user_insert", "i",
+      "INSERT INTO users (name, email, disabled, legacy_level, sessions_from)"
+      " VALUES ($1, $2, $3, $4, $5) RETURNING id"),
+    S(USER_UPDATE, "user_update", "i",
+      "UPDATE users SET name = $1, email = $2, disabled = $3, legacy_level = $4, sessions_from = $5"
+      " WHERE id = $6 RETURNING id"),
+    S(USER_DELETE, "user_delete", "i", "DELETE FROM users WHERE id = $1 RETURNING id"),
+    S(USER_UNBIND, "user_unbind", "i", "DELETE FROM bindings WHERE user_id = $1 RETURNING user_id"),
+    S(USER_UNIDENTIFY, "user_unidentify", "", "DELETE FROM identities WHERE user_id = $1"),
+    S(ROLE_INSERT, "role_insert", "i",
+      "INSERT INTO roles (name, workspace_id, builtin) VALUES ($1, $2, $3) RETURNING id"),
+    S(ROLE_UPDATE, "role_update", "i",
+      "UPDATE roles SET name = $1, workspace_id = $2, builtin = $3 WHERE id = $4 RETURNING id"),
+    S(ROLE_DELETE, "role_delete", "i", "DELETE FROM roles WHERE id = $1 RETURNING id"),
+    S(ROLE_UNBIND, "role_unbind", "i", "DELETE FROM bindings WHERE role_id = $1 RETURNING user_id"),
+    S(ROLE_EMPTY, "role_empty", "", "DELETE FROM permissions WHERE role_id = $1"),
+    S(IDENTITY_INSERT, "identity_insert", "",
+      "INSERT INTO identities (issuer, subject, user_id) VALUES ($1, $2, $3)"),
+    S(IDENTITY_DELETE, "identity_delete", "i",
+      "DELETE FROM identities WHERE issuer = $1 AND subject = $2 AND user_id = $3 RETURNING user_id"),
+    S(PERMISSION_INSERT, "permission_insert", "i",
+      "INSERT INTO permissions (role_id, direct, scope, entity, entity_id, entity_type, conditions,"
+      " access, query_attributes, read_attributes, write_attributes)"
+      " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id"),
+    S(PERMISSION_DELETE, "permission_delete", "i",
+      "DELETE FROM permissions WHERE id = $1 AND role_id = $2 RETURNING id"),
+    S(BINDING_INSERT, "binding_insert", "i",
+      "INSERT INTO bindings (user_id, role_id, workspace_id) VALUES ($1, $2, $3) RETURNING id"),
+    S(BINDING_DELETE, "binding_delete", "i",
+      "DELETE FROM bindings WHERE id = $1 AND user_id = $2 RETURNING id"),
+};

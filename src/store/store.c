@@ -1,0 +1,251 @@
+/*
+ * Opening, migrating and looking after a store. Reads are in read.c, writes in change.c.
+ */
+#include "postern/store/store.h"
+
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define SCHEMA_NEWEST 1 /* the version that this program reads and writes */
+
+struct scheme {
+    struct pst_bytes prefix;
+    const struct pst_store_ops *ops; /* NULL: known, but not in this build */
+};
+
+static const struct scheme SCHEMES[] = {
+    {{"sqlite://", 9}, &pst_store_sqlite},
+    {{"postgresql://", 13}, NULL},
+    {{"postgresql+psycopg2://", 22}, NULL},
+    {{"postgres://", 11}, NULL},
+};
+
+bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    *out = 0;
+    if (text.len != digits || digits > 16)
+        return false;
+    for (size_t i = 0; i < digits; i++) {
+        char c = text.ptr[i];
+        unsigned digit;
+        if (c >= '0' && c <= '9')
+            digit = (unsigned)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            digit = (unsigned)(c - 'a') + 10;
+        else
+            return false;
+        value = value << 4 | digit;
+    }
+    *out = value;
+    return true;
+}
+
+/* Messages name the scheme only: the rest of a url may hold a password. */
+static enum pst_status find_scheme(struct pst_bytes url, const struct pst_store_ops **ops,
+                                   struct pst_bytes *where, struct pst_error *error)
+{
+    *ops = NULL;
+    for (size_t i = 0; i < sizeof(SCHEMES) / sizeof(SCHEMES[0]); i++) {
+        if (!pst_bytes_starts(url, SCHEMES[i].prefix))
+            continue;
+        *ops = SCHEMES[i].ops;
+        *where = pst_bytes_from(url, SCHEMES[i].prefix.len);
+        if (*ops != NULL)
+            return PST_OK;
+        return pst_error_set(error, PST_E_INVALID, NULL, "%.*s: not in this build",
+                             (int)pst_bytes_find(SCHEMES[i].prefix, ':'), url.ptr);
+    }
+    return pst_error_set(error, PST_E_INVALID, NULL,
+                         "the store's url must begin with sqlite:/// (relative path) or sqlite://// "
+                         "(absolute path)");
+}
+
+static enum pst_status check_schema(struct pst_store *store, struct pst_error *error)
+{
+    uint32_t version;
+    enum pst_status status = store->ops->schema(store->backend, &version, error);
+
+    if (status != PST_OK || version == SCHEMA_NEWEST)
+        return status;
+    if (version > SCHEMA_NEWEST)
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the database has schema %u, this program reads up to %u: a newer Postern "
+                             "wrote it",
+                             version, SCHEMA_NEWEST);
+    return pst_error_set(error, PST_E_INVALID, NULL,
+                         "the database has schema %u, this program needs %u: migrate it first", version,
+                         SCHEMA_NEWEST);
+}
+
+enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode, struct pst_store **out,
+                               struct pst_error *error)
+{
+    const struct pst_store_ops *ops;
+    struct pst_bytes where;
+    uint32_t steps;
+
+    *out = NULL;
+    enum pst_status status = find_scheme(url, &ops, &where, error);
+    if (status != PST_OK)
+        return status;
+    struct pst_store *store = calloc(1, sizeof(*store));
+    if (store == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+
+    store->ops = ops;
+    status = ops->open(where, mode, &store->backend, error);
+    if (status == PST_OK && mode == PST_STORE_CREATE)
+        status = pst_store_migrate(store, &steps, error);
+    if (status == PST_OK && mode != PST_STORE_ANY)
+        status = check_schema(store, error);
+    if (status != PST_OK) {
+        pst_store_close(store);
+        return status;
+    }
+    *out = store;
+    return PST_OK;
+}
+
+void pst_store_close(struct pst_store *store)
+{
+    if (store == NULL)
+        return;
+    if (store->backend != NULL) {
+        store->ops->rollback(store->backend);
+        store->ops->close(store->backend);
+    }
+    free(store);
+}
+
+const char *pst_store_backend(const struct pst_store *store)
+{
+    return store->ops->name;
+}
+
+/* Under the write lock: two processes that start together migrate once. */
+static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps, struct pst_error *error)
+{
+    uint32_t version;
+    enum pst_status status = store->ops->schema(store->backend, &version, error);
+
+    while (status == PST_OK && version < SCHEMA_NEWEST) {
+        status = store->ops->script(store->backend, store->ops->migration(version + 1), error);
+        version++;
+        if (status == PST_OK)
+            (*steps)++;
+    }
+    return status;
+}
+
+enum pst_status pst_store_migrate(struct pst_store *store, uint32_t *steps, struct pst_error *error)
+{
+    uint32_t version;
+
+    *steps = 0;
+    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    if (status != PST_OK || version >= SCHEMA_NEWEST)
+        return status;
+    status = store->ops->begin_write(store->backend, error);
+    if (status != PST_OK)
+        return status;
+    status = migrate_locked(store, steps, error);
+    if (status == PST_OK)
+        return store->ops->commit(store->backend, error);
+    store->ops->rollback(store->backend);
+    *steps = 0;
+    return status;
+}
+
+static enum pst_status on_status(void *ctx, const struct pst_sql_value *row)
+{
+    struct pst_store_status *out = ctx;
+
+    out->revision.n = pst_sql_u64(&row[0]);
+    if (!pst_hex_read(row[1].text, 16, &out->revision.epoch))
+        return PST_E_IO;
+    out->max_staleness_s = pst_sql_u32(&row[2]);
+    out->schema = pst_sql_u32(&row[3]);
+    out->log_oldest = pst_sql_u64(&row[4]);
+    out->workspaces = pst_sql_u64(&row[5]);
+    out->users = pst_sql_u64(&row[6]);
+    out->roles = pst_sql_u64(&row[7]);
+    out->permissions = pst_sql_u64(&row[8]);
+    out->bindings = pst_sql_u64(&row[9]);
+    return PST_OK;
+}
+
+enum pst_status pst_store_status(struct pst_store *store, struct pst_store_status *out,
+                                 struct pst_error *error)
+{
+    uint32_t version;
+
+    *out = (struct pst_store_status){.schema_newest = SCHEMA_NEWEST};
+    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    if (status != PST_OK || version == 0)
+        return status;
+    return store->ops->run(store->backend, PST_SQL_STATUS, NULL, 0, on_status, out, error);
+}
+
+struct shape {
+    uint64_t n, open, rows, oldest, newest, incomplete;
+};
+
+static enum pst_status on_shape(void *ctx, const struct pst_sql_value *row)
+{
+    *(struct shape *)ctx = (struct shape){
+        .n = pst_sql_u64(&row[0]),
+        .open = pst_sql_u64(&row[1]),
+        .rows = pst_sql_u64(&row[2]),
+        .oldest = pst_sql_u64(&row[3]),
+        .newest = pst_sql_u64(&row[4]),
+        .incomplete = pst_sql_u64(&row[5]),
+    };
+    return PST_OK;
+}
+
+enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error)
+{
+    struct shape s = {0};
+
+    enum pst_status status = check_schema(store, error);
+    if (status == PST_OK)
+        status = store->ops->check(store->backend, error);
+    if (status == PST_OK)
+        status = store->ops->run(store->backend, PST_SQL_LOG_SHAPE, NULL, 0, on_shape, &s, error);
+    if (status != PST_OK)
+        return status;
+    if (s.open != 0 || s.incomplete != 0)
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the change log was left open: something wrote past its guards");
+    if (s.newest != s.n || (s.rows != 0 && s.newest - s.oldest + 1 != s.rows) || (s.rows == 0 && s.n != 0))
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the change log has gaps: head %llu, %llu rows from %llu to %llu",
+                             (unsigned long long)s.n, (unsigned long long)s.rows,
+                             (unsigned long long)s.oldest, (unsigned long long)s.newest);
+    return PST_OK;
+}
+
+enum pst_status pst_store_view(struct pst_store *store, struct pst_error *error)
+{
+    if (store->viewing || store->change.store != NULL)
+        return pst_error_set(error, PST_E_EXISTS, NULL, "the store has a view or a change already");
+    enum pst_status status = store->ops->begin_read(store->backend, error);
+    store->viewing = status == PST_OK;
+    return status;
+}
+
+void pst_store_view_end(struct pst_store *store)
+{
+    if (!store->viewing)
+        return;
+    store->ops->rollback(store->backend);
+    store->viewing = false;
+}
+
+enum pst_status pst_store_hint(struct pst_store *store, uint64_t *out, struct pst_error *error)
+{
+    return store->ops->hint(store->backend, out, error);
+}
