@@ -1,0 +1,126 @@
+/*
+ * config.h - the configuration file, read and checked.
+ *
+ * Purpose  One YAML file, environment overrides on top, into one struct that the composition root takes
+ *          apart. Every message names file:line:key; unknown keys are refused; nothing is opened but the
+ *          file itself (pst_config_check opens what it names).
+ *
+ * Memory   A config owns all its texts; it is immutable once loaded.
+ *
+ * Without a file the embedded default holds: SQLite and an own signing key under the state directory,
+ * the `rest` profile, listeners on loopback.
+ */
+#ifndef POSTERN_APP_CONFIG_H
+#define POSTERN_APP_CONFIG_H
+
+#include "postern/base/log.h"
+#include "postern/base/tree.h"
+#include "postern/identity/config.h"
+#include "postern/identity/credential.h"
+#include "postern/policy/profile.h"
+#include "postern/proxy/config.h"
+
+enum pst_key_source_kind {
+    PST_KEYS_OWN = 0, /* the key pair of the state directory, made at the first start */
+    PST_KEYS_JWKS_FILE,
+    PST_KEYS_PEM_FILE,
+    PST_KEYS_JWKS_URL,
+    PST_KEYS_SECRETS,
+};
+
+struct pst_secret_source {
+    struct pst_bytes kid, file; /* file: the secret's bytes, or env:NAME */
+    enum pst_alg alg;
+};
+
+struct pst_issuer_source {
+    enum pst_key_source_kind kind;
+    struct pst_bytes location; /* path or URL */
+    struct pst_bytes kid;      /* of a PEM */
+    enum pst_alg alg;          /* of a PEM */
+    struct pst_bytes ca_file;  /* of a URL; empty: the system's */
+    uint32_t refresh_s;
+    const struct pst_bytes *allow_addresses;
+    uint32_t allow_address_count;
+    const struct pst_secret_source *secrets;
+    uint32_t secret_count;
+    bool create_users;
+    struct pst_bytes default_role;
+};
+
+struct pst_group_source {
+    uint32_t issuer;
+    struct pst_bytes group, role;
+};
+
+enum pst_door_kind { PST_DOOR_PROXY = 0, PST_DOOR_AUTH_REQUEST, PST_DOOR_OPS };
+
+struct pst_mount_source {
+    struct pst_bytes host, prefix, profile;
+    uint32_t upstream; /* index; UINT32_MAX: none */
+    uint32_t line;
+};
+
+struct pst_listener_source {
+    struct pst_bytes name, address_text;
+    struct pst_address address;
+    enum pst_door_kind kind;
+    struct pst_bytes path, target_from, method_from; /* auth_request */
+    const struct pst_cidr *trusted;
+    uint32_t trusted_count;
+    const struct pst_mount_source *mounts;
+    uint32_t mount_count;
+};
+
+struct pst_profile_source {
+    struct pst_bytes name, file; /* file empty: the shipped one */
+    struct pst_profile_options options;
+    bool mlflow_grant_default; /* settings of the evaluator */
+    struct pst_bytes mlflow_default_permission;
+    struct pst_bytes project_uuid;
+    uint32_t line;
+};
+
+struct pst_config {
+    struct pst_tree tree; /* owns the texts */
+    struct pst_arena arena;
+    struct pst_bytes dir; /* relative paths of the file start here */
+
+    struct pst_bytes state_dir, store_url, policies_dir; /* policies_dir empty: those inside the program */
+    uint32_t workers;
+    bool authentication, permissions;
+    uint32_t notebook_edit;
+    uint32_t max_staleness_s; /* 0: as the store says */
+
+    struct pst_identity_config identity; /* issuers have the same index as sources */
+    const struct pst_issuer_source *sources;
+    struct pst_credential_config credentials;
+    const struct pst_bytes *reserved_names;
+    uint32_t reserved_name_count;
+    const struct pst_group_source *groups;
+    uint32_t group_count;
+    uint32_t token_cache, fact_cache;
+
+    const struct pst_listener_source *listeners;
+    uint32_t listener_count;
+    const struct pst_upstream_config *upstreams;
+    uint32_t upstream_count;
+    const struct pst_profile_source *profiles;
+    uint32_t profile_count;
+    struct pst_identity_names names;
+    const struct pst_bytes *workspace_headers;
+    uint32_t workspace_header_count;
+    struct pst_server_limits limits;
+    uint64_t body_bytes, inspect_body_bytes;
+    struct pst_log_config log;
+};
+
+/* path NULL: the embedded default (and the environment). *out is NULL on failure. */
+PST_MUST_USE enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error);
+void pst_config_free(struct pst_config *config); /* accepts NULL */
+
+/* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty when
+ * memory is short. */
+struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena, struct pst_bytes path);
+
+#endif

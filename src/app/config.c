@@ -1,0 +1,371 @@
+/*
+ * Order: file, environment, then the sections; upstreams before listeners, because mounts name them.
+ * What the file leaves out stays at the default that was filled in first.
+ */
+#include "config_internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "postern/app/yaml.h"
+
+#define CONFIG_BYTES_MAX (UINT64_C(16) << 20)
+
+static const char *const ROOT_KEYS[] = {
+    "state_dir", "workers", "store", "authentication", "permissions", "notebook_edit", "max_staleness_s",
+    "policies_dir", "identity", "listeners", "upstreams", "identity_headers", "workspace_headers", "profiles",
+    "limits", "log", NULL,
+};
+
+enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map, const char *key,
+                               uint32_t min, uint32_t max, uint32_t *out)
+{
+    uint64_t value = *out;
+    enum pst_status status = pst_node_u64(r->tree, map, key, min, max, &value, r->error);
+
+    if (status == PST_OK)
+        *out = (uint32_t)value;
+    return status;
+}
+
+enum pst_status pst_config_array(struct pst_config_reader *r, size_t count, size_t size, void **out)
+{
+    *out = pst_arena_array(&r->config->arena, count, size);
+    return *out != NULL ? PST_OK : pst_error_set(r->error, PST_E_NOMEM, r->tree->name.ptr, "the configuration is too large");
+}
+
+enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map, const char *key,
+                                 const struct pst_bytes **out, uint32_t *count)
+{
+    const struct pst_node *list = pst_node_get(map, key);
+    void *room;
+
+    if (list == NULL || list->kind == PST_NODE_NULL)
+        return PST_OK;
+    if (list->kind != PST_NODE_LIST)
+        return pst_node_fail(r->tree, list, r->error, "expected a list");
+    enum pst_status status = pst_config_array(r, list->count, sizeof(struct pst_bytes), &room);
+    if (status != PST_OK)
+        return status;
+    struct pst_bytes *texts = room;
+    *out = texts;
+    *count = 0;
+    for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
+        if (n->kind != PST_NODE_SCALAR)
+            return pst_node_fail(r->tree, n, r->error, "expected a text");
+        texts[(*count)++] = n->text;
+    }
+    return PST_OK;
+}
+
+static enum pst_status read_names(struct pst_config_reader *r, const struct pst_node *map)
+{
+    static const char *const KEYS[] = {"user", "roles", "workspace", "decision_id", "revision", NULL};
+    struct pst_identity_names *n = &r->config->names;
+    struct pst_bytes *const fields[] = {&n->user, &n->roles, &n->workspace, &n->decision_id, &n->revision};
+    enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
+
+    for (size_t i = 0; KEYS[i] != NULL && status == PST_OK; i++) {
+        const struct pst_node *node = pst_node_get(map, KEYS[i]);
+        if (node != NULL && node->kind == PST_NODE_NULL)
+            *fields[i] = (struct pst_bytes){0}; /* null: not sent */
+        else
+            status = pst_node_text(r->tree, map, KEYS[i], fields[i], r->error);
+    }
+    return status;
+}
+
+struct limit {
+    const char *key;
+    uint32_t min, max;
+    uint32_t *at;
+};
+
+static enum pst_status read_limits(struct pst_config_reader *r, const struct pst_node *map)
+{
+    static const char *const KEYS[] = {
+        "request_head_bytes", "field_bytes", "authorization_bytes", "cookie_bytes", "fields", "target_bytes",
+        "body_bytes", "chunk_extension_bytes", "framing_overhead_bytes", "interim_responses", "drain_bytes",
+        "drain_s", "request_head_s", "connect_s", "first_byte_s", "response_head_s", "idle_body_s",
+        "write_stall_s", "keepalive_idle_s", "inspect_body_bytes", "pipelined", "drain_total_s", "connections",
+        "body_rate_bytes", "body_rate_after_s", NULL,
+    };
+    struct pst_server_limits *l = &r->config->limits;
+    const struct limit limits[] = {
+        {"request_head_bytes", 1024, 65536, &l->head.head_bytes},
+        {"field_bytes", 256, 65536, &l->head.field_bytes},
+        {"authorization_bytes", 256, 65536, &l->head.authorization_bytes},
+        {"cookie_bytes", 256, 65536, &l->head.cookie_bytes},
+        {"fields", 8, PST_FIELDS_MAX, &l->head.fields},
+        {"target_bytes", 256, 65536, &l->head.target_bytes},
+        {"chunk_extension_bytes", 0, 65536, &l->body.extension_bytes},
+        {"framing_overhead_bytes", 1024, 1u << 30, &l->body.overhead_bytes},
+        {"interim_responses", 0, 1000, &l->interim_responses},
+        {"drain_bytes", 0, 1u << 30, &l->drain_bytes},
+        {"drain_s", 0, 60, &l->drain_s},
+        {"request_head_s", 1, 3600, &l->request_head_s},
+        {"write_stall_s", 1, 3600, &l->write_stall_s},
+        {"keepalive_idle_s", 1, 86400, &l->keepalive_idle_s},
+        {"drain_total_s", 1, 3600, &l->drain_total_s},
+        {"connections", 0, 10000000, &l->connections},
+        {"body_rate_bytes", 0, 1u << 30, &l->body_rate_bytes},
+        {"body_rate_after_s", 1, 3600, &l->body_rate_after_s},
+    };
+    enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
+
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]) && status == PST_OK; i++)
+        status = pst_config_u32(r, map, limits[i].key, limits[i].min, limits[i].max, limits[i].at);
+    if (status == PST_OK)
+        status = pst_node_u64(r->tree, map, "body_bytes", 1, INT64_MAX, &r->config->body_bytes, r->error);
+    if (status == PST_OK)
+        status = pst_node_u64(r->tree, map, "inspect_body_bytes", 0, 64u << 20, &r->config->inspect_body_bytes, r->error);
+    return status;
+}
+
+static enum pst_status read_log(struct pst_config_reader *r, const struct pst_node *map)
+{
+    static const char *const KEYS[] = {"level", "events", "access", "decisions", NULL};
+    static const char *const LEVELS[] = {"debug", "info", "warn", "error", NULL};
+    struct pst_log_config *log = &r->config->log;
+    unsigned level = log->level;
+    enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
+
+    if (status == PST_OK)
+        status = pst_node_enum(r->tree, map, "level", LEVELS, &level, r->error);
+    log->level = (enum pst_log_level)level;
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "events", &log->paths[PST_LOG_EVENTS], r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "access", &log->paths[PST_LOG_ACCESS], r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "decisions", &log->paths[PST_LOG_DECISIONS], r->error);
+    return status;
+}
+
+static enum pst_status read_profile_settings(struct pst_config_reader *r, const struct pst_node *map,
+                                             struct pst_profile_source *p)
+{
+    static const char *const KEYS[] = {"workspaces", "default_permission", "grant_default_workspace_access",
+                                       "project_uuid", NULL};
+    bool workspaces = !p->options.mlflow_workspaces_off;
+    enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
+
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, map, "workspaces", &workspaces, r->error);
+    p->options.mlflow_workspaces_off = !workspaces;
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "default_permission", &p->mlflow_default_permission, r->error);
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, map, "grant_default_workspace_access", &p->mlflow_grant_default, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "project_uuid", &p->project_uuid, r->error);
+    return status;
+}
+
+static enum pst_status read_profile(struct pst_config_reader *r, const struct pst_node *map,
+                                    struct pst_profile_source *p)
+{
+    static const char *const KEYS[] = {"file", "default_workspace", "shadow", "settings", NULL};
+    enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
+
+    p->name = map->key;
+    p->line = map->line;
+    p->mlflow_default_permission = PST_LIT("READ");
+    p->options.workspace_headers = r->config->workspace_headers;
+    p->options.workspace_header_count = r->config->workspace_header_count;
+    const char *off = getenv("MLFLOW_ENABLE_WORKSPACES");
+    p->options.mlflow_workspaces_off = off != NULL && pst_bytes_equal_nocase(pst_bytes_of(off, strlen(off)), PST_LIT("false"));
+    const struct pst_node *workspace = pst_node_get(map, "default_workspace");
+    if (workspace != NULL && workspace->kind == PST_NODE_NULL)
+        p->options.default_workspace = PST_LIT(""); /* null: there is none */
+    else if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "default_workspace", &p->options.default_workspace, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, map, "file", &p->file, r->error);
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, map, "shadow", &p->options.shadow, r->error);
+    return status != PST_OK ? status : read_profile_settings(r, pst_node_get(map, "settings"), p);
+}
+
+/* Every profile that a mount names, configured or not, and every configured one. */
+static enum pst_status read_profiles(struct pst_config_reader *r, const struct pst_node *map)
+{
+    static const struct pst_node BARE = {.kind = PST_NODE_MAP};
+    static const struct pst_bytes SHIPPED[] = {{"rest", 4}, {"mage", 4}, {"mlflow", 6}};
+    struct pst_config *c = r->config;
+    void *room;
+
+    if (map != NULL && map->kind != PST_NODE_MAP)
+        return pst_node_fail(r->tree, map, r->error, "expected a map of profiles by name");
+    enum pst_status status = pst_config_array(r, (map == NULL ? 0 : map->count) + 3, sizeof(struct pst_profile_source), &room);
+    if (status != PST_OK)
+        return status;
+    struct pst_profile_source *profiles = room;
+    c->profiles = profiles;
+    for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL && status == PST_OK; n = n->next)
+        status = read_profile(r, n, &profiles[c->profile_count++]);
+    for (size_t i = 0; i < 3 && status == PST_OK; i++) {
+        if (pst_node_get(map, SHIPPED[i].ptr) != NULL)
+            continue;
+        struct pst_node bare = BARE;
+        bare.key = SHIPPED[i];
+        status = read_profile(r, &bare, &profiles[c->profile_count++]);
+    }
+    return status;
+}
+
+static enum pst_status check_mount_profiles(struct pst_config_reader *r)
+{
+    const struct pst_config *c = r->config;
+
+    for (uint32_t l = 0; l < c->listener_count; l++)
+        for (uint32_t m = 0; m < c->listeners[l].mount_count; m++) {
+            const struct pst_mount_source *mount = &c->listeners[l].mounts[m];
+            uint32_t p = 0;
+            while (p < c->profile_count && !pst_bytes_equal(c->profiles[p].name, mount->profile))
+                p++;
+            if (p == c->profile_count) {
+                struct pst_node at = {.line = mount->line};
+                return pst_node_fail(r->tree, &at, r->error, "listener \"%s\": there is no profile \"%s\"",
+                                     c->listeners[l].name.ptr, mount->profile.ptr);
+            }
+        }
+    return PST_OK;
+}
+
+static enum pst_status read_general(struct pst_config_reader *r, const struct pst_node *root)
+{
+    static const char *const STORE_KEYS[] = {"url", NULL};
+    struct pst_config *c = r->config;
+    enum pst_status status = pst_node_only(r->tree, root, ROOT_KEYS, r->error);
+
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, root, "state_dir", &c->state_dir, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, root, "policies_dir", &c->policies_dir, r->error);
+    if (status == PST_OK)
+        status = pst_config_u32(r, root, "workers", 1, 256, &c->workers);
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, root, "authentication", &c->authentication, r->error);
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, root, "permissions", &c->permissions, r->error);
+    if (status == PST_OK)
+        status = pst_config_u32(r, root, "notebook_edit", 0, 2, &c->notebook_edit);
+    if (status == PST_OK)
+        status = pst_config_u32(r, root, "max_staleness_s", 1, 60, &c->max_staleness_s);
+    if (status == PST_OK)
+        status = pst_node_only(r->tree, pst_node_get(root, "store"), STORE_KEYS, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, pst_node_get(root, "store"), "url", &c->store_url, r->error);
+    if (status == PST_OK)
+        status = pst_config_texts(r, root, "workspace_headers", &c->workspace_headers, &c->workspace_header_count);
+    return status;
+}
+
+static void fill_defaults(struct pst_config *c)
+{
+    static const struct pst_bytes WORKSPACE_HEADERS[] = {{"X-Workspace", 11}, {"X-Mlflow-Workspace", 18}};
+    static const struct pst_bytes RESERVED[] = {{"*", 1}, {"anonymous", 9}, {"postern", 7}, {"system", 6}};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    c->state_dir = PST_LIT("postern-state");
+    c->workers = cores < 1 ? 1 : cores > 256 ? 256 : (uint32_t)cores;
+    c->authentication = c->permissions = true;
+    c->identity = pst_identity_config_default();
+    c->credentials = (struct pst_credential_config){.header = PST_LIT("Authorization"), .cookie = PST_LIT("postern_token")};
+    c->reserved_names = RESERVED;
+    c->reserved_name_count = 4;
+    c->token_cache = 10000;
+    c->fact_cache = 10000;
+    c->workspace_headers = WORKSPACE_HEADERS;
+    c->workspace_header_count = 2;
+    c->names = (struct pst_identity_names){
+        .user = PST_LIT("X-Postern-User"),
+        .roles = PST_LIT("X-Postern-Roles"),
+        .workspace = PST_LIT("X-Postern-Workspace"),
+        .decision_id = PST_LIT("X-Postern-Decision-Id"),
+        .revision = PST_LIT("X-Postern-Revision"),
+    };
+    c->limits = pst_server_limits_default;
+    c->body_bytes = UINT64_C(4294967296);
+    c->inspect_body_bytes = 1u << 20;
+    c->log = (struct pst_log_config){.level = PST_LOG_INFO};
+    c->log.paths[PST_LOG_EVENTS] = PST_LIT("stderr");
+    c->log.paths[PST_LOG_ACCESS] = PST_LIT("stdout");
+    c->log.paths[PST_LOG_DECISIONS] = PST_LIT("off");
+}
+
+static enum pst_status read_all(struct pst_config_reader *r)
+{
+    const struct pst_node *root = r->tree->root;
+    enum pst_status status = read_general(r, root);
+
+    if (status == PST_OK)
+        status = pst_config_identity(r, pst_node_get(root, "identity"));
+    if (status == PST_OK)
+        status = read_limits(r, pst_node_get(root, "limits"));
+    if (status == PST_OK)
+        status = read_names(r, pst_node_get(root, "identity_headers"));
+    if (status == PST_OK)
+        status = pst_config_upstreams(r, pst_node_get(root, "upstreams"));
+    if (status == PST_OK)
+        status = pst_config_listeners(r, pst_node_get(root, "listeners"));
+    if (status == PST_OK)
+        status = read_profiles(r, pst_node_get(root, "profiles"));
+    if (status == PST_OK)
+        status = check_mount_profiles(r);
+    if (status == PST_OK)
+        status = read_log(r, pst_node_get(root, "log"));
+    return status;
+}
+
+static struct pst_bytes dir_of(struct pst_bytes path)
+{
+    while (path.len > 0 && path.ptr[path.len - 1] != '/')
+        path.len--;
+    return path;
+}
+
+enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error)
+{
+    *out = NULL;
+    struct pst_config *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return pst_error_set(error, PST_E_NOMEM, path, "no memory");
+    pst_arena_init(&c->arena, 16384, CONFIG_BYTES_MAX);
+    fill_defaults(c);
+
+    enum pst_status status = path == NULL ? pst_yaml_load_text(PST_LIT("(embedded default)"), PST_LIT("{}"), &c->tree, error)
+                                          : pst_yaml_load_file(path, &c->tree, error);
+    if (status == PST_OK && path != NULL)
+        status = pst_arena_copy(&c->arena, dir_of(pst_bytes_of(path, strlen(path))), &c->dir);
+    if (status == PST_OK && c->tree.root->kind == PST_NODE_NULL)
+        c->tree.root->kind = PST_NODE_MAP; /* an empty file */
+    if (status == PST_OK)
+        status = pst_config_environment(&c->tree, error);
+    struct pst_config_reader r = {.config = c, .tree = &c->tree, .error = error};
+    if (status == PST_OK)
+        status = read_all(&r);
+    if (status != PST_OK) {
+        pst_config_free(c);
+        return status;
+    }
+    *out = c;
+    return PST_OK;
+}
+
+void pst_config_free(struct pst_config *config)
+{
+    if (config == NULL)
+        return;
+    pst_tree_fini(&config->tree);
+    pst_arena_fini(&config->arena);
+    free(config);
+}
+
+struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena, struct pst_bytes path)
+{
+    if (path.len > 0 && path.ptr[0] == '/')
+        return pst_arena_printf(arena, "%.*s", (int)path.len, path.ptr);
+    return pst_arena_printf(arena, "%.*s%.*s", (int)config->dir.len, config->dir.ptr, (int)path.len, path.ptr);
+}
