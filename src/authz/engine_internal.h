@@ -30,7 +30,7 @@ struct pst_engine {
     struct pst_facts_cache *facts;
     struct pst_token_cache *tokens;
     struct pst_checker *checker; /* of the verifier of the adopted site; NULL when there is none */
-    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes token);
+    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
     void *want_keys_ctx;
     struct pst_log *log;
     struct pst_log_ring *ring;

@@ -76,14 +76,14 @@ static bool fill(struct pst_decide *d, const struct pst_claims *claims)
     return true;
 }
 
-static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes token)
+static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes kid)
 {
     struct pst_engine *e = d->engine_;
 
     if (issuer == PST_NO_ISSUER || d->keys_asked_ || e->want_keys == NULL)
         return false;
     d->keys_asked_ = true;
-    return e->want_keys(e->want_keys_ctx, issuer, token);
+    return e->want_keys(e->want_keys_ctx, issuer, kid);
 }
 
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why)
@@ -103,7 +103,7 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
     if (pst_token_cache_verify(e->tokens, e->checker, c.token, now_s, d->arena_, &out) != PST_OK)
         return PST_IDENTIFIED_NOT;
     if (!out.accepted)
-        return ask_for_keys(d, out.refresh_issuer, c.token) ? PST_IDENTIFIED_LATER : fault(d, out.reason, why);
+        return ask_for_keys(d, out.refresh_issuer, out.wanted_kid) ? PST_IDENTIFIED_LATER : fault(d, out.reason, why);
     return fill(d, &out.claims) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
 }
 

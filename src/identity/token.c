@@ -350,6 +350,8 @@ enum pst_status pst_token_verify(struct pst_checker *checker, struct pst_bytes t
     }
     out->accepted = split(&w, token) && decode(&w) && read_header(&w) && choose_issuer(&w) && choose_key(&w) &&
                     signature_holds(&w) && read_claims(&w, now_s, arena);
+    if (out->refresh_issuer != PST_NO_ISSUER && w.status == PST_OK)
+        w.status = pst_arena_copy(arena, pst_bytes_of(w.header.kid, w.header.kid_len), &out->wanted_kid);
     return w.status;
 }
 

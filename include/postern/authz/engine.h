@@ -114,7 +114,7 @@ struct pst_engine_config {
     uint32_t fact_cache;  /* users, >= 16 */
     /* A token names a key that the issuer's set does not have. True: a refresh is on its way, and
      * pst_engine_news.keys will tell when it ended; false: refuse now. Any thread; NULL: never. */
-    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes token);
+    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
     void *want_keys_ctx;
 };
 

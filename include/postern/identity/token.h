@@ -52,6 +52,7 @@ struct pst_token_outcome {
     /* The issuer whose key set did not know the token's kid (ask pst_jwks_want for a refresh, and try
      * again when it has come), or PST_NO_ISSUER. */
     uint32_t refresh_issuer;
+    struct pst_bytes wanted_kid; /* with refresh_issuer: the kid that was not there */
     /* The issuer whose key the signature was tried with and did not hold (worth remembering until its
      * keys change), or PST_NO_ISSUER; and the generation of the keys that were tried. */
     uint32_t tried_issuer;
