@@ -5,7 +5,8 @@
  *          (entity, id). Role indexes are reference-counted and shared between policies, so a change
  *          of one role rebuilds that role and copies pointers for the rest.
  *
- * Memory   One block per policy, one per role. About 24 bytes per row, 8 for its slot, and its id text.
+ * Memory   A few blocks per policy, one per role: 24 bytes per row, 4 to 8 for its slot, and the text of
+ *          its id.
  *
  * Threads  Compiled and destroyed on the control thread; read by any number of threads.
  *

@@ -1,0 +1,294 @@
+/*
+ * The order of a decision: switches, who asks, then one group of alternatives after the other. All
+ * groups must hold. A refusal that is certain is told before one that a look-up could lift.
+ */
+#include "postern/policy/eval.h"
+
+#include "judge.h"
+
+static enum pst_verdict say(struct pst_eval_detail *d, enum pst_verdict verdict, enum pst_reason reason)
+{
+    d->reason = reason;
+    return verdict;
+}
+
+static bool find_admin(const struct pst_question *q, struct pst_eval_detail *d)
+{
+    for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
+        struct pst_held held = pst_held_at(q, i, q->workspace);
+        if (held.role == NULL || !held.everywhere ||
+            !(held.role->rules->owner_all || held.role->rules->owner_direct))
+            continue;
+        d->role = held.role->id;
+        d->binding = held.binding;
+        d->bit = PST_A_OWNER;
+        return true;
+    }
+    return false;
+}
+
+static bool is_known(const struct pst_question *q)
+{
+    return q->caller.facts != NULL && q->caller.facts->user_id != 0 && !q->caller.facts->disabled;
+}
+
+bool pst_eval_is_admin(const struct pst_question *q)
+{
+    struct pst_eval_detail d = {0};
+
+    return is_known(q) && find_admin(q, &d);
+}
+
+#define FULL (PST_A_OWNER | PST_A_ALL)
+
+/* A deny on (workspace, *) of any role wins, but not over OWNER on ALL. */
+static bool holds_workspace(const struct pst_question *q, uint32_t workspace, uint64_t grant,
+                            uint64_t deny, struct pst_eval_detail *d)
+{
+    struct pst_held by = {0};
+    bool denied = false;
+
+    if (workspace == 0)
+        return false;
+    for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
+        struct pst_held held = pst_held_at(q, i, workspace);
+        if (held.role == NULL)
+            continue;
+        const struct pst_role_rules *r = held.role->rules;
+        if (r->owner_all) {
+            d->role = held.role->id;
+            d->binding = held.binding;
+            d->bit = PST_A_OWNER;
+            return true;
+        }
+        denied = denied || (r->workspace_denies & deny) != 0;
+        if (by.role == NULL && (r->workspace_grants & (grant | FULL)) != 0)
+            by = held;
+    }
+    if (by.role == NULL || denied)
+        return false;
+    d->role = by.role->id;
+    d->binding = by.binding;
+    d->bit = grant & (~grant + 1);
+    return true;
+}
+
+bool pst_manages_workspace(const struct pst_question *q, uint32_t workspace, struct pst_eval_detail *d)
+{
+    return holds_workspace(q, workspace, PST_A_MANAGE, PST_A_DISABLE_MANAGE, d);
+}
+
+/* Somewhere at all: the workspaces of the caller's bindings, or a binding everywhere. */
+static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
+{
+    const struct pst_facts *facts = q->caller.facts;
+
+    for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
+        const struct pst_binding *b = i < facts->binding_count ? &facts->bindings[i] : NULL;
+        if (b != NULL && b->workspace != 0) {
+            if (pst_manages_workspace(q, b->workspace, d))
+                return true;
+            continue;
+        }
+        uint32_t id = b != NULL ? b->role : q->caller.extra_roles[i - facts->binding_count];
+        const struct pst_policy_role *role = pst_policy_find_role(q->policy, id);
+        if (role == NULL)
+            continue;
+        bool here = role->workspace == 0 && (role->rules->workspace_grants & (PST_A_MANAGE | FULL)) != 0 &&
+                    (role->rules->workspace_denies & PST_A_DISABLE_MANAGE) == 0;
+        if (here || (role->workspace != 0 && pst_manages_workspace(q, role->workspace, d))) {
+            d->role = id;
+            d->binding = b == NULL ? 0 : b->id;
+            d->bit = PST_A_MANAGE;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Roles that hold grants on single objects only (`__user_<id>__`) do not make a workspace visible. */
+static bool shows_workspace(const struct pst_policy_role *role)
+{
+    return !pst_bytes_starts(role->name, PST_LIT("__user_")) || role->rules->workspace_grants != 0;
+}
+
+bool pst_eval_workspace_visible(const struct pst_question *q, uint32_t workspace)
+{
+    struct pst_eval_detail d = {0};
+
+    if (!is_known(q) || workspace == 0 ||
+        pst_policy_workspace_name(q->policy, workspace).len == 0)
+        return false;
+    if (find_admin(q, &d))
+        return true;
+    if (q->settings->grant_default_workspace_access && workspace == q->policy->default_workspace)
+        return true;
+    for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
+        struct pst_held held = pst_held_at(q, i, workspace);
+        if (held.role != NULL && shows_workspace(held.role))
+            return true;
+    }
+    return false;
+}
+
+/* `self` of a requirement names a workspace; empty: the request's own. */
+static uint32_t named_workspace(const struct pst_question *q, const struct pst_requirement *r)
+{
+    return r->self.len == 0 ? q->workspace : pst_policy_workspace(q->policy, r->self);
+}
+
+/* create_in_workspace: USE, or what the default permission gives where it applies. */
+static bool may_use(const struct pst_question *q, struct pst_eval_detail *d)
+{
+    const struct pst_policy_settings *s = q->settings;
+
+    d->op = PST_OP_USE;
+    if (!s->workspaces ||
+        holds_workspace(q, q->workspace, PST_A_USE | PST_A_MANAGE, PST_A_DISABLE_USE, d))
+        return true;
+    return s->grant_default_workspace_access && q->workspace != 0 &&
+           q->workspace == q->policy->default_workspace &&
+           (s->default_permission & (PST_A_USE | FULL)) != 0;
+}
+
+static enum pst_verdict refuse_workspace(struct pst_eval_detail *d, uint64_t missing)
+{
+    d->missing = missing;
+    return say(d, PST_DENY, PST_R_NOT_GRANTED);
+}
+
+static enum pst_verdict judge_keys(const struct pst_question *q, const struct pst_requirement *r,
+                                   struct pst_bytes entity, struct pst_eval_detail *d)
+{
+    if (q->combining == PST_MOST_SPECIFIC)
+        return pst_judge_specific(q, r, entity, d);
+    return pst_judge_overrides(q, r, entity, d);
+}
+
+/* An object of this entity or of that: decided when both answers are equal. */
+static enum pst_verdict judge_grant(const struct pst_question *q, const struct pst_requirement *r,
+                                    struct pst_eval_detail *d)
+{
+    struct pst_eval_detail blank = *d, other = *d;
+    enum pst_verdict verdict;
+
+    if (r->key_count == 0)
+        return say(d, PST_DENY, PST_R_INTERNAL);
+    verdict = judge_keys(q, r, r->keys[0].entity, d);
+    if (r->or_entity.len == 0 || judge_keys(q, r, r->or_entity, &other) == verdict)
+        return verdict;
+    *d = blank;
+    d->key = 0;
+    d->op = r->keys[0].op;
+    return say(d, PST_DENY, r->closed == PST_R_INTERNAL ? PST_R_NEEDS_LOOKUP : r->closed);
+}
+
+static enum pst_verdict judge_need(const struct pst_question *q, const struct pst_requirement *r,
+                                   struct pst_eval_detail *d)
+{
+    switch (r->need) {
+    case PST_NEED_GRANT:
+        if (q->combining == PST_MOST_SPECIFIC && pst_manages_workspace(q, q->workspace, d))
+            return say(d, PST_ALLOW, PST_R_OWNER);
+        return judge_grant(q, r, d);
+    case PST_NEED_AUTHENTICATED:
+        return say(d, PST_ALLOW, PST_R_GRANTED);
+    case PST_NEED_ADMIN:
+        return say(d, PST_DENY, PST_R_ADMIN_ONLY); /* an administrator does not come here */
+    case PST_NEED_SELF:
+        if (r->self.len > 0 && pst_bytes_equal(r->self, q->caller.facts->name))
+            return say(d, PST_ALLOW, PST_R_GRANTED);
+        return say(d, PST_DENY, PST_R_OTHERS_ONLY);
+    case PST_NEED_WORKSPACE_ADMIN:
+        return manages_any(q, d) ? say(d, PST_ALLOW, PST_R_OWNER) : refuse_workspace(d, PST_A_MANAGE);
+    case PST_NEED_WORKSPACE_USE:
+        return may_use(q, d) ? say(d, PST_ALLOW, PST_R_GRANTED) : refuse_workspace(d, PST_A_USE);
+    case PST_NEED_WORKSPACE_MANAGE:
+        return pst_manages_workspace(q, named_workspace(q, r), d) ? say(d, PST_ALLOW, PST_R_OWNER)
+                                                                   : refuse_workspace(d, PST_A_MANAGE);
+    case PST_NEED_WORKSPACE_VIEW:
+        return pst_eval_workspace_visible(q, named_workspace(q, r))
+                   ? say(d, PST_ALLOW, PST_R_GRANTED)
+                   : refuse_workspace(d, PST_A_USE);
+    case PST_NEED_CLOSED:
+        break;
+    }
+    return say(d, PST_DENY, r->closed == PST_R_INTERNAL ? PST_R_ROUTE_CLOSED : r->closed);
+}
+
+/* Whether the rows of a key are asked at all of a caller whom nobody knows. */
+static bool asks_levels(const struct pst_question *q, const struct pst_requirement *r)
+{
+    return r->need == PST_NEED_GRANT && q->combining == PST_DENY_OVERRIDES;
+}
+
+static enum pst_verdict judge(const struct pst_question *q, const struct pst_requirement *r,
+                              struct pst_eval_detail *d)
+{
+    const struct pst_facts *facts = q->caller.facts;
+
+    if (r->need == PST_NEED_CLOSED)
+        return judge_need(q, r, d);
+    if (q->settings->authentication_off)
+        return asks_levels(q, r) ? judge_grant(q, r, d) : say(d, PST_ALLOW, PST_R_AUTH_OFF);
+    if (facts == NULL)
+        return asks_levels(q, r) ? judge_grant(q, r, d) : say(d, PST_DENY, PST_R_NO_CREDENTIAL);
+    if (facts->user_id == 0)
+        return say(d, PST_DENY, PST_R_UNKNOWN_USER);
+    if (facts->disabled)
+        return say(d, PST_DENY, PST_R_USER_DISABLED);
+    /* Under deny-overrides the rows themselves say what an owner may (and what nobody may). */
+    if (!asks_levels(q, r) && find_admin(q, d))
+        return say(d, PST_ALLOW, PST_R_OWNER);
+    return judge_need(q, r, d);
+}
+
+static struct pst_eval_detail blank_detail(uint32_t requirement)
+{
+    return (struct pst_eval_detail){.requirement = requirement, .key = PST_NOWHERE};
+}
+
+/* One of requirements[from..to] must hold; the first one's refusal stands for the group. */
+static enum pst_verdict judge_group(const struct pst_question *q, uint32_t from, uint32_t to,
+                                    struct pst_eval_detail *d)
+{
+    for (uint32_t i = from; i <= to; i++) {
+        struct pst_eval_detail one = blank_detail(i);
+        enum pst_verdict verdict = judge(q, &q->requirements[i], &one);
+        if (i == from || verdict == PST_ALLOW)
+            *d = one;
+        if (verdict == PST_ALLOW)
+            return PST_ALLOW;
+    }
+    return PST_DENY;
+}
+
+static bool is_liftable(enum pst_reason reason)
+{
+    return reason == PST_R_NEEDS_LOOKUP || reason == PST_R_NEEDS_FILTER;
+}
+
+enum pst_verdict pst_eval(const struct pst_question *q, struct pst_eval_detail *detail)
+{
+    enum pst_verdict verdict = PST_ALLOW;
+
+    *detail = blank_detail(PST_NOWHERE);
+    if (q->requirement_count == 0)
+        return say(detail, PST_DENY, PST_R_NOT_GRANTED);
+    for (uint32_t from = 0, to; from < q->requirement_count; from = to + 1) {
+        struct pst_eval_detail d;
+
+        for (to = from; q->requirements[to].or_next && to + 1 < q->requirement_count; to++)
+            ;
+        if (judge_group(q, from, to, &d) != PST_ALLOW) {
+            if (verdict == PST_ALLOW || is_liftable(detail->reason))
+                *detail = d;
+            verdict = PST_DENY;
+            if (!is_liftable(d.reason))
+                return PST_DENY;
+        } else if (from == 0) {
+            *detail = d;
+        }
+    }
+    return verdict;
+}

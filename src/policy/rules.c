@@ -1,0 +1,676 @@
+/*
+ * Builds the index of one role (rules.h). Everything is collected in a builder of temporary arrays and
+ * copied into one block at the end, so that a role is one allocation and half-built ones do not exist.
+ *
+ * Texts and lists are interned: an interner gives equal bytes one number. A list is interned as the
+ * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so that
+ * equal rows are rows whose five numbers are equal.
+ */
+#include "rules.h"
+
+#include <stdlib.h>
+
+#include "postern/policy/model.h"
+
+struct interner {
+    char *blob;
+    struct pst_rule_name *items;
+    uint32_t *slots;
+    size_t len, cap;
+    uint32_t count, item_cap, mask;
+};
+
+/* What a row becomes before it is sorted. */
+struct draft {
+    uint64_t word;
+    uint32_t permission, entity, id, extra;
+};
+
+struct builder {
+    const struct pst_hash_key *key;
+    struct interner texts, lists;
+    uint32_t *entity_of_text; /* entity number + 1, by text number */
+    size_t entity_of_cap;
+    struct draft *drafts;
+    uint32_t draft_count;
+    uint32_t entity_texts[UINT16_MAX];
+    uint32_t entity_count;
+    struct draft *wide;
+    uint32_t wide_count, wide_cap;
+};
+
+static bool interner_init(struct interner *in)
+{
+    *in = (struct interner){.mask = 63};
+    in->slots = calloc(in->mask + 1u, sizeof(*in->slots));
+    return in->slots != NULL;
+}
+
+static void interner_fini(struct interner *in)
+{
+    free(in->blob);
+    free(in->items);
+    free(in->slots);
+}
+
+static struct pst_bytes interned(const struct interner *in, uint32_t number)
+{
+    return pst_bytes_of(in->blob + in->items[number].at, in->items[number].len);
+}
+
+static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
+{
+    uint32_t mask = in->mask * 2 + 1;
+    uint32_t *slots = calloc((size_t)mask + 1, sizeof(*slots));
+
+    if (slots == NULL)
+        return false;
+    for (uint32_t i = 0; i < in->count; i++) {
+        uint32_t at = (uint32_t)pst_hash(key, interned(in, i)) & mask;
+        while (slots[at] != 0)
+            at = (at + 1) & mask;
+        slots[at] = i + 1;
+    }
+    free(in->slots);
+    in->slots = slots;
+    in->mask = mask;
+    return true;
+}
+
+static bool interner_room(struct interner *in, const struct pst_hash_key *key, size_t len)
+{
+    if (in->count > in->mask / 2 && !interner_rehash(in, key))
+        return false;
+    if (in->count == in->item_cap) {
+        uint32_t cap = in->item_cap == 0 ? 64 : in->item_cap * 2;
+        struct pst_rule_name *items = reallocarray(in->items, cap, sizeof(*items));
+        if (items == NULL)
+            return false;
+        in->items = items;
+        in->item_cap = cap;
+    }
+    if (len >= in->cap - in->len) { /* never a NULL blob, not even for empty texts */
+        size_t cap = in->cap * 2 + len + 256;
+        if (cap > UINT32_MAX)
+            return false;
+        char *blob = realloc(in->blob, cap);
+        if (blob == NULL)
+            return false;
+        in->blob = blob;
+        in->cap = cap;
+    }
+    return true;
+}
+
+/* The number of these bytes; false when memory is short. */
+static bool intern(struct interner *in, const struct pst_hash_key *key, struct pst_bytes bytes,
+                   uint32_t *number)
+{
+    if (!interner_room(in, key, bytes.len))
+        return false;
+    uint32_t at = (uint32_t)pst_hash(key, bytes) & in->mask;
+    for (; in->slots[at] != 0; at = (at + 1) & in->mask) {
+        *number = in->slots[at] - 1;
+        if (pst_bytes_equal(interned(in, *number), bytes))
+            return true;
+    }
+    *number = in->count++;
+    in->slots[at] = *number + 1;
+    in->items[*number] = (struct pst_rule_name){(uint32_t)in->len, (uint32_t)bytes.len};
+    if (bytes.len > 0)
+        memcpy(in->blob + in->len, bytes.ptr, bytes.len);
+    in->len += bytes.len;
+    return true;
+}
+
+static void builder_free(struct builder *b)
+{
+    if (b == NULL)
+        return;
+    interner_fini(&b->texts);
+    interner_fini(&b->lists);
+    free(b->entity_of_text);
+    free(b->drafts);
+    free(b->wide);
+    free(b);
+}
+
+static struct builder *builder_new(const struct pst_hash_key *key, uint32_t rows)
+{
+    struct builder *b = calloc(1, sizeof(*b));
+
+    if (b == NULL)
+        return NULL;
+    b->key = key;
+    b->drafts = calloc(rows == 0 ? 1 : rows, sizeof(*b->drafts));
+    if (!interner_init(&b->texts) || !interner_init(&b->lists) || b->drafts == NULL) {
+        builder_free(b);
+        return NULL;
+    }
+    return b;
+}
+
+static int compare_u32(const void *x, const void *y)
+{
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+
+    return (a > b) - (a < b);
+}
+
+/* The number + 1 of a sorted set of text numbers; `numbers` is sorted in place. */
+static bool intern_set(struct builder *b, uint32_t *numbers, uint32_t count, uint32_t *list)
+{
+    uint32_t kept = 0;
+
+    *list = 0;
+    if (count == 0)
+        return true;
+    qsort(numbers, count, sizeof(*numbers), compare_u32);
+    for (uint32_t i = 0; i < count; i++)
+        if (i == 0 || numbers[i] != numbers[i - 1])
+            numbers[kept++] = numbers[i];
+    if (!intern(&b->lists, b->key, pst_bytes_of(numbers, kept * sizeof(*numbers)), list))
+        return false;
+    (*list)++;
+    return true;
+}
+
+/* extra[0..2]: lists + 1, extra[3]: subtype + 1; interned when any is set. */
+static bool intern_extra(struct builder *b, const uint32_t extra[PST_ATTR_KINDS + 1], uint32_t *number)
+{
+    *number = 0;
+    if ((extra[0] | extra[1] | extra[2] | extra[3]) == 0)
+        return true;
+    if (!intern(&b->lists, b->key, pst_bytes_of(extra, (PST_ATTR_KINDS + 1) * sizeof(*extra)), number))
+        return false;
+    (*number)++;
+    return true;
+}
+
+static bool draft_extra(struct builder *b, const struct pst_permission_row *row, uint32_t *number)
+{
+    uint32_t extra[PST_ATTR_KINDS + 1] = {0};
+    uint32_t numbers[PST_ATTRIBUTES_MAX];
+
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+        for (uint32_t i = 0; i < row->attribute_count[kind]; i++)
+            if (!intern(&b->texts, b->key, row->attributes[kind][i], &numbers[i]))
+                return false;
+        if (!intern_set(b, numbers, row->attribute_count[kind], &extra[kind]))
+            return false;
+    }
+    if (row->entity_type.len > 0) {
+        if (!intern(&b->texts, b->key, row->entity_type, &extra[PST_ATTR_KINDS]))
+            return false;
+        extra[PST_ATTR_KINDS]++;
+    }
+    return intern_extra(b, extra, number);
+}
+
+static enum pst_status entity_number(struct builder *b, struct pst_bytes name, uint32_t *number)
+{
+    uint32_t text;
+
+    if (!intern(&b->texts, b->key, name, &text))
+        return PST_E_NOMEM;
+    if (text >= b->entity_of_cap) {
+        size_t cap = (size_t)text * 2 + 64;
+        uint32_t *moved = reallocarray(b->entity_of_text, cap, sizeof(*moved));
+        if (moved == NULL)
+            return PST_E_NOMEM;
+        memset(moved + b->entity_of_cap, 0, (cap - b->entity_of_cap) * sizeof(*moved));
+        b->entity_of_text = moved;
+        b->entity_of_cap = cap;
+    }
+    if (b->entity_of_text[text] == 0) {
+        if (b->entity_count == UINT16_MAX - 1)
+            return PST_E_LIMIT;
+        b->entity_texts[b->entity_count++] = text;
+        b->entity_of_text[text] = b->entity_count;
+    }
+    *number = b->entity_of_text[text] - 1;
+    return PST_OK;
+}
+
+#define DIRECT UINT32_MAX /* the entity of a direct row, until it is sorted to the front */
+
+static enum pst_status add_draft(struct builder *b, const struct pst_permission_row *row)
+{
+    uint64_t access = row->access & PST_A_KNOWN;
+    struct draft d = {.permission = (uint32_t)row->id, .entity = DIRECT};
+
+    if (!row->has_access || access == 0 || (row->entity.len == 0 && !row->direct))
+        return PST_OK;
+    d.word = access | (uint64_t)(row->conditions & 7u) << PST_RULE_CONDITIONS;
+    if (row->direct)
+        d.word |= (uint64_t)row->scope << PST_RULE_SCOPE;
+    if (row->has_entity_id) {
+        d.word |= PST_RULE_HAS_ID;
+        if (!intern(&b->texts, b->key, row->entity_id, &d.id))
+            return PST_E_NOMEM;
+    }
+    if (!draft_extra(b, row, &d.extra))
+        return PST_E_NOMEM;
+    enum pst_status status = row->direct ? PST_OK : entity_number(b, row->entity, &d.entity);
+    if (status == PST_OK)
+        b->drafts[b->draft_count++] = d;
+    return status;
+}
+
+/* Direct rows first, then by entity, plain before id rows, by id, by content, lowest permission. */
+static int compare_drafts(const void *x, const void *y)
+{
+    const struct draft *a = x, *b = y;
+    uint32_t ea = a->entity + 1, eb = b->entity + 1; /* DIRECT wraps to 0 */
+    bool ia = (a->word & PST_RULE_HAS_ID) != 0, ib = (b->word & PST_RULE_HAS_ID) != 0;
+
+    if (ea != eb)
+        return ea < eb ? -1 : 1;
+    if (ia != ib)
+        return ia ? 1 : -1;
+    if (a->id != b->id)
+        return a->id < b->id ? -1 : 1;
+    if (a->word != b->word)
+        return a->word < b->word ? -1 : 1;
+    if (a->extra != b->extra)
+        return a->extra < b->extra ? -1 : 1;
+    return (a->permission > b->permission) - (a->permission < b->permission);
+}
+
+static bool same_draft(const struct draft *a, const struct draft *b)
+{
+    return a->entity == b->entity && a->word == b->word && a->id == b->id && a->extra == b->extra;
+}
+
+static void sort_drafts(struct builder *b)
+{
+    uint32_t kept = 0;
+
+    qsort(b->drafts, b->draft_count, sizeof(*b->drafts), compare_drafts);
+    for (uint32_t i = 0; i < b->draft_count; i++)
+        if (kept == 0 || !same_draft(&b->drafts[i], &b->drafts[kept - 1]))
+            b->drafts[kept++] = b->drafts[i];
+    b->draft_count = kept;
+}
+
+/* ---- wide rows (I3) ---- */
+
+static bool push_wide(struct builder *b, struct draft d)
+{
+    if (b->wide_count == b->wide_cap) {
+        uint32_t cap = b->wide_cap == 0 ? 32 : b->wide_cap * 2;
+        struct draft *moved = reallocarray(b->wide, cap, sizeof(*moved));
+        if (moved == NULL)
+            return false;
+        b->wide = moved;
+        b->wide_cap = cap;
+    }
+    d.word |= PST_RULE_HAS_ID | PST_RULE_WIDE;
+    b->wide[b->wide_count++] = d;
+    return true;
+}
+
+#define DENY_OPS                                                                                     \
+    (PST_A_DISABLE_LIST | PST_A_DISABLE_DETAIL | PST_A_DISABLE_CREATE | PST_A_DISABLE_UPDATE |       \
+     PST_A_DISABLE_DELETE | PST_A_DISABLE_USE | PST_A_DISABLE_MANAGE)
+#define DENY_BELOW_ALL                                                                               \
+    (PST_A_DISABLE_OPERATION_ALL | PST_A_DISABLE_QUERY_ALL | PST_A_DISABLE_READ_ALL |                \
+     PST_A_DISABLE_WRITE_ALL)
+
+static const uint64_t DENY_LISTED[PST_ATTR_KINDS] = {
+    [PST_ATTR_QUERY] = PST_A_DISABLE_QUERY,
+    [PST_ATTR_WRITE] = PST_A_DISABLE_WRITE,
+    [PST_ATTR_READ] = PST_A_DISABLE_READ,
+};
+
+/* Which of its deny bits a row makes good: ALL in the same row is decided before the latter ones. */
+static uint64_t deny_bits(uint64_t word)
+{
+    return word & ((word & PST_A_ALL) != 0 ? DENY_OPS : DENY_OPS | DENY_BELOW_ALL);
+}
+
+static void list_of_draft(const struct builder *b, const struct draft *d, unsigned kind,
+                          const char **bytes, uint32_t *count)
+{
+    uint32_t extra[PST_ATTR_KINDS + 1];
+
+    *count = 0;
+    *bytes = NULL;
+    if (d->extra == 0)
+        return;
+    memcpy(extra, interned(&b->lists, d->extra - 1).ptr, sizeof(extra));
+    if (extra[kind] == 0)
+        return;
+    struct pst_bytes list = interned(&b->lists, extra[kind] - 1);
+    *bytes = list.ptr;
+    *count = (uint32_t)(list.len / sizeof(uint32_t));
+}
+
+/* One wide row with the union of the lists that id rows [from, to) deny in one kind. */
+static bool push_wide_list(struct builder *b, uint32_t from, uint32_t to, unsigned kind)
+{
+    const struct draft *first = NULL;
+    uint32_t *numbers = NULL, total = 0, count, extra[PST_ATTR_KINDS + 1] = {0};
+    const char *bytes;
+    bool ok = true;
+
+    for (uint32_t i = from; i < to; i++) {
+        const struct draft *d = &b->drafts[i];
+        if ((d->word & DENY_LISTED[kind]) == 0 || (d->word & PST_A_ALL) != 0)
+            continue;
+        list_of_draft(b, d, kind, &bytes, &count);
+        if (count == 0)
+            continue;
+        uint32_t *moved = reallocarray(numbers, (size_t)total + count, sizeof(*numbers));
+        if (moved == NULL) {
+            free(numbers);
+            return false;
+        }
+        numbers = moved;
+        memcpy(numbers + total, bytes, count * sizeof(*numbers));
+        total += count;
+        first = first == NULL ? d : first;
+    }
+    if (first != NULL) {
+        struct draft wide = {.word = DENY_LISTED[kind], .permission = first->permission,
+                             .entity = first->entity, .id = first->id};
+        ok = intern_set(b, numbers, total, &extra[kind]) && intern_extra(b, extra, &wide.extra) &&
+             push_wide(b, wide);
+    }
+    free(numbers);
+    return ok;
+}
+
+static bool push_wides(struct builder *b, uint32_t from, uint32_t to)
+{
+    uint64_t seen = 0;
+
+    for (uint32_t i = from; i < to; i++) {
+        const struct draft *d = &b->drafts[i];
+        for (uint64_t fresh = deny_bits(d->word) & ~seen; fresh != 0; fresh &= fresh - 1) {
+            uint64_t bit = fresh & (~fresh + 1);
+            seen |= bit;
+            if (!push_wide(b, (struct draft){.word = bit, .permission = d->permission,
+                                             .entity = d->entity, .id = d->id}))
+                return false;
+        }
+    }
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+        if (!push_wide_list(b, from, to, kind))
+            return false;
+    return true;
+}
+
+/* ---- the block ---- */
+
+static uint32_t mask_for(uint32_t count, uint32_t percent)
+{
+    uint32_t size = 4;
+
+    while ((uint64_t)size * percent / 100 <= count)
+        size *= 2;
+    return size - 1;
+}
+
+static size_t aligned(size_t size)
+{
+    return (size + 7) & ~(size_t)7;
+}
+
+struct sizes {
+    uint32_t rules, entities, ids, lists, names, extras;
+};
+
+/* Lists and extras are told apart by who refers to them; counted here and filled in the same order. */
+static void count_sizes(const struct builder *b, struct sizes *s)
+{
+    *s = (struct sizes){.rules = b->draft_count + b->wide_count, .entities = b->entity_count};
+    s->lists = s->extras = b->lists.count;
+    for (uint32_t i = 0; i < b->lists.count; i++)
+        s->names += b->lists.items[i].len / (uint32_t)sizeof(uint32_t);
+    for (uint32_t i = 0; i < b->draft_count; i++)
+        if (b->drafts[i].entity != DIRECT && (b->drafts[i].word & PST_RULE_HAS_ID) != 0 &&
+            (i == 0 || b->drafts[i - 1].entity != b->drafts[i].entity ||
+             (b->drafts[i - 1].word & PST_RULE_HAS_ID) == 0 || b->drafts[i - 1].id != b->drafts[i].id))
+            s->ids++;
+}
+
+static void *carve(char **at, size_t size)
+{
+    void *here = *at;
+
+    *at += aligned(size);
+    return here;
+}
+
+/* Every interned blob becomes a list and an extra of the same number; what a number is used as decides
+ * which of the two is looked at. The other is small and never read. */
+static void fill_lists(const struct builder *b, struct pst_rule_list *lists, struct pst_rule_name *names,
+                       struct pst_rule_extra *extras)
+{
+    uint32_t next = 0;
+
+    for (uint32_t i = 0; i < b->lists.count; i++) {
+        struct pst_bytes blob = interned(&b->lists, i);
+        uint32_t count = (uint32_t)(blob.len / sizeof(uint32_t)), numbers[PST_ATTR_KINDS + 1];
+
+        lists[i] = (struct pst_rule_list){.first = next, .count = count};
+        for (uint32_t k = 0; k < count; k++) {
+            uint32_t number;
+            memcpy(&number, blob.ptr + k * sizeof(number), sizeof(number));
+            if (number >= b->texts.count) { /* the blob is no list */
+                names[next++] = (struct pst_rule_name){0, 0};
+                continue;
+            }
+            struct pst_bytes text = interned(&b->texts, number);
+            lists[i].bloom |= pst_name_bit(text);
+            lists[i].every |= pst_bytes_equal(text, PST_LIT("__*MAGE*__"));
+            names[next++] = b->texts.items[number];
+        }
+        if (count != PST_ATTR_KINDS + 1)
+            continue;
+        memcpy(numbers, blob.ptr, sizeof(numbers));
+        memcpy(extras[i].list, numbers, sizeof(extras[i].list));
+        if (numbers[PST_ATTR_KINDS] > 0 && numbers[PST_ATTR_KINDS] <= b->texts.count)
+            extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
+    }
+}
+
+static struct pst_rule rule_of(const struct builder *b, const struct draft *d)
+{
+    struct pst_rule rule = {.word = d->word, .permission = d->permission, .extra = d->extra};
+
+    rule.entity = (uint16_t)(d->entity == DIRECT ? UINT16_MAX : d->entity);
+    if ((d->word & PST_RULE_HAS_ID) != 0) {
+        rule.id_at = b->texts.items[d->id].at;
+        rule.id_len = (uint16_t)b->texts.items[d->id].len;
+    }
+    return rule;
+}
+
+/* Copies drafts and wide rows into their final order and notes the ranges. */
+static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_rule *rules,
+                       struct pst_entity_rules *entities)
+{
+    uint32_t out = 0, i = 0, w = 0;
+
+    for (; i < b->draft_count && b->drafts[i].entity == DIRECT; i++)
+        rules[out++] = rule_of(b, &b->drafts[i]);
+    r->direct_count = out;
+    while (i < b->draft_count) {
+        uint32_t number = b->drafts[i].entity;
+        struct pst_entity_rules *e = &entities[number];
+        e->plain = out;
+        for (; i < b->draft_count && b->drafts[i].entity == number &&
+               (b->drafts[i].word & PST_RULE_HAS_ID) == 0;
+             i++)
+            rules[out++] = rule_of(b, &b->drafts[i]);
+        e->plain_count = out - e->plain;
+        e->ids = out;
+        for (; i < b->draft_count && b->drafts[i].entity == number; i++) {
+            e->id_access |= b->drafts[i].word & PST_RULE_ACCESS;
+            rules[out++] = rule_of(b, &b->drafts[i]);
+        }
+        e->id_count = out - e->ids;
+        e->wide = out;
+        for (; w < b->wide_count && b->wide[w].entity == number; w++)
+            rules[out++] = rule_of(b, &b->wide[w]);
+        e->wide_count = out - e->wide;
+    }
+    r->rule_count = out;
+}
+
+static void fill_entities(const struct builder *b, const struct pst_role_rules *r,
+                          struct pst_entity_rules *entities, uint16_t *slots)
+{
+    for (uint32_t i = 0; i < b->entity_count; i++) {
+        uint32_t text = b->entity_texts[i];
+        entities[i].name = b->texts.items[text];
+        entities[i].hash = pst_hash(b->key, interned(&b->texts, text));
+        uint32_t at = (uint32_t)entities[i].hash & r->entity_mask;
+        while (slots[at] != 0)
+            at = (at + 1) & r->entity_mask;
+        slots[at] = (uint16_t)(i + 1);
+    }
+}
+
+static void fill_slots(const struct builder *b, const struct pst_role_rules *r, uint32_t *slots)
+{
+    for (uint32_t e = 0; e < r->entity_count; e++) {
+        const struct pst_entity_rules *entity = &r->entities[e];
+        for (uint32_t i = 0; i < entity->id_count; i++) {
+            const struct pst_rule *rule = &r->rules[entity->ids + i];
+            if (i > 0 && rule->id_at == rule[-1].id_at && rule->id_len == rule[-1].id_len)
+                continue;
+            uint64_t h = pst_slot_hash(entity->hash,
+                                       pst_hash(b->key, pst_rules_text(r, rule->id_at, rule->id_len)));
+            uint32_t at = (uint32_t)h & r->slot_mask;
+            while (slots[at] != 0)
+                at = (at + 1) & r->slot_mask;
+            slots[at] = (uint32_t)(h >> 56) << 24 | (entity->ids + i + 1);
+        }
+    }
+}
+
+static void fill_summary(const struct pst_hash_key *key, struct pst_role_rules *r)
+{
+    const struct pst_entity_rules *w;
+
+    r->all = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
+    r->all_except = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
+                                     PST_LIT("ALL_EXCEPT_RESERVED"));
+    for (uint32_t i = 0; r->all != NULL && i < r->all->plain_count; i++) {
+        const struct pst_rule *rule = &r->rules[r->all->plain + i];
+        bool typed = rule->extra != 0 && r->extras[rule->extra - 1].type.len > 0;
+        if ((rule->word & PST_A_OWNER) != 0 && !typed)
+            r->owner_all = true;
+    }
+    for (uint32_t i = 0; i < r->direct_count; i++)
+        if ((r->rules[i].word & PST_A_OWNER) != 0 &&
+            (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
+            r->owner_direct = true;
+    w = pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
+    for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
+        uint64_t word = r->rules[w->plain + i].word;
+        bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;
+        r->workspace_denies |= word & (PST_A_DISABLE_USE | PST_A_DISABLE_MANAGE);
+        if (!bound && (word & PST_A_ATTRIBUTES_ONLY) == 0)
+            r->workspace_grants |= word & PST_RULE_ACCESS;
+    }
+}
+
+static struct pst_role_rules *assemble(struct builder *b)
+{
+    struct sizes s;
+
+    count_sizes(b, &s);
+    uint32_t slot_mask = mask_for(s.ids, 75), entity_mask = mask_for(s.entities, 50);
+    size_t bytes = aligned(sizeof(struct pst_role_rules)) + aligned(s.rules * sizeof(struct pst_rule)) +
+                   aligned(s.entities * sizeof(struct pst_entity_rules)) +
+                   aligned(((size_t)slot_mask + 1) * sizeof(uint32_t)) +
+                   aligned(((size_t)entity_mask + 1) * sizeof(uint16_t)) +
+                   aligned(s.lists * sizeof(struct pst_rule_list)) +
+                   aligned(s.names * sizeof(struct pst_rule_name)) +
+                   aligned(s.extras * sizeof(struct pst_rule_extra)) + aligned(b->texts.len);
+    char *at = calloc(1, bytes);
+    if (at == NULL)
+        return NULL;
+    struct pst_role_rules *r = carve(&at, sizeof(*r));
+    struct pst_rule *rules = carve(&at, s.rules * sizeof(*rules));
+    struct pst_entity_rules *entities = carve(&at, s.entities * sizeof(*entities));
+    uint32_t *slots = carve(&at, ((size_t)slot_mask + 1) * sizeof(*slots));
+    uint16_t *entity_slots = carve(&at, ((size_t)entity_mask + 1) * sizeof(*entity_slots));
+    struct pst_rule_list *lists = carve(&at, s.lists * sizeof(*lists));
+    struct pst_rule_name *names = carve(&at, s.names * sizeof(*names));
+    struct pst_rule_extra *extras = carve(&at, s.extras * sizeof(*extras));
+    char *text = carve(&at, b->texts.len);
+
+    r->bytes = bytes;
+    r->slot_mask = slot_mask;
+    r->entity_mask = entity_mask;
+    r->entity_count = s.entities;
+    r->rules = rules;
+    r->entities = entities;
+    r->slots = slots;
+    r->entity_slots = entity_slots;
+    r->lists = lists;
+    r->names = names;
+    r->extras = extras;
+    r->text = text;
+    if (b->texts.len > 0)
+        memcpy(text, b->texts.blob, b->texts.len);
+    fill_lists(b, lists, names, extras);
+    fill_entities(b, r, entities, entity_slots);
+    fill_rules(b, r, rules, entities);
+    fill_slots(b, r, slots);
+    fill_summary(b->key, r);
+    return r;
+}
+
+static enum pst_status draft_all(struct builder *b, const struct pst_permission_row *const *rows,
+                                 uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        enum pst_status status = add_draft(b, rows[i]);
+        if (status != PST_OK)
+            return status;
+    }
+    sort_drafts(b);
+    for (uint32_t from = 0, to; from < b->draft_count; from = to) {
+        for (to = from; to < b->draft_count && b->drafts[to].entity == b->drafts[from].entity; to++)
+            ;
+        while (from < to && (b->drafts[from].word & PST_RULE_HAS_ID) == 0)
+            from++;
+        if (from < to && b->drafts[from].entity != DIRECT && !push_wides(b, from, to))
+            return PST_E_NOMEM;
+    }
+    return b->draft_count + b->wide_count >= PST_RULE_INDEX ? PST_E_LIMIT : PST_OK;
+}
+
+enum pst_status pst_rules_build(const struct pst_hash_key *key,
+                                const struct pst_permission_row *const *rows, uint32_t count,
+                                struct pst_role_rules **out, struct pst_error *error)
+{
+    struct builder *b = builder_new(key, count);
+    enum pst_status status = b == NULL ? PST_E_NOMEM : draft_all(b, rows, count);
+
+    *out = NULL;
+    if (status == PST_OK) {
+        *out = assemble(b);
+        status = *out == NULL ? PST_E_NOMEM : PST_OK;
+    }
+    builder_free(b);
+    if (status == PST_E_LIMIT)
+        return pst_error_set(error, status, NULL, "a role has too many rows (%u) or entities", count);
+    if (status != PST_OK)
+        return pst_error_set(error, status, NULL, "no memory for the rows of a role");
+    atomic_init(&(*out)->refs, 1);
+    (*out)->permissions = count;
+    return PST_OK;
+}
+
+void pst_rules_release(struct pst_role_rules *rules)
+{
+    if (rules != NULL && atomic_fetch_sub_explicit(&rules->refs, 1, memory_order_acq_rel) == 1)
+        free(rules);
+}

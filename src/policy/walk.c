@@ -1,0 +1,196 @@
+/*
+ * With a million rows the tables do not fit the caches, and a caller holds several roles: the slots of a
+ * batch of roles are fetched at once, so that their misses overlap instead of adding up.
+ */
+#include "judge.h"
+
+/* A probe into the id slots of one role, between its phases. */
+struct probe {
+    struct pst_range range; /* rules not yet found */
+    uint64_t hash;
+    uint32_t at;
+};
+
+uint32_t pst_held_count(const struct pst_question *q)
+{
+    uint32_t bound = q->caller.facts == NULL ? 0 : q->caller.facts->binding_count;
+
+    return bound + q->caller.extra_role_count;
+}
+
+struct pst_held pst_held_at(const struct pst_question *q, uint32_t index, uint32_t workspace)
+{
+    const struct pst_facts *facts = q->caller.facts;
+    uint32_t bound = facts == NULL ? 0 : facts->binding_count;
+    struct pst_binding binding = {0};
+
+    if (index < bound)
+        binding = facts->bindings[index];
+    else
+        binding.role = q->caller.extra_roles[index - bound];
+    if (binding.workspace != 0 && binding.workspace != workspace)
+        return (struct pst_held){0};
+    const struct pst_policy_role *role = pst_policy_find_role(q->policy, binding.role);
+    if (role == NULL || (role->workspace != 0 && role->workspace != workspace))
+        return (struct pst_held){0};
+    return (struct pst_held){.role = role,
+                             .binding = binding.id,
+                             .everywhere = binding.workspace == 0 && role->workspace == 0};
+}
+
+void pst_walk_init(struct pst_walk *w, const struct pst_question *q, const struct pst_key *key,
+                   struct pst_bytes entity)
+{
+    *w = (struct pst_walk){.question = q, .entity = entity};
+    w->entity_hash = pst_hash(&q->policy->key, entity);
+    w->reserved = pst_entity_reserved(entity);
+    /* An empty id equals no id: then the plain rows are all that can match. */
+    w->object = key->id_state == PST_ID_KNOWN;
+    if (w->object) {
+        w->id = key->id;
+        w->id_hash = pst_hash(&q->policy->key, key->id);
+    }
+}
+
+static uint32_t start_entity(const struct pst_walk *w, const struct pst_held *held,
+                             const struct pst_entity_rules *e, bool all, struct pst_range *ranges,
+                             struct probe *probes, uint32_t *probe_count)
+{
+    const struct pst_role_rules *r = held->role->rules;
+    struct pst_range range = {.role_id = held->role->id, .binding = held->binding, .role = r,
+                              .entity = e, .all = all};
+    uint32_t n = 0;
+
+    if (e == NULL)
+        return 0;
+    if (e->plain_count > 0) {
+        range.rules = &r->rules[e->plain];
+        range.count = e->plain_count;
+        ranges[n++] = range;
+    }
+    if (e->id_count == 0)
+        return n;
+    if (!w->object) {
+        range.kind = PST_RANGE_WIDE;
+        range.rules = &r->rules[e->wide];
+        range.count = e->wide_count;
+        ranges[n++] = range;
+        return n;
+    }
+    range.kind = PST_RANGE_ID;
+    uint64_t hash = pst_slot_hash(e->hash, w->id_hash);
+    probes[*probe_count] = (struct probe){range, hash, (uint32_t)hash & r->slot_mask};
+    __builtin_prefetch(&r->slots[probes[*probe_count].at]);
+    (*probe_count)++;
+    return n;
+}
+
+/* Moves to the next slot with the right tag; false when there is none. */
+static bool find_tag(struct probe *p)
+{
+    const struct pst_role_rules *r = p->range.role;
+    uint32_t tag = (uint32_t)(p->hash >> 56);
+
+    for (;; p->at = (p->at + 1) & r->slot_mask) {
+        if (r->slots[p->at] == 0)
+            return false;
+        if (r->slots[p->at] >> 24 == tag)
+            return true;
+    }
+}
+
+static bool is_hit(const struct pst_walk *w, const struct probe *p, const struct pst_rule *rule)
+{
+    const struct pst_role_rules *r = p->range.role;
+
+    return &r->entities[rule->entity] == p->range.entity && rule->id_len == w->id.len &&
+           rule->id_len > 0 &&
+           pst_bytes_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
+}
+
+static bool finish_probe(const struct pst_walk *w, struct probe *p)
+{
+    const struct pst_role_rules *r = p->range.role;
+    const struct pst_entity_rules *e = p->range.entity;
+
+    do {
+        uint32_t index = (r->slots[p->at] & PST_RULE_INDEX) - 1;
+        if (is_hit(w, p, &r->rules[index])) {
+            p->range.rules = &r->rules[index];
+            while (index + p->range.count < e->ids + e->id_count &&
+                   p->range.rules[p->range.count].id_at == p->range.rules->id_at &&
+                   p->range.rules[p->range.count].id_len == p->range.rules->id_len)
+                p->range.count++;
+            return true;
+        }
+        p->at = (p->at + 1) & r->slot_mask;
+    } while (find_tag(p));
+    return false;
+}
+
+static uint32_t finish_probes(const struct pst_walk *w, struct probe *probes, uint32_t count,
+                              struct pst_range *ranges)
+{
+    uint32_t found = 0, n = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!find_tag(&probes[i]))
+            continue;
+        const struct pst_role_rules *r = probes[i].range.role;
+        __builtin_prefetch(&r->rules[(r->slots[probes[i].at] & PST_RULE_INDEX) - 1]);
+        probes[found++] = probes[i];
+    }
+    for (uint32_t i = 0; i < found; i++)
+        if (finish_probe(w, &probes[i]))
+            ranges[n++] = probes[i].range;
+    return n;
+}
+
+uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANGES], bool *more)
+{
+    struct probe probes[PST_WALK_BINDINGS * 3];
+    uint32_t probe_count = 0, n = 0, held_count = pst_held_count(w->question);
+
+    *more = w->next < held_count;
+    for (uint32_t taken = 0; taken < PST_WALK_BINDINGS && w->next < held_count; w->next++) {
+        struct pst_held held = pst_held_at(w->question, w->next, w->question->workspace);
+        if (held.role == NULL)
+            continue;
+        taken++;
+        const struct pst_role_rules *r = held.role->rules;
+        n += start_entity(w, &held, pst_rules_entity(r, w->entity_hash, w->entity), false, ranges + n,
+                          probes, &probe_count);
+        n += start_entity(w, &held, r->all, true, ranges + n, probes, &probe_count);
+        if (!w->reserved)
+            n += start_entity(w, &held, r->all_except, true, ranges + n, probes, &probe_count);
+    }
+    return n + finish_probes(w, probes, probe_count, ranges + n);
+}
+
+bool pst_is_own(const struct pst_question *q, const struct pst_key *key)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    if (q->caller.facts == NULL || key->id_state != PST_ID_KNOWN || key->id.len == 0)
+        return false;
+    if (q->caller.own_id.len > 0)
+        return pst_bytes_equal(q->caller.own_id, key->id);
+    for (uint64_t v = q->caller.facts->user_id; v > 0; v /= 10)
+        digits[--at] = (char)('0' + v % 10);
+    return pst_bytes_equal(pst_bytes_of(digits + at, sizeof(digits) - at), key->id);
+}
+
+uint32_t pst_conditions_held(const struct pst_question *q, const struct pst_key *key,
+                             struct pst_bytes entity)
+{
+    uint32_t held = 0;
+
+    if (q->settings->notebook_edit != 1)
+        held |= PST_COND_NOTEBOOK_EDIT;
+    if (q->settings->notebook_edit == 0)
+        held |= PST_COND_PIPELINE_EDIT;
+    if (!pst_bytes_equal(entity, PST_LIT("User")) || pst_is_own(q, key))
+        held |= PST_COND_OWNS_ENTITY;
+    return held;
+}
