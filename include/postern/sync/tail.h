@@ -82,7 +82,8 @@ PST_MUST_USE enum pst_status pst_tail_create(const struct pst_tail_config *confi
 /* Accepts NULL. */
 void pst_tail_destroy(struct pst_tail *tail);
 
-/* To be called at least every 200 ms by a node at work. */
+/* To be called at least every 200 ms by a node at work. PST_E_BUSY within the second after a batch that
+ * `apply` refused. */
 PST_MUST_USE enum pst_status pst_tail_poll(struct pst_tail *tail, struct pst_error *error);
 /* The same, and always with a log read: a lease that was lost, a readiness probe, a Redis message. */
 PST_MUST_USE enum pst_status pst_tail_read(struct pst_tail *tail, struct pst_error *error);

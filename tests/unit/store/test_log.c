@@ -1,0 +1,274 @@
+/* Reading the change log: keys, proofs, and every way in which a proof must fail. */
+#include "../test.h"
+
+#include <sqlite3.h>
+
+#include "place.h"
+
+static int make(void **state)
+{
+    struct place *p = calloc(1, sizeof(*p));
+    place_make(p);
+    *state = p;
+    return 0;
+}
+
+static int drop(void **state)
+{
+    place_drop(*state);
+    free(*state);
+    return 0;
+}
+
+static struct pst_log_page read_log(struct pst_store *s, const struct pst_log_mark *mark)
+{
+    struct pst_log_page page;
+    MUST(pst_store_log(s, mark, &page, &why));
+    return page;
+}
+
+static struct pst_log_mark head_of(struct pst_store *s)
+{
+    struct pst_log_mark none = {0};
+    struct pst_log_page page = read_log(s, &none);
+    struct pst_log_mark mark = page.head;
+
+    assert_false(page.proved);
+    assert_true(page.all);
+    pst_log_page_fini(&page);
+    return mark;
+}
+
+static void foreign(const struct place *p, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void test_keys_since(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_log_mark mark = head_of(s);
+
+    struct pst_log_page page = read_log(s, &mark);
+    assert_true(page.proved);
+    assert_false(page.all);
+    assert_int_equal(page.key_count, 0);
+    assert_int_equal(page.max_staleness_s, 5);
+    pst_log_page_fini(&page);
+
+    struct pst_change *c = begin(s);
+    uint64_t alice = add_user(c, "alice");
+    uint32_t role = add_role(c, "r", 0), blue = add_workspace(c, "blue");
+    add_permission(c, role, "x", 1);
+    (void)commit(c);
+    c = begin(s);
+    (void)bind_role(c, alice, role, 0);
+    (void)commit(c);
+
+    page = read_log(s, &mark);
+    assert_true(page.proved);
+    assert_false(page.all);
+    assert_int_equal(page.head.revision.n, 2);
+    assert_int_equal(page.key_count, 4);
+    static const enum pst_log_key_kind KINDS[] = {PST_LOG_USER, PST_LOG_ROLE, PST_LOG_WORKSPACE, PST_LOG_USER};
+    const uint64_t ids[] = {alice, role, blue, alice}, ns[] = {1, 1, 1, 2};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(page.keys[i].kind, KINDS[i]);
+        assert_int_equal(page.keys[i].id, ids[i]);
+        assert_int_equal(page.keys[i].n, ns[i]);
+    }
+    mark = page.head;
+    pst_log_page_fini(&page);
+    page = read_log(s, &mark);
+    assert_true(page.proved);
+    assert_int_equal(page.key_count, 0);
+    pst_log_page_fini(&page);
+    pst_store_close(s);
+}
+
+static void test_deletions_touch_all_they_take_along(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_change *c = begin(s);
+    uint32_t blue = add_workspace(c, "blue"), mine = add_role(c, "mine", blue), common = add_role(c, "c", 0);
+    uint64_t a = add_user(c, "a"), b = add_user(c, "b");
+    (void)bind_role(c, a, common, blue);
+    (void)bind_role(c, b, mine, blue);
+    add_permission(c, mine, "x", 1);
+    (void)commit(c);
+    struct pst_log_mark mark = head_of(s);
+
+    c = begin(s);
+    MUST(pst_change_delete_workspace(c, blue, &why));
+    (void)commit(c);
+    struct pst_log_page page = read_log(s, &mark);
+    unsigned seen = 0;
+    for (size_t i = 0; i < page.key_count; i++) {
+        const struct pst_log_key *k = &page.keys[i];
+        seen |= k->kind == PST_LOG_USER && k->id == a ? 1u : 0;
+        seen |= k->kind == PST_LOG_USER && k->id == b ? 2u : 0;
+        seen |= k->kind == PST_LOG_ROLE && k->id == mine ? 4u : 0;
+        seen |= k->kind == PST_LOG_WORKSPACE && k->id == blue ? 8u : 0;
+    }
+    assert_int_equal(seen, 15);
+    pst_log_page_fini(&page);
+    struct pst_facts *f = facts_of(s, "a");
+    assert_int_equal(f->binding_count, 0);
+    pst_facts_free(f);
+    c = begin(s);
+    assert_int_equal(pst_change_delete_role(c, mine, NULL), PST_E_ABSENT);
+    pst_change_abort(c);
+    pst_store_close(s);
+}
+
+static void test_many_keys_become_all(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_log_mark mark = head_of(s);
+    static const unsigned COUNTS[] = {1000, 1001};
+
+    for (unsigned k = 0; k < 2; k++) {
+        struct pst_change *c = begin(s);
+        for (unsigned i = 0; i < COUNTS[k]; i++) {
+            char name[32];
+            (void)snprintf(name, sizeof(name), "u-%u-%u", k, i);
+            (void)add_user(c, name);
+        }
+        (void)commit(c);
+        struct pst_log_page page = read_log(s, &mark);
+        assert_true(page.proved);
+        assert_int_equal(page.all, k == 1);
+        if (k == 0)
+            assert_int_equal(page.key_count, 1000);
+        mark = page.head;
+        pst_log_page_fini(&page);
+    }
+    pst_store_close(s);
+}
+
+static void test_too_far_behind(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_log_mark mark = head_of(s), newest;
+
+    for (unsigned i = 0; i < PST_LOG_ROWS_MAX + 2; i++) {
+        struct pst_change *c = begin(s);
+        char name[32];
+        (void)snprintf(name, sizeof(name), "r-%u", i);
+        (void)add_role(c, name, 0);
+        (void)commit(c);
+        if (i == PST_LOG_ROWS_MAX - 1) {
+            struct pst_log_page page = read_log(s, &mark);
+            assert_true(page.proved && !page.all);
+            assert_int_equal(page.key_count, PST_LOG_ROWS_MAX);
+            pst_log_page_fini(&page);
+        }
+    }
+    newest = head_of(s);
+    struct pst_log_page page = read_log(s, &mark);
+    assert_true(page.proved);
+    assert_true(page.all);
+    assert_int_equal(page.head.revision.n, PST_LOG_ROWS_MAX + 2);
+    assert_memory_equal(&page.head, &newest, sizeof(newest));
+    pst_log_page_fini(&page);
+
+    /* Retention: from the old end only, and who is behind it starts anew. */
+    foreign(*state, "DELETE FROM change_log WHERE n <= 500");
+    page = read_log(s, &mark);
+    assert_true(page.all);
+    pst_log_page_fini(&page);
+    struct pst_log_mark behind = {.revision = {mark.revision.epoch, 400}, .stamp = {1, 2}};
+    page = read_log(s, &behind);
+    assert_false(page.proved);
+    pst_log_page_fini(&page);
+    MUST(pst_store_check(s, &why));
+    pst_store_close(s);
+}
+
+static void test_broken_proofs(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    for (unsigned i = 0; i < 3; i++) {
+        struct pst_change *c = begin(s);
+        char name[8];
+        (void)snprintf(name, sizeof(name), "r%u", i);
+        (void)add_role(c, name, 0);
+        (void)commit(c);
+    }
+    struct pst_log_mark good = head_of(s), bad[4] = {good, good, good, good};
+    bad[0].revision.epoch ^= 1;      /* another epoch */
+    bad[1].stamp.lo ^= 1;            /* the same number, another change */
+    bad[2].stamp.hi ^= 1;
+    bad[3].revision.n += 5;          /* the log went back */
+    for (size_t i = 0; i < 4; i++) {
+        struct pst_log_page page = read_log(s, &bad[i]);
+        assert_false(page.proved);
+        assert_true(page.all);
+        assert_memory_equal(&page.head, &good, sizeof(good));
+        pst_log_page_fini(&page);
+    }
+    struct pst_log_page page = read_log(s, &good);
+    assert_true(page.proved && !page.all);
+    pst_log_page_fini(&page);
+    pst_store_close(s);
+}
+
+static void test_unreadable_keys_mean_all(void **state)
+{
+    static const char *const KEYS[] = {"", "[]x", "[\"user:1\"", "[\"user:x\"]", "[\"team:1\"]",
+                                       "[\"user:-1\"]", "{}", "[1]"};
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+
+    for (size_t i = 0; i < sizeof(KEYS) / sizeof(KEYS[0]); i++) {
+        struct pst_log_mark mark = head_of(s);
+        char sql[512];
+        (void)snprintf(sql, sizeof(sql),
+                       "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; UPDATE log_head SET n = n + 1, open = 1;"
+                       "INSERT INTO change_log (n, stamp, at, actor)"
+                       " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
+                       "UPDATE change_log SET keys = '%s' WHERE n = (SELECT n FROM log_head);"
+                       "UPDATE log_head SET open = 0; COMMIT",
+                       KEYS[i]);
+        foreign(*state, sql);
+        struct pst_log_page page = read_log(s, &mark);
+        assert_true(page.proved);
+        if (!page.all)
+            fail_msg("taken as keys: %s", KEYS[i]);
+        pst_log_page_fini(&page);
+    }
+    pst_store_close(s);
+}
+
+static void test_hint(void **state)
+{
+    struct pst_store *a = place_open(*state, PST_STORE_CREATE), *b = place_open(*state, PST_STORE_READ);
+    uint64_t before, same, after;
+
+    MUST(pst_store_hint(b, &before, &why));
+    MUST(pst_store_hint(b, &same, &why));
+    assert_int_equal(before, same);
+    struct pst_change *c = begin(a);
+    (void)add_role(c, "r", 0);
+    (void)commit(c);
+    MUST(pst_store_hint(b, &after, &why));
+    assert_int_not_equal(before, after);
+    pst_store_close(b);
+    pst_store_close(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_keys_since, make, drop),
+        cmocka_unit_test_setup_teardown(test_deletions_touch_all_they_take_along, make, drop),
+        cmocka_unit_test_setup_teardown(test_many_keys_become_all, make, drop),
+        cmocka_unit_test_setup_teardown(test_too_far_behind, make, drop),
+        cmocka_unit_test_setup_teardown(test_broken_proofs, make, drop),
+        cmocka_unit_test_setup_teardown(test_unreadable_keys_mean_all, make, drop),
+        cmocka_unit_test_setup_teardown(test_hint, make, drop),
+    };
+    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}

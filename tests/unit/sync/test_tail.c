@@ -1,0 +1,420 @@
+/* The tail: what it brings, when the lease moves, and when it must not. */
+#include "../test.h"
+
+#include <sqlite3.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../store/place.h"
+#include "postern/sync/tail.h"
+
+struct world {
+    struct place place;
+    struct pst_tail *tail;
+    struct pst_store *writer;
+    /* of the last batch */
+    unsigned batches, models;
+    struct pst_revision revision;
+    bool new_history, all_users;
+    uint32_t roles;
+    uint64_t lease_start_ns, bound_ns;
+    struct pst_log_key keys[16];
+    size_t key_count;
+    /* what apply does */
+    enum pst_status answer;
+    const struct pst_lease *lease;
+    uint64_t start_seen; /* the lease word while apply ran */
+};
+
+static uint64_t now_ns; /* the fake clock */
+
+static uint64_t read_clock(void)
+{
+    return now_ns;
+}
+
+static enum pst_status apply(void *ctx, const struct pst_tail_batch *b, struct pst_error *error)
+{
+    struct world *w = ctx;
+
+    w->batches++;
+    w->revision = b->revision;
+    w->new_history = b->new_history;
+    w->all_users = b->all_users;
+    w->lease_start_ns = b->lease_start_ns;
+    w->bound_ns = b->bound_ns;
+    w->key_count = b->key_count;
+    assert_true(b->key_count <= 16);
+    if (b->key_count > 0)
+        memcpy(w->keys, b->keys, b->key_count * sizeof(*b->keys));
+    if (b->model != NULL) {
+        w->models++;
+        w->roles = b->model->role_count;
+        pst_store_free_model(b->model);
+    }
+    w->start_seen = atomic_load(&w->lease->start_ns);
+    return w->answer == PST_OK ? PST_OK : pst_error_set(error, w->answer, NULL, "told to fail");
+}
+
+static void start(struct world *w, uint64_t (*clock)(void))
+{
+    struct pst_tail_config config = {
+        .url = text_of(w->place.url), .apply = apply, .ctx = w, .now_ns = clock};
+    assert_int_equal(pst_tail_create(&config, &w->tail), PST_OK);
+    w->lease = pst_tail_lease(w->tail);
+}
+
+static int make(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    place_make(&w->place);
+    w->writer = place_open(&w->place, PST_STORE_CREATE);
+    now_ns = 100 * PST_NS_PER_S;
+    start(w, read_clock);
+    *state = w;
+    return 0;
+}
+
+static int drop(void **state)
+{
+    struct world *w = *state;
+    pst_tail_destroy(w->tail);
+    pst_store_close(w->writer);
+    place_drop(&w->place);
+    free(w);
+    return 0;
+}
+
+static void poll_ok(struct world *w)
+{
+    MUST(pst_tail_poll(w->tail, &why));
+}
+
+static void step_ms(uint64_t ms)
+{
+    now_ns += ms * PST_NS_PER_MS;
+}
+
+static void test_first_poll_loads(void **state)
+{
+    struct world *w = *state;
+
+    assert_false(pst_lease_holds(w->lease, now_ns));
+    struct pst_change *c = begin(w->writer);
+    (void)add_role(c, "r", 0);
+    struct pst_revision at = commit(c);
+    poll_ok(w);
+    assert_int_equal(w->batches, 1);
+    assert_true(w->new_history && w->all_users);
+    assert_int_equal(w->roles, 1);
+    assert_int_equal(w->revision.n, at.n);
+    assert_int_equal(w->revision.epoch, at.epoch);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+    assert_int_equal(w->start_seen, 0); /* the lease moves after apply, not before */
+    assert_true(pst_lease_holds(w->lease, now_ns));
+    assert_int_equal(atomic_load(&w->lease->applied_n), at.n);
+    assert_int_equal(atomic_load(&w->lease->epoch), at.epoch);
+}
+
+static void test_quiet_polls_read_nothing(void **state)
+{
+    struct world *w = *state;
+
+    poll_ok(w);
+    uint64_t reads = pst_tail_stats(w->tail).reads;
+    for (unsigned i = 0; i < 12; i++) { /* 2.4 s: less than half of B */
+        step_ms(200);
+        poll_ok(w);
+    }
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads);
+    assert_int_equal(w->batches, 1);
+    step_ms(200); /* half of B is used up: one read renews */
+    poll_ok(w);
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads + 1);
+    assert_int_equal(w->lease_start_ns, now_ns);
+    assert_int_equal(atomic_load(&w->lease->start_ns), now_ns);
+    assert_false(w->all_users || w->new_history);
+    assert_int_equal(w->models, 1);
+    assert_int_equal(w->key_count, 0);
+}
+
+static void test_keys_and_models(void **state)
+{
+    struct world *w = *state;
+
+    poll_ok(w);
+    struct pst_change *c = begin(w->writer);
+    uint64_t alice = add_user(c, "alice");
+    (void)commit(c);
+    poll_ok(w);
+    assert_int_equal(w->batches, 2);
+    assert_int_equal(w->models, 1); /* a user's change loads no model */
+    assert_int_equal(w->key_count, 1);
+    assert_int_equal(w->keys[0].kind, PST_LOG_USER);
+    assert_int_equal(w->keys[0].id, alice);
+    assert_false(w->all_users);
+
+    c = begin(w->writer);
+    uint32_t role = add_role(c, "r", 0);
+    (void)bind_role(c, alice, role, 0);
+    (void)commit(c);
+    poll_ok(w);
+    assert_int_equal(w->models, 2);
+    assert_int_equal(w->roles, 1);
+    assert_int_equal(w->key_count, 2);
+    assert_int_equal(w->revision.n, 2);
+}
+
+static void test_failed_apply_comes_again(void **state)
+{
+    struct world *w = *state;
+
+    poll_ok(w);
+    uint64_t start_before = atomic_load(&w->lease->start_ns);
+    struct pst_change *c = begin(w->writer);
+    (void)add_role(c, "r", 0);
+    (void)commit(c);
+    step_ms(100);
+    w->answer = PST_E_NOMEM;
+    assert_int_equal(pst_tail_poll(w->tail, NULL), PST_E_NOMEM);
+    assert_int_equal(atomic_load(&w->lease->start_ns), start_before);
+    assert_int_equal(atomic_load(&w->lease->applied_n), 0);
+    step_ms(100);
+    assert_int_equal(pst_tail_poll(w->tail, NULL), PST_E_BUSY); /* not at every poll */
+    assert_int_equal(w->batches, 2);
+
+    w->answer = PST_OK;
+    step_ms(1000);
+    poll_ok(w);
+    assert_int_equal(w->revision.n, 1);
+    assert_int_equal(w->key_count, 1); /* the same batch again */
+    assert_int_equal(w->roles, 1);
+    assert_int_equal(atomic_load(&w->lease->start_ns), now_ns);
+}
+
+static void test_lease_runs_out(void **state)
+{
+    struct world *w = *state;
+    char aside[160];
+
+    poll_ok(w);
+    uint64_t start_ns = now_ns;
+    assert_true(pst_lease_holds(w->lease, start_ns + 5 * PST_NS_PER_S));
+    assert_false(pst_lease_holds(w->lease, start_ns + 5 * PST_NS_PER_S + 1));
+
+    (void)snprintf(aside, sizeof(aside), "%s.gone", w->place.path);
+    assert_int_equal(rename(w->place.path, aside), 0);
+    for (unsigned i = 0; i < 30; i++) {
+        step_ms(200);
+        assert_int_not_equal(pst_tail_poll(w->tail, NULL), PST_OK);
+    }
+    assert_int_equal(atomic_load(&w->lease->start_ns), start_ns);
+    assert_false(pst_lease_holds(w->lease, now_ns));
+    assert_int_equal(w->batches, 1);
+
+    assert_int_equal(rename(aside, w->place.path), 0); /* it comes back */
+    poll_ok(w);
+    assert_true(pst_lease_holds(w->lease, now_ns));
+    assert_false(w->new_history); /* and it is the same history */
+}
+
+/* The write-ahead log of the file that was moved away would be taken for that of its successor. */
+static void drop_wal(const struct world *w)
+{
+    char path[160];
+
+    (void)snprintf(path, sizeof(path), "%s-wal", w->place.path);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s-shm", w->place.path);
+    (void)unlink(path);
+}
+
+static void test_garbage_gives_no_lease(void **state)
+{
+    struct world *w = *state;
+    char aside[160];
+
+    poll_ok(w);
+    uint64_t start_ns = now_ns;
+    (void)snprintf(aside, sizeof(aside), "%s.old", w->place.path);
+    assert_int_equal(rename(w->place.path, aside), 0);
+    drop_wal(w);
+    FILE *f = fopen(w->place.path, "w");
+    assert_non_null(f);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_true(fputs("this is no database ", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    step_ms(3000);
+    assert_int_not_equal(pst_tail_poll(w->tail, NULL), PST_OK);
+    assert_int_equal(atomic_load(&w->lease->start_ns), start_ns);
+}
+
+static void test_replaced_database_is_a_new_history(void **state)
+{
+    struct world *w = *state;
+    char aside[160];
+
+    struct pst_change *c = begin(w->writer);
+    (void)add_role(c, "a", 0);
+    (void)add_role(c, "b", 0);
+    (void)commit(c);
+    poll_ok(w);
+    uint64_t epoch = w->revision.epoch;
+    (void)snprintf(aside, sizeof(aside), "%s.old", w->place.path);
+    assert_int_equal(rename(w->place.path, aside), 0);
+    pst_store_close(w->writer);
+    w->writer = place_open(&w->place, PST_STORE_CREATE);
+    c = begin(w->writer);
+    (void)add_role(c, "only", 0);
+    (void)commit(c);
+    step_ms(200);
+    poll_ok(w);
+    assert_true(w->new_history && w->all_users);
+    assert_int_equal(w->roles, 1);
+    assert_int_equal(w->revision.n, 1); /* the same number as before, and yet noticed */
+    assert_int_not_equal(w->revision.epoch, epoch);
+}
+
+/* A copy of the database goes back in time and grows past what was applied: same epoch, same numbers,
+ * other changes (C8). */
+static void test_restored_and_regrown(void **state)
+{
+    struct world *w = *state;
+    char copy[160], sql[256];
+
+    struct pst_change *c = begin(w->writer);
+    (void)add_role(c, "a", 0);
+    (void)commit(c);
+    (void)snprintf(copy, sizeof(copy), "%s.copy", w->place.path);
+    (void)snprintf(sql, sizeof(sql), "VACUUM INTO '%s'", copy);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(w->place.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    c = begin(w->writer);
+    (void)add_role(c, "lost", 0);
+    (void)commit(c);
+    poll_ok(w);
+    assert_int_equal(w->revision.n, 2);
+    uint64_t epoch = w->revision.epoch;
+
+    pst_store_close(w->writer);
+    w->writer = NULL;
+    assert_int_equal(rename(copy, w->place.path), 0);
+    drop_wal(w);
+    w->writer = place_open(&w->place, PST_STORE_WRITE);
+    for (unsigned i = 0; i < 3; i++) {
+        char name[8];
+        c = begin(w->writer);
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        (void)add_role(c, name, 0);
+        (void)commit(c);
+    }
+    step_ms(200);
+    poll_ok(w);
+    assert_int_equal(w->revision.epoch, epoch);
+    assert_int_equal(w->revision.n, 4);
+    assert_true(w->new_history && w->all_users);
+    assert_int_equal(w->roles, 4);
+    assert_int_equal(pst_tail_stats(w->tail).histories, 1);
+}
+
+static void test_bound_comes_from_the_database(void **state)
+{
+    struct world *w = *state;
+    sqlite3 *db;
+
+    poll_ok(w);
+    assert_int_equal(sqlite3_open(w->place.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
+                                      "UPDATE log_head SET n = n + 1, open = 1;"
+                                      "INSERT INTO change_log (n, stamp, at, actor)"
+                                      " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
+                                      "UPDATE meta SET max_staleness_s = 2;"
+                                      "UPDATE change_log SET keys = '[]' WHERE n = 1;"
+                                      "UPDATE log_head SET open = 0; COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    poll_ok(w);
+    assert_int_equal(w->bound_ns, 2 * PST_NS_PER_S);
+    assert_true(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S));
+    assert_false(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S + 1));
+}
+
+static void test_other_process_within_a_second(void **state)
+{
+    struct world *w = *state;
+
+    pst_tail_destroy(w->tail);
+    start(w, NULL); /* the real clock */
+    poll_ok(w);
+    pst_store_close(w->writer);
+    w->writer = NULL;
+    for (unsigned round = 0; round < 3; round++) {
+        uint64_t n = w->revision.n;
+        pid_t child = fork();
+        if (child == 0) {
+            struct pst_store *s;
+            struct pst_change *c;
+            struct pst_revision r;
+            char name[16];
+            (void)snprintf(name, sizeof(name), "role-%u", round);
+            struct pst_row_role row = {.name = text_of(name)};
+            bool done = pst_store_open(text_of(w->place.url), PST_STORE_WRITE, &s, NULL) == PST_OK &&
+                        pst_change_begin(s, PST_LIT("child"), &c, NULL) == PST_OK &&
+                        pst_change_put_role(c, &row, NULL) == PST_OK &&
+                        pst_change_commit(c, &r, NULL) == PST_OK;
+            _exit(done ? 0 : 1);
+        }
+        int how;
+        assert_int_equal(waitpid(child, &how, 0), child);
+        assert_int_equal(how, 0);
+        uint64_t committed = pst_clock_boot_ns();
+        while (w->revision.n == n) {
+            assert_true(pst_clock_boot_ns() - committed < PST_NS_PER_S);
+            struct timespec pause = {.tv_nsec = 20 * (long)PST_NS_PER_MS};
+            nanosleep(&pause, NULL);
+            poll_ok(w);
+        }
+        assert_int_equal(w->revision.n, n + 1);
+        assert_int_equal(w->roles, round + 1);
+    }
+}
+
+static void test_configuration(void **state)
+{
+    struct pst_tail *t;
+    struct pst_tail_config config = {.url = PST_LIT("sqlite:///x")};
+    (void)state;
+
+    assert_int_equal(pst_tail_create(&config, &t), PST_E_INVALID);
+    assert_null(t);
+    config.apply = apply;
+    config.url.len = 0;
+    assert_int_equal(pst_tail_create(&config, &t), PST_E_INVALID);
+    config.url = PST_LIT("postgresql://h/d");
+    assert_int_equal(pst_tail_create(&config, &t), PST_OK);
+    struct pst_error error = {0};
+    assert_int_equal(pst_tail_poll(t, &error), PST_E_INVALID);
+    assert_non_null(strstr(error.message, "not in this build"));
+    assert_false(pst_lease_holds(pst_tail_lease(t), 1));
+    pst_tail_destroy(t);
+    pst_tail_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_first_poll_loads, make, drop),
+        cmocka_unit_test_setup_teardown(test_quiet_polls_read_nothing, make, drop),
+        cmocka_unit_test_setup_teardown(test_keys_and_models, make, drop),
+        cmocka_unit_test_setup_teardown(test_failed_apply_comes_again, make, drop),
+        cmocka_unit_test_setup_teardown(test_lease_runs_out, make, drop),
+        cmocka_unit_test_setup_teardown(test_garbage_gives_no_lease, make, drop),
+        cmocka_unit_test_setup_teardown(test_replaced_database_is_a_new_history, make, drop),
+        cmocka_unit_test_setup_teardown(test_restored_and_regrown, make, drop),
+        cmocka_unit_test_setup_teardown(test_bound_comes_from_the_database, make, drop),
+        cmocka_unit_test_setup_teardown(test_other_process_within_a_second, make, drop),
+        cmocka_unit_test(test_configuration),
+    };
+    return cmocka_run_group_tests_name("tail", tests, NULL, NULL);
+}
