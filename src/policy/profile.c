@@ -1,0 +1,133 @@
+/*
+ * profile.c - from a path and a method to a route.
+ *
+ * The path decides first, then the method: a path that is known by another method is 405, never a less
+ * special route. Oddities of the path are judged before anything is said about routes.
+ */
+#include "profile_internal.h"
+
+static const struct {
+    struct pst_bytes name;
+    enum profile_method method;
+} methods[METHODS] = {
+    {{.ptr = "GET", .len = 3}, METHOD_GET},       {{.ptr = "HEAD", .len = 4}, METHOD_HEAD},
+    {{.ptr = "POST", .len = 4}, METHOD_POST},     {{.ptr = "PUT", .len = 3}, METHOD_PUT},
+    {{.ptr = "PATCH", .len = 5}, METHOD_PATCH},   {{.ptr = "DELETE", .len = 6}, METHOD_DELETE},
+    {{.ptr = "OPTIONS", .len = 7}, METHOD_OPTIONS},
+};
+
+static enum profile_method method_of(struct pst_bytes name)
+{
+    for (unsigned m = 0; m < METHODS; m++)
+        if (pst_bytes_equal(name, methods[m].name))
+            return methods[m].method;
+    return METHODS;
+}
+
+static bool has_field(const struct pst_request *request, struct pst_bytes name)
+{
+    for (uint32_t i = 0; i < request->field_count; i++)
+        if (pst_bytes_equal_nocase(request->fields[i].name, name))
+            return true;
+    return false;
+}
+
+/* Any route of the node; they share what does not depend on the method. */
+static const struct pst_route *some_route(const struct profile_node *node)
+{
+    for (unsigned m = 0; m < METHODS; m++)
+        if (node->routes[m] != NULL)
+            return node->routes[m];
+    return NULL;
+}
+
+static bool is_preflight(const struct pst_route *route, const struct pst_request *request)
+{
+    switch (route->preflight) {
+    case PREFLIGHT_NONE:
+        return false;
+    case PREFLIGHT_ANY:
+        return true;
+    case PREFLIGHT_CORS:
+        break;
+    }
+    return has_field(request, PST_LIT("origin")) &&
+           has_field(request, PST_LIT("access-control-request-method"));
+}
+
+static void no_route(const struct pst_profile *profile, struct pst_routed *out)
+{
+    out->refuse = profile->closed ? PST_R_ROUTE_CLOSED : PST_R_NO_ROUTE;
+    out->refuse_after_identity = true;
+    out->admin_sees_404 = profile->closed;
+}
+
+static struct pst_bytes captured(const struct pst_request *request, const struct pst_routed *routed,
+                                 uint32_t capture)
+{
+    return pst_bytes_of(request->path.ptr + routed->captures[2 * capture],
+                        routed->captures[2 * capture + 1]);
+}
+
+/* Segments that name an entity must name one of the profile's. */
+static bool entities_known(const struct pst_profile *profile, const struct pst_route *route,
+                           const struct pst_request *request, const struct pst_routed *routed)
+{
+    const uint32_t vars[] = {route->entity_var, route->parent_var};
+
+    for (unsigned i = 0; i < 2; i++) {
+        if (vars[i] == PROFILE_VARS)
+            continue;
+        if (profile_fold(profile, captured(request, routed, route->vars[vars[i]].capture)) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static void take_route(const struct pst_profile *profile, const struct pst_route *route,
+                       const struct pst_request *request, struct pst_routed *out)
+{
+    out->route = route;
+    out->is_public = route->is_public;
+    out->shadow = route->shadow;
+    out->inspect_body = route->body == BODY_INSPECT;
+    out->inspect_limit = route->inspect_limit;
+    out->body_limit = route->body_limit;
+    if (route->refuse != PST_R_INTERNAL) {
+        out->refuse = route->refuse;
+        out->refuse_after_identity = true;
+    } else if (!entities_known(profile, route, request, out)) {
+        no_route(profile, out);
+    }
+}
+
+void pst_profile_route(const struct pst_profile *profile, const struct pst_request *request,
+                       struct pst_routed *out)
+{
+    struct profile_match match;
+    enum profile_method method = method_of(request->method);
+
+    *out = (struct pst_routed){0};
+    profile_trie_match(profile->root, request->path, &match);
+    const struct pst_route *any = match.node == NULL ? NULL : some_route(match.node);
+    if ((request->oddities & ~(any == NULL ? 0 : any->accept)) != 0) {
+        out->refuse = PST_R_BAD_TARGET;
+        return;
+    }
+    if (any == NULL) {
+        no_route(profile, out);
+        return;
+    }
+    memcpy(out->captures, match.captures, sizeof(out->captures));
+    const struct pst_route *route = method == METHODS ? NULL : match.node->routes[method];
+    if (route != NULL) {
+        take_route(profile, route, request, out);
+    } else if (method == METHOD_OPTIONS && is_preflight(any, request)) {
+        out->route = any;
+        out->preflight = true;
+        out->shadow = any->shadow;
+    } else {
+        out->refuse = PST_R_METHOD;
+        out->allow = match.node->allow;
+    }
+}

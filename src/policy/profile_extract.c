@@ -1,0 +1,502 @@
+/*
+ * profile_extract.c - the variables of a route get their values, and the workspace its name.
+ *
+ * Order: body, query, captures, other sources, workspace, inner path, requirements, attributes. The
+ * first thing that cannot be read for certain refuses the request; what does not agree between a place
+ * that the app reads and one that it does not is asked last, so that a caller without the right learns
+ * nothing (see profile_ask.c).
+ */
+#include "profile_internal.h"
+
+bool profile_refuse(struct profile_asking *ask, enum pst_reason reason, struct pst_bytes detail)
+{
+    if (ask->out->refuse == PST_R_INTERNAL)
+        ask->out->detail = detail;
+    ask->out->refuse = reason;
+    return false;
+}
+
+static bool no_memory(struct profile_asking *ask)
+{
+    return profile_refuse(ask, PST_R_OVERLOAD, PST_LIT("memory of one request"));
+}
+
+static bool is_get(const struct pst_request *request)
+{
+    return pst_bytes_equal(request->method, PST_LIT("GET")) ||
+           pst_bytes_equal(request->method, PST_LIT("HEAD"));
+}
+
+static const struct pst_field *find_field(const struct pst_request *request, struct pst_bytes name,
+                                          uint32_t *count)
+{
+    const struct pst_field *found = NULL;
+
+    *count = 0;
+    for (uint32_t i = 0; i < request->field_count; i++) {
+        if (!profile_field_equal(request->fields[i].name, name))
+            continue;
+        found = &request->fields[i];
+        ++*count;
+    }
+    return found;
+}
+
+/* ---- body ---- */
+
+/* A form or a multipart body is read by the app's own rules, not as JSON. */
+static bool says_json(const struct pst_request *request)
+{
+    uint32_t count;
+    const struct pst_field *type = find_field(request, PST_LIT("content-type"), &count);
+
+    if (count == 0)
+        return true;
+    struct pst_bytes media = pst_bytes_of(type->value.ptr, pst_bytes_find(type->value, ';'));
+    return count == 1 && pst_bytes_equal_nocase(pst_bytes_trim(media), PST_LIT("application/json"));
+}
+
+static bool read_body(struct profile_asking *ask)
+{
+    const struct pst_request *request = ask->request;
+
+    if (request->has_body && !ask->profile->get_body && is_get(request))
+        return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("a body on GET"));
+    if (request->has_body && ask->route->body == BODY_REFUSE)
+        return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("a body where none is due"));
+    if (ask->route->body != BODY_INSPECT || !request->has_body || is_get(request))
+        return true;
+    if (!request->body_given)
+        return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("the body is needed for the decision"));
+    if (ask->profile->json_only && !says_json(request))
+        return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("content-type"));
+    if (request->body.len == 0)
+        return true;
+    switch (profile_json_open(request->body, &ask->json)) {
+    case PST_OK:
+        return true;
+    case PST_E_NOMEM:
+        return no_memory(ask);
+    case PST_E_INVALID:
+    case PST_E_LIMIT:
+    case PST_E_ABSENT:
+    case PST_E_EXISTS:
+    case PST_E_IO:
+    case PST_E_BUSY:
+    case PST_PENDING:
+        break;
+    }
+    return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("not one JSON object with distinct keys"));
+}
+
+static bool read_query(struct profile_asking *ask)
+{
+    enum pst_status status = profile_query_read(ask->arena, ask->request->query, &ask->query);
+
+    if (status == PST_E_INVALID)
+        return profile_refuse(ask, PST_R_BAD_TARGET, PST_LIT("an escape in the query"));
+    if (status != PST_OK)
+        return no_memory(ask);
+    for (uint32_t i = 0; ask->profile->traversal && i < ask->query.count; i++) {
+        struct pst_bytes v = ask->query.pairs[i].value;
+        for (size_t k = 0; v.len - k > 2 && k < v.len; k++)
+            if (v.ptr[k] == '.' && v.ptr[k + 1] == '.' && (v.ptr[k + 2] == '/' || v.ptr[k + 2] == '\\'))
+                return profile_refuse(ask, PST_R_BAD_TARGET, PST_LIT("a path that climbs, in the query"));
+    }
+    return true;
+}
+
+/* ---- variables ---- */
+
+static bool add_value(struct profile_asking *ask, struct profile_values *values, struct pst_bytes item)
+{
+    enum pst_status status = profile_values_add(ask->arena, values, item);
+
+    if (status == PST_E_LIMIT)
+        return profile_refuse(ask, PST_R_BAD_REQUEST, PST_LIT("too many values"));
+    return status == PST_OK || no_memory(ask);
+}
+
+static bool query_values(struct profile_asking *ask, struct pst_bytes key, struct profile_values *values)
+{
+    for (uint32_t i = 0; i < ask->query.count; i++) {
+        const struct profile_pair *pair = &ask->query.pairs[i];
+        if (!pst_bytes_equal(pair->key, key))
+            continue;
+        if (pair->doubtful)
+            return profile_refuse(ask, PST_R_AMBIGUOUS, key);
+        if (!add_value(ask, values, pair->value))
+            return false;
+    }
+    return true;
+}
+
+static bool body_values(struct profile_asking *ask, const struct profile_name *name,
+                        struct profile_values *values)
+{
+    bool fault;
+    enum pst_reason reason =
+        profile_json_get(ask->json, name, ask->profile->both_cases, ask->arena, values, &fault);
+
+    if (fault)
+        return no_memory(ask);
+    return reason == PST_R_INTERNAL || profile_refuse(ask, reason, name->text);
+}
+
+static bool header_values(struct profile_asking *ask, struct pst_bytes name, struct profile_values *values)
+{
+    for (uint32_t i = 0; i < ask->request->field_count; i++)
+        if (profile_field_equal(ask->request->fields[i].name, name) &&
+            !add_value(ask, values, pst_bytes_trim(ask->request->fields[i].value)))
+            return false;
+    return true;
+}
+
+static bool path_values(struct profile_asking *ask, const struct profile_var *var,
+                        struct profile_values *values)
+{
+    const uint32_t *capture = &ask->routed->captures[2 * var->capture];
+    struct pst_bytes raw = pst_bytes_of(ask->request->path.ptr + capture[0], capture[1]), value;
+    enum pst_status status;
+
+    if (!var->split) {
+        status = profile_decode(ask->arena, raw, false, &value);
+        return status == PST_OK ? add_value(ask, values, value)
+                                : status == PST_E_NOMEM ? no_memory(ask)
+                                                        : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
+    }
+    while (true) {
+        size_t len = pst_bytes_find(raw, '/');
+        char canonical[36];
+        status = profile_decode(ask->arena, pst_bytes_of(raw.ptr, len), false, &value);
+        if (status != PST_OK)
+            return status == PST_E_NOMEM ? no_memory(ask) : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
+        if (profile_uuid_read(value, canonical) != UUID_NO && !add_value(ask, values, value))
+            return false;
+        if (len == raw.len)
+            return true;
+        raw = pst_bytes_from(raw, len + 1);
+    }
+}
+
+static bool place_values(struct profile_asking *ask, const struct profile_var *var,
+                         const struct profile_name *name, struct profile_values *values)
+{
+    switch (var->place) {
+    case PLACE_PATH:
+        return path_values(ask, var, values);
+    case PLACE_QUERY:
+        return query_values(ask, name->text, values);
+    case PLACE_BODY:
+        return body_values(ask, name, values);
+    case PLACE_PARAMS:
+        return is_get(ask->request) ? query_values(ask, name->text, values)
+                                    : body_values(ask, name, values);
+    case PLACE_HEADER:
+        return header_values(ask, name->text, values);
+    case PLACE_LOOKUP:
+        break;
+    }
+    return true;
+}
+
+static bool check_forms(struct profile_asking *ask, const struct profile_var *var,
+                        struct profile_values *values)
+{
+    for (uint32_t i = 0; i < values->count; i++) {
+        bool fault;
+        enum pst_reason reason = profile_form_check(ask->arena, var->form, &values->items[i], &fault);
+        if (fault)
+            return no_memory(ask);
+        if (reason != PST_R_INTERNAL)
+            return profile_refuse(ask, reason, var->name);
+    }
+    return true;
+}
+
+/* The values of one variable; of a single-valued one, all that were sent must be equal. */
+static bool bind_var(struct profile_asking *ask, uint32_t index)
+{
+    const struct profile_var *var = &ask->route->vars[index];
+    struct profile_bound *bound = &ask->vars[index];
+    struct profile_values *values = &bound->values;
+
+    bound->unknown = var->place == PLACE_LOOKUP;
+    if (var->place == PLACE_PATH && !place_values(ask, var, NULL, values))
+        return false;
+    for (const struct profile_name *n = var->names; n != NULL; n = n->next)
+        if (!place_values(ask, var, n, values))
+            return false;
+    if (!check_forms(ask, var, values))
+        return false;
+    bound->present = values->count > 0;
+    for (uint32_t i = 1; i < values->count && !var->many; i++)
+        if (!pst_bytes_equal(values->items[i], values->items[0]))
+            return profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
+    if (!var->many && values->count > 1)
+        values->count = 1;
+    if (bound->present || bound->unknown)
+        return true;
+    bound->unknown = var->missing == MISSING_UNKNOWN;
+    return var->missing != MISSING_REFUSE || profile_refuse(ask, PST_R_BAD_ID, var->name);
+}
+
+/* ---- the same id in a place that the app does not read ---- */
+
+static bool differs(const struct profile_values *a, const struct profile_values *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < a->count && !found; k++)
+            found = pst_bytes_equal(a->items[k], b->items[i]);
+        if (!found)
+            return true;
+    }
+    return false;
+}
+
+static bool compare_name(struct profile_asking *ask, const struct profile_var *var,
+                         const struct profile_bound *bound, const struct profile_name *name)
+{
+    struct profile_values query = {0}, body = {0};
+    bool in_query = var->place == PLACE_QUERY || (var->place == PLACE_PARAMS && is_get(ask->request));
+
+    if (!in_query && !query_values(ask, name->text, &query))
+        return false;
+    if (var->place == PLACE_PATH && !body_values(ask, name, &body))
+        return false;
+    ask->disagree = ask->disagree || differs(&bound->values, &query) || differs(&bound->values, &body);
+    return true;
+}
+
+static bool compare_places(struct profile_asking *ask)
+{
+    for (uint32_t i = 0; i < ask->route->var_count; i++) {
+        const struct profile_var *var = &ask->route->vars[i];
+        if (var->place == PLACE_LOOKUP || var->place == PLACE_HEADER || !ask->vars[i].present)
+            continue;
+        struct profile_name own = {.text = var->name, .steps = {var->name}, .step_count = 1};
+        if (var->place == PLACE_PATH && !compare_name(ask, var, &ask->vars[i], &own))
+            return false;
+        for (const struct profile_name *n = var->names; n != NULL; n = n->next)
+            if (n->step_count == 1 && !compare_name(ask, var, &ask->vars[i], n))
+                return false;
+    }
+    return true;
+}
+
+/* ---- workspace ---- */
+
+static bool agree(struct profile_asking *ask, struct pst_bytes name, struct pst_bytes source,
+                  struct pst_bytes *workspace)
+{
+    if (name.len == 0)
+        return true;
+    if (workspace->len != 0 && !pst_bytes_equal(*workspace, name))
+        return profile_refuse(ask, PST_R_AMBIGUOUS, source);
+    *workspace = name;
+    return true;
+}
+
+static bool is_workspace_name(const struct profile_workspace *ws, struct pst_bytes name)
+{
+    if (name.len < ws->min || name.len > ws->max || !profile_class_all(ws->chars, name) ||
+        !profile_class_has(ws->edges, name.ptr[0]) ||
+        !profile_class_has(ws->edges, name.ptr[name.len - 1]))
+        return false;
+    for (uint32_t i = 0; i < ws->reserved_count; i++)
+        if (pst_bytes_equal(name, ws->reserved[i]))
+            return false;
+    return true;
+}
+
+static struct pst_bytes host_label(const struct pst_request *request, struct pst_bytes suffix)
+{
+    struct pst_bytes host = pst_bytes_of(request->host.ptr, pst_bytes_find(request->host, ':'));
+
+    if (suffix.len == 0 || host.len <= suffix.len ||
+        !pst_bytes_equal(pst_bytes_from(host, host.len - suffix.len), suffix))
+        return pst_bytes_of("", 0);
+    return pst_bytes_of(host.ptr, host.len - suffix.len);
+}
+
+static bool workspace_headers(struct profile_asking *ask, struct pst_bytes *workspace)
+{
+    const struct profile_workspace *ws = &ask->profile->workspace;
+
+    for (uint32_t i = 0; i < ws->header_count; i++) {
+        uint32_t count;
+        const struct pst_field *field = find_field(ask->request, ws->headers[i], &count);
+        if (count > 1)
+            return profile_refuse(ask, PST_R_AMBIGUOUS, ws->headers[i]);
+        if (field != NULL && !agree(ask, pst_bytes_trim(field->value), ws->headers[i], workspace))
+            return false;
+    }
+    return true;
+}
+
+static bool read_workspace(struct profile_asking *ask)
+{
+    const struct profile_workspace *ws = &ask->profile->workspace;
+    const struct pst_route *route = ask->route;
+    struct pst_bytes name = {0};
+
+    if (route->scope == SCOPE_NONE) {
+        ask->out->workspace_optional = true;
+        return true;
+    }
+    if (route->workspace_var != PROFILE_VARS && ask->vars[route->workspace_var].present)
+        name = ask->vars[route->workspace_var].values.items[0];
+    if (!workspace_headers(ask, &name) ||
+        !agree(ask, host_label(ask->request, ws->host_suffix), PST_LIT("host"), &name))
+        return false;
+    if (ws->off) {
+        if (name.len != 0)
+            return profile_refuse(ask, PST_R_BAD_WORKSPACE, PST_LIT("workspaces are switched off"));
+        ask->out->workspace_optional = true;
+        return true;
+    }
+    if (name.len == 0)
+        name = ws->fallback;
+    if (!is_workspace_name(ws, name))
+        return profile_refuse(ask, PST_R_BAD_WORKSPACE,
+                              name.len == 0 ? PST_LIT("no workspace is named") : PST_LIT("workspace"));
+    ask->out->workspace = name;
+    ask->out->forward_workspace_header = ws->forward;
+    return true;
+}
+
+/* ---- entities of folded segments ---- */
+
+static const struct profile_entity *folded_entity(struct profile_asking *ask, uint32_t var)
+{
+    if (var == PROFILE_VARS)
+        return NULL;
+    const struct profile_entity *e = profile_fold(ask->profile, ask->vars[var].values.items[0]);
+    if (e != NULL)
+        ask->vars[var].values.items[0] = e->name;
+    return e;
+}
+
+static bool fold_entities(struct profile_asking *ask)
+{
+    ask->entity = folded_entity(ask, ask->route->entity_var);
+    ask->parent = folded_entity(ask, ask->route->parent_var);
+    return (ask->entity != NULL || ask->route->entity_var == PROFILE_VARS) &&
+                   (ask->parent != NULL || ask->route->parent_var == PROFILE_VARS)
+               ? true
+               : profile_refuse(ask, PST_R_NO_ROUTE, PST_LIT("entity"));
+}
+
+static bool check_one_of(struct profile_asking *ask)
+{
+    const uint32_t *pair = ask->route->one_of;
+
+    if (pair[0] == PROFILE_VARS || ask->vars[pair[0]].present != ask->vars[pair[1]].present)
+        return true;
+    return profile_refuse(ask, PST_R_BAD_ID, ask->route->vars[pair[0]].name);
+}
+
+static bool bind_all(struct profile_asking *ask)
+{
+    for (uint32_t i = 0; i < ask->route->var_count; i++)
+        if (!bind_var(ask, i))
+            return false;
+    return check_one_of(ask) && (!ask->route->compare || compare_places(ask));
+}
+
+/* ---- inner paths ---- */
+
+static bool ask_inner(struct profile_asking *ask)
+{
+    const struct pst_route *outer = ask->route;
+    const struct profile_bound *bound = &ask->vars[outer->inner_var];
+    struct profile_match match;
+
+    if (!bound->present)
+        return true; /* `missing` says what is asked instead */
+    struct pst_bytes path =
+        pst_arena_printf(ask->arena, "/%.*s", (int)bound->values.items[0].len, bound->values.items[0].ptr);
+    if (path.len == 0)
+        return no_memory(ask);
+    profile_trie_match(outer->inner, path, &match);
+    if (match.node == NULL || match.node->any == NULL)
+        return profile_refuse(ask, PST_R_BAD_ID, outer->vars[outer->inner_var].name);
+
+    const struct pst_route *inner = match.node->any;
+    struct profile_bound saved[PROFILE_VARS];
+    memcpy(saved, ask->vars, sizeof(saved));
+    memset(ask->vars, 0, sizeof(ask->vars));
+    for (uint32_t i = 0; i < inner->var_count; i++) {
+        const uint32_t *c = &match.captures[2 * inner->vars[i].capture];
+        if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c[0], c[1])))
+            return false;
+        ask->vars[i].present = true;
+    }
+    bool good = true;
+    if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL)
+        good = agree(ask, ask->vars[inner->workspace_var].values.items[0], PST_LIT("workspaces/ in the path"),
+                     &ask->out->workspace);
+    good = good && profile_ask_needs(ask, inner, inner->needs);
+    memcpy(ask->vars, saved, sizeof(saved));
+    return good;
+}
+
+/* ---- the whole ---- */
+
+static bool ask_missing(struct profile_asking *ask)
+{
+    for (uint32_t i = 0; i < ask->route->var_count; i++) {
+        const struct profile_var *var = &ask->route->vars[i];
+        if (var->instead != NULL && !ask->vars[i].present &&
+            !profile_ask_needs(ask, ask->route, var->instead))
+            return false;
+    }
+    return true;
+}
+
+/* Something is always asked: a route that names nothing asks for a known user. */
+static bool ask_last(struct profile_asking *ask)
+{
+    struct pst_requirement closed = {.need = PST_NEED_CLOSED, .closed = PST_R_AMBIGUOUS};
+    struct pst_requirement known = {.need = PST_NEED_AUTHENTICATED};
+
+    if (ask->count == 0 && !profile_ask_push(ask, &known))
+        return false;
+    return !ask->disagree || profile_ask_push(ask, &closed);
+}
+
+static bool extract(struct profile_asking *ask)
+{
+    return read_body(ask) && read_query(ask) && bind_all(ask) && fold_entities(ask) &&
+           read_workspace(ask) && profile_ask_needs(ask, ask->route, ask->route->needs) &&
+           ask_missing(ask) && (ask->route->inner == NULL || ask_inner(ask)) &&
+           (!ask->route->attributes || profile_ask_attributes(ask)) && ask_last(ask);
+}
+
+void pst_profile_extract(const struct pst_profile *profile, const struct pst_routed *routed,
+                         const struct pst_request *request, struct pst_arena *arena,
+                         struct pst_extracted *out)
+{
+    struct profile_asking ask = {.profile = profile,
+                                 .route = routed->route,
+                                 .routed = routed,
+                                 .request = request,
+                                 .arena = arena,
+                                 .out = out};
+
+    *out = (struct pst_extracted){.op = routed->route->op};
+    bool good = extract(&ask);
+    profile_json_close(ask.json);
+    if (!good) {
+        if (out->refuse == PST_R_INTERNAL)
+            out->refuse = PST_R_OVERLOAD;
+        return;
+    }
+    out->requirements = ask.requirements;
+    out->requirement_count = ask.count;
+    if (ask.requirements[0].key_count != 0) {
+        out->entity = ask.requirements[0].keys[0].entity;
+        out->op = ask.requirements[0].keys[0].op;
+    }
+}

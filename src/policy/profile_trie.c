@@ -1,0 +1,331 @@
+/*
+ * profile_trie.c - templates of paths as a trie of segments.
+ *
+ * At each segment a literal is tried first, then parameters (with a literal end before those without,
+ * a narrow class before a wide one, in the order of the file otherwise), then the tail, which takes as
+ * few segments as it can. A branch that leads nowhere is taken back. A path that could reach two
+ * templates therefore reaches the one that says more at the leftmost place where they differ.
+ */
+#include "profile_internal.h"
+
+/* ---- building ---- */
+
+static struct profile_node *new_node(struct profile_builder *b)
+{
+    return pst_arena_zalloc(&b->profile->arena, sizeof(struct profile_node));
+}
+
+static struct profile_node *leaf_node(struct profile_builder *b, struct profile_node *node,
+                                      struct pst_bytes literal)
+{
+    for (struct profile_leaf *l = node->leaves; l != NULL; l = l->next)
+        if (pst_bytes_equal(l->literal, literal))
+            return l->node;
+
+    struct profile_leaf *leaf = pst_arena_zalloc(&b->profile->arena, sizeof(*leaf));
+    if (leaf == NULL || pst_arena_copy(&b->profile->arena, literal, &leaf->literal) != PST_OK ||
+        (leaf->node = new_node(b)) == NULL)
+        return NULL;
+    leaf->next = node->leaves;
+    node->leaves = leaf;
+    node->leaf_count++;
+    return leaf->node;
+}
+
+/* True when a is tried before b. */
+static bool is_narrower(const struct profile_branch *a, const struct profile_branch *b)
+{
+    if (a->suffix.len != b->suffix.len)
+        return a->suffix.len > b->suffix.len;
+    return a->class != NULL && b->class == NULL;
+}
+
+static struct profile_node *branch_node(struct profile_builder *b, struct profile_node *node,
+                                        const struct profile_class *class, struct pst_bytes suffix)
+{
+    struct profile_branch **at = &node->branches;
+
+    for (struct profile_branch *br = node->branches; br != NULL; br = br->next)
+        if (br->class == class && pst_bytes_equal(br->suffix, suffix))
+            return br->node;
+
+    struct profile_branch *branch = pst_arena_zalloc(&b->profile->arena, sizeof(*branch));
+    if (branch == NULL || pst_arena_copy(&b->profile->arena, suffix, &branch->suffix) != PST_OK ||
+        (branch->node = new_node(b)) == NULL)
+        return NULL;
+    branch->class = class;
+    while (*at != NULL && !is_narrower(branch, *at))
+        at = &(*at)->next;
+    branch->next = *at;
+    *at = branch;
+    return branch->node;
+}
+
+static const struct profile_class *class_of(const struct profile_builder *b, struct pst_bytes name)
+{
+    for (const struct profile_class *c = b->profile->classes; c != NULL; c = c->next)
+        if (pst_bytes_equal(c->name, name))
+            return c;
+    return NULL;
+}
+
+/* A capture is a variable of the route; the same name in another prefix of the route is the same one. */
+static enum pst_status add_capture(struct profile_builder *b, const struct pst_node *at,
+                                   struct pst_route *route, struct pst_bytes name)
+{
+    uint32_t index = route->capture_count;
+
+    if (index == PROFILE_CAPTURES || route->var_count == PROFILE_VARS)
+        return pst_node_fail(b->tree, at, b->error, "more than %u parameters in a path",
+                             PROFILE_CAPTURES);
+    if (profile_var_of(route, name) != PROFILE_VARS)
+        return pst_node_fail(b->tree, at, b->error, "the parameter {%.*s} stands twice", (int)name.len,
+                             name.ptr);
+    struct profile_var *var = &route->vars[route->var_count++];
+    *var = (struct profile_var){.place = PLACE_PATH, .capture = index};
+    route->capture_count++;
+    return pst_arena_copy(&b->profile->arena, name, &var->name);
+}
+
+/* "{name:class}suffix" or "{name...}"; *node moves on. */
+static enum pst_status add_parameter(struct profile_builder *b, const struct pst_node *at,
+                                     struct pst_bytes segment, struct pst_route *route,
+                                     struct profile_node **node)
+{
+    size_t close = pst_bytes_find(segment, '}');
+    if (close == segment.len)
+        return pst_node_fail(b->tree, at, b->error, "'{' without '}' in a path");
+    struct pst_bytes name = pst_bytes_of(segment.ptr + 1, close - 1);
+    struct pst_bytes suffix = pst_bytes_from(segment, close + 1);
+    const struct profile_class *class = NULL;
+    bool tail = name.len > 3 && memcmp(name.ptr + name.len - 3, "...", 3) == 0;
+
+    if (tail)
+        name.len -= 3;
+    size_t colon = pst_bytes_find(name, ':');
+    if (colon != name.len) {
+        class = class_of(b, pst_bytes_from(name, colon + 1));
+        if (class == NULL)
+            return pst_node_fail(b->tree, at, b->error, "no such class of characters: %.*s",
+                                 (int)name.len, name.ptr);
+        name.len = colon;
+    }
+    if (name.len == 0 || (tail && (suffix.len != 0 || class != NULL)))
+        return pst_node_fail(b->tree, at, b->error, "not a parameter: %.*s", (int)segment.len,
+                             segment.ptr);
+    if (tail && (*node)->tail == NULL)
+        (*node)->tail = new_node(b);
+    *node = tail ? (*node)->tail : branch_node(b, *node, class, suffix);
+    return *node == NULL ? PST_E_NOMEM : add_capture(b, at, route, name);
+}
+
+enum pst_status profile_trie_add(struct profile_builder *b, struct profile_node *root,
+                                 const struct pst_node *at, struct pst_bytes path,
+                                 struct pst_route *route, struct profile_node **out)
+{
+    struct profile_node *node = root;
+
+    if (path.len == 0 || path.ptr[0] != '/')
+        return pst_node_fail(b->tree, at, b->error, "a path begins with '/'");
+    path = pst_bytes_from(path, 1);
+    while (true) {
+        size_t end = pst_bytes_find(path, '/');
+        struct pst_bytes segment = pst_bytes_of(path.ptr, end);
+        if (segment.len > 0 && segment.ptr[0] == '{') {
+            enum pst_status status = add_parameter(b, at, segment, route, &node);
+            if (status != PST_OK)
+                return status;
+        } else {
+            node = leaf_node(b, node, segment);
+        }
+        if (node == NULL)
+            return PST_E_NOMEM;
+        if (end == path.len)
+            break;
+        path = pst_bytes_from(path, end + 1);
+    }
+    *out = node;
+    return PST_OK;
+}
+
+static const char *const method_names[METHODS] = {"GET",   "HEAD",   "POST",   "PUT",
+                                                  "PATCH", "DELETE", "OPTIONS"};
+
+static enum pst_status seal_allow(struct pst_arena *arena, struct profile_node *node)
+{
+    struct pst_bytes text = pst_bytes_of("", 0);
+    bool any = false;
+
+    for (unsigned m = 0; m < METHODS; m++) {
+        if (node->routes[m] == NULL)
+            continue;
+        text = pst_arena_printf(arena, "%.*s%s%s", (int)text.len, text.ptr, any ? ", " : "",
+                                method_names[m]);
+        if (text.len == 0)
+            return PST_E_NOMEM;
+        any = true;
+    }
+    node->allow = any ? text.ptr : NULL;
+    return PST_OK;
+}
+
+static enum pst_status seal_leaves(struct pst_arena *arena, struct profile_node *node)
+{
+    uint32_t size = 2;
+
+    if (node->leaf_count == 0)
+        return PST_OK;
+    while (size < node->leaf_count * 2)
+        size *= 2;
+    node->slots = pst_arena_array(arena, size, sizeof(struct profile_leaf *));
+    if (node->slots == NULL)
+        return PST_E_NOMEM;
+    node->slot_mask = size - 1;
+    for (struct profile_leaf *l = node->leaves; l != NULL; l = l->next) {
+        uint32_t at = profile_hash(l->literal) & node->slot_mask;
+        while (node->slots[at] != NULL)
+            at = (at + 1) & node->slot_mask;
+        node->slots[at] = l;
+    }
+    return PST_OK;
+}
+
+/* Recursion is as deep as the longest template of the file. */
+enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *node)
+{
+    enum pst_status status = seal_leaves(arena, node);
+
+    if (status == PST_OK)
+        status = seal_allow(arena, node);
+    for (struct profile_leaf *l = node->leaves; l != NULL && status == PST_OK; l = l->next)
+        status = profile_trie_seal(arena, l->node);
+    for (struct profile_branch *br = node->branches; br != NULL && status == PST_OK; br = br->next)
+        status = profile_trie_seal(arena, br->node);
+    if (node->tail != NULL && status == PST_OK)
+        status = profile_trie_seal(arena, node->tail);
+    return status;
+}
+
+/* ---- matching ---- */
+
+struct matching {
+    struct pst_bytes path;
+    uint32_t starts[PROFILE_SEGMENTS], lengths[PROFILE_SEGMENTS];
+    uint32_t count;
+    uint32_t steps;
+    uint32_t captured;
+    struct profile_match *out;
+};
+
+static struct pst_bytes segment_at(const struct matching *m, uint32_t index)
+{
+    return pst_bytes_of(m->path.ptr + m->starts[index], m->lengths[index]);
+}
+
+static bool split_path(struct matching *m)
+{
+    size_t at = 1;
+
+    while (true) {
+        if (m->count == PROFILE_SEGMENTS)
+            return false;
+        struct pst_bytes rest = pst_bytes_from(m->path, at);
+        size_t len = pst_bytes_find(rest, '/');
+        m->starts[m->count] = (uint32_t)at;
+        m->lengths[m->count++] = (uint32_t)len;
+        if (len == rest.len)
+            return true;
+        at += len + 1;
+    }
+}
+
+static const struct profile_node *leaf_of(const struct profile_node *node, struct pst_bytes segment)
+{
+    if (node->slots == NULL)
+        return NULL;
+    for (uint32_t at = profile_hash(segment) & node->slot_mask; node->slots[at] != NULL;
+         at = (at + 1) & node->slot_mask)
+        if (pst_bytes_equal(node->slots[at]->literal, segment))
+            return node->slots[at]->node;
+    return NULL;
+}
+
+/* What the parameter takes of the segment; false when it does not fit. */
+static bool fits(const struct profile_branch *branch, struct pst_bytes segment, uint32_t *length)
+{
+    if (segment.len <= branch->suffix.len)
+        return false;
+    size_t own = segment.len - branch->suffix.len;
+    if (branch->suffix.len != 0 &&
+        memcmp(segment.ptr + own, branch->suffix.ptr, branch->suffix.len) != 0)
+        return false;
+    *length = (uint32_t)own;
+    return branch->class == NULL ||
+           profile_class_all(branch->class->bits, pst_bytes_of(segment.ptr, own));
+}
+
+static void capture(struct matching *m, uint32_t start, uint32_t length)
+{
+    if (m->captured < PROFILE_CAPTURES) {
+        m->out->captures[2 * m->captured] = start;
+        m->out->captures[2 * m->captured + 1] = length;
+    }
+    m->captured++;
+}
+
+static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index);
+
+static bool match_tail(struct matching *m, const struct profile_node *tail, uint32_t index)
+{
+    uint32_t mark = m->captured;
+
+    for (uint32_t end = index; end < m->count; end++) {
+        if (m->lengths[end] == 0)
+            return false;
+        capture(m, m->starts[index], m->starts[end] + m->lengths[end] - m->starts[index]);
+        if (match_from(m, tail, end + 1))
+            return true;
+        m->captured = mark;
+    }
+    return false;
+}
+
+/* Depth is bounded by the segments of the path and of the longest template. */
+static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index)
+{
+    uint32_t mark = m->captured, length;
+
+    if (m->steps++ >= PROFILE_STEPS)
+        return false;
+    if (index == m->count) {
+        if (node->allow == NULL && node->any == NULL)
+            return false;
+        m->out->node = node;
+        return true;
+    }
+    struct pst_bytes segment = segment_at(m, index);
+    const struct profile_node *leaf = leaf_of(node, segment);
+    if (leaf != NULL && match_from(m, leaf, index + 1))
+        return true;
+    for (const struct profile_branch *br = node->branches; br != NULL; br = br->next) {
+        m->captured = mark;
+        if (!fits(br, segment, &length))
+            continue;
+        capture(m, m->starts[index], length);
+        if (match_from(m, br->node, index + 1))
+            return true;
+    }
+    m->captured = mark;
+    return node->tail != NULL && match_tail(m, node->tail, index);
+}
+
+void profile_trie_match(const struct profile_node *root, struct pst_bytes path, struct profile_match *out)
+{
+    struct matching m = {.path = path, .out = out};
+
+    out->node = NULL;
+    if (path.len == 0 || path.len > UINT32_MAX || path.ptr[0] != '/' || !split_path(&m))
+        return;
+    if (!match_from(&m, root, 0))
+        out->node = NULL;
+}
