@@ -19,7 +19,7 @@ import zlib
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import canonical, http1, paths, wire  # noqa: E402
+from lib import canonical, http1, paths, proc, wire  # noqa: E402
 from lib.recorder import Recorder, unescape  # noqa: E402
 
 OFFERED = {"proxy", "auth_request", "ops", "mlflow"}
@@ -282,11 +282,12 @@ class Runner:
 def shard(args):
     number, cases, meta, mode, proxy_port, upstream_port, build = args
     os.environ["POSTERN_BUILD"] = build
-    out, slow = [], []
+    out = []
     with tempfile.TemporaryDirectory(prefix="postern-http-") as folder:
         try:
             runner = Runner(os.path.join(folder, str(number)), meta, proxy_port, upstream_port)
         except Exception as e:  # no node: every case of the shard has failed
+            proc.stop_all()
             return [(c["id"], ["no node: %s" % e]) for c in cases], []
         for case in cases:
             wrong = []
@@ -300,6 +301,7 @@ def shard(args):
             out.append((case["id"], wrong))
         for text in runner.stop():
             out.append(("shutdown", [text]))
+        proc.stop_all()
         slow = sorted(runner.slow, reverse=True)[:8]
     return out, slow
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -112,3 +113,8 @@ def stop_all():
         left = list(_ALIVE)
     for child in left:
         child.stop(3, group=True)
+
+
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    # so that a test that is told to end still ends what it started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
