@@ -1,0 +1,126 @@
+/*
+ * suite_jwt - the cases of kind token and scenario of DIR/jwt_cases.json.
+ *
+ * Tokens go through the verifier and, where a header field can carry them, through the search for the
+ * credential. Scenarios run on a fake clock with the manager of key sets and a scripted transport
+ * (jwt_scenario.h). The vectors of Wycheproof are suite_wycheproof's.
+ */
+#include "jwt_scenario.h"
+
+static unsigned passed, failed, not_applicable;
+
+static void report(const json_t *c, const char *what, const char *why)
+{
+    printf("jwt %s%s%s: %s\n", json_string_value(json_object_get(c, "id")), *what ? " / " : "", what, why);
+}
+
+/* One way of carrying a token; false and a line when it did not end as expected. */
+static bool judge(const json_t *c, const json_t *t, const struct result *r, const char *way)
+{
+    bool want = is_word(json_object_get(t, "expect"), "accept");
+    const char *what = json_string_value(json_object_get(t, "what"));
+    char why[800];
+
+    if (r->accepted == want && (!want || principal_fits(json_object_get(t, "principal"), r))) {
+        const char *advice = json_string_value(json_object_get(t, "reason_code"));
+        if (getenv("SUITE_VERBOSE") != NULL && !want && advice != NULL &&
+            strcmp(advice, pst_identity_reason_name(r->reason)) != 0) {
+            (void)snprintf(why, sizeof(why), "note (%s): %s instead of %s", way, pst_identity_reason_name(r->reason), advice);
+            report(c, what == NULL ? "" : what, why);
+        }
+        return true;
+    }
+    (void)snprintf(why, sizeof(why), "%s: expected %s, got %s (%s) %s", way, want ? "accept" : "reject",
+                   r->accepted ? "accept" : "reject", r->accepted ? r->user : pst_identity_reason_name(r->reason), r->issuer);
+    report(c, what == NULL ? "" : what, why);
+    return false;
+}
+
+static bool run_one(struct world *w, const json_t *c, const json_t *t, int64_t now_s)
+{
+    const json_t *case_http = json_object_get(c, "http"), *http = json_object_get(t, "http");
+    char *owned;
+    struct pst_bytes token = token_of(t, &owned);
+    bool good = true;
+
+    if (http == NULL && json_is_null(case_http))
+        http = case_http;
+    if (http == NULL || json_is_null(http)) {
+        struct result r = verify(w, token, now_s);
+        good = judge(c, t, &r, "verifier");
+        r = verify(w, token, now_s); /* and out of the cache */
+        good = judge(c, t, &r, "again") && good;
+    }
+    if (!json_is_null(http)) {
+        struct result r = request(w, token, http, now_s);
+        good = judge(c, t, &r, "request") && good;
+    }
+    free(owned);
+    return good;
+}
+
+/* What is left of the keys when those of the case were refused at load. */
+static json_t *keys_without(const json_t *meta, const json_t *c)
+{
+    json_t *keys = json_deep_copy(json_object_get(meta, "keys")), *value;
+    const char *name;
+
+    json_object_foreach(json_object_get(c, "keys"), name, value) (void)json_object_del(keys, name);
+    return keys;
+}
+
+static bool run_token(const json_t *meta, const json_t *c)
+{
+    int64_t now_s = (int64_t)json_number_value(json_object_get(c, "now"));
+    json_t *more = json_object_get(c, "more"), *one;
+    struct world w;
+    size_t i;
+
+    if (!world_open(&w, meta, c, NULL, false) && is_word(json_object_get(c, "load"), "may-refuse")) {
+        json_t *keys = keys_without(meta, c);
+        world_close(&w);
+        (void)world_open(&w, meta, NULL, keys, false);
+        json_decref(keys);
+    }
+    bool good = run_one(&w, c, c, now_s);
+    json_array_foreach(more, i, one) good = run_one(&w, c, one, now_s) && good;
+    world_close(&w);
+    return good;
+}
+
+static void run_case(const json_t *meta, const json_t *c)
+{
+    const char *lacking = missing_need(c);
+    bool good;
+
+    if (is_word(json_object_get(c, "kind"), "vectors"))
+        return;
+    if (lacking != NULL) {
+        printf("jwt %s: not applicable: %s\n", json_string_value(json_object_get(c, "id")), lacking);
+        not_applicable++;
+        return;
+    }
+    good = is_word(json_object_get(c, "kind"), "scenario") ? run_scenario(meta, c) : run_token(meta, c);
+    passed += good;
+    failed += !good;
+}
+
+int main(int argc, char **argv)
+{
+    char path[4096];
+    json_t *one;
+    size_t i;
+
+    (void)snprintf(path, sizeof(path), "%s/jwt_cases.json", argc > 1 ? argv[1] : "tests/vectors");
+    json_t *file = json_load_file(path, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    if (file == NULL)
+        printf("jwt: jwt_cases.json is absent\n");
+    json_array_foreach(json_object_get(file, "cases"), i, one)
+    {
+        if (argc <= 2 || is_word(json_object_get(one, "id"), argv[2])) /* one case alone, by its id */
+            run_case(json_object_get(file, "meta"), one);
+    }
+    json_decref(file);
+    printf("suite jwt: %u passed, %u failed, %u not applicable\n", passed, failed, not_applicable);
+    return failed > 0;
+}
