@@ -16,8 +16,7 @@
 #include <stdlib.h>
 
 #include "postern/base/clock.h"
-#include "postern/base/secret.h"
-#include "postern/store/facts.h"
+#include "postern/policy/explain.h"
 
 enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
 
@@ -482,8 +481,8 @@ static void write_id(struct pst_decide *d)
     d->decision.id = pst_buf_bytes(&b);
 }
 
-enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
-                               const struct pst_request *request, struct pst_arena *arena)
+static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
+                           const struct pst_request *request, struct pst_arena *arena, const struct pst_who *who)
 {
     void (*resume)(struct pst_decide *) = d->resume;
 
@@ -502,7 +501,38 @@ enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, 
         return refuse(d, PST_R_STALE);
     const struct pst_bundle *bundle = pst_bundle_of(d->pin_->snapshot);
     d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    d->assumed_ = who;
     return run(d, listener);
+}
+
+enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
+                               const struct pst_request *request, struct pst_arena *arena)
+{
+    return begin(engine, d, listener, request, arena, NULL);
+}
+
+enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
+                                  const struct pst_request *request, struct pst_arena *arena, const struct pst_who *who)
+{
+    return begin(engine, d, listener, request, arena, who);
+}
+
+void pst_engine_explain(const struct pst_decide *d, bool json, struct pst_buf *out)
+{
+    static const struct pst_eval_detail NOT_ASKED = {.requirement = PST_NOWHERE, .key = PST_NOWHERE};
+    struct pst_eval_detail detail = d->detail_ == NULL ? NOT_ASKED : *d->detail_;
+    struct pst_question q = {0};
+    uint32_t extra_count;
+
+    detail.reason = d->decision.reason;
+    if (d->pin_ != NULL && d->profile_ != NULL) {
+        const uint32_t *extra = group_roles(d, &extra_count);
+        ask(d, &q, extra, extra_count);
+    }
+    if (json)
+        pst_explain_json(&q, d->decision.verdict, &detail, out);
+    else
+        pst_explain_text(&q, d->decision.verdict, &detail, out);
 }
 
 enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)

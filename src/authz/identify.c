@@ -86,8 +86,21 @@ static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes
     return e->want_keys(e->want_keys_ctx, issuer, kid);
 }
 
+static enum pst_identified assume(struct pst_decide *d, enum pst_reason *why)
+{
+    *why = PST_R_UNAVAILABLE;
+    d->principal_ = pst_arena_zalloc(d->arena_, sizeof(*d->principal_));
+    if (d->principal_ == NULL)
+        return PST_IDENTIFIED_NOT;
+    d->principal_->who = *d->assumed_;
+    d->principal_->issued_at = UINT64_MAX; /* no session to be revoked */
+    return PST_IDENTIFIED;
+}
+
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why)
 {
+    if (d->assumed_ != NULL)
+        return assume(d, why);
     struct pst_engine *e = d->engine_;
     const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
     struct pst_token_outcome out;

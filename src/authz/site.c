@@ -18,15 +18,14 @@ void pst_site_release(struct pst_site *site)
     free(site);
 }
 
-enum pst_status pst_shared_policy_create(struct pst_policy *policy, uint64_t epoch, uint64_t n,
-                                         struct pst_shared_policy **out)
+enum pst_status pst_shared_policy_create(struct pst_policy *policy, struct pst_shared_policy **out)
 {
     *out = calloc(1, sizeof(**out));
     if (*out == NULL) {
         pst_policy_destroy(policy);
         return PST_E_NOMEM;
     }
-    **out = (struct pst_shared_policy){.policy = policy, .epoch = epoch, .n = n, .refs_ = 1};
+    **out = (struct pst_shared_policy){.policy = policy, .refs_ = 1};
     return PST_OK;
 }
 
@@ -48,7 +47,7 @@ static void destroy_bundle(struct pst_snapshot *snapshot)
 }
 
 enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_policy *policy,
-                                  struct pst_bundle **out)
+                                  uint64_t epoch, uint64_t n, struct pst_bundle **out)
 {
     *out = calloc(1, sizeof(**out));
     if (*out == NULL)
@@ -60,9 +59,9 @@ enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_polic
     policy->refs_++;
 
     struct pst_buf text = pst_buf_of((*out)->revision, sizeof((*out)->revision));
-    pst_buf_hex(&text, policy->epoch, 16);
+    pst_buf_hex(&text, epoch, 16);
     pst_buf_char(&text, '-');
-    pst_buf_u64(&text, policy->n);
+    pst_buf_u64(&text, n);
     assert(!text.full);
     (*out)->revision_len = (uint32_t)text.len;
     return PST_OK;

@@ -36,6 +36,7 @@ enum pst_step {
 };
 
 struct pst_facts_service; /* store/facts.h */
+struct pst_who;           /* store/store.h */
 
 struct pst_decision {
     enum pst_verdict verdict;
@@ -77,6 +78,7 @@ struct pst_decide {
     struct pst_fact_entry *facts_;    /* counted */
     const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
     const char *credential_fault_;    /* for the log: why the credential did not hold */
+    const struct pst_who *assumed_; /* of begin_as */
     struct pst_bytes body_;
     uint64_t started_ns_, deadline_ns_;
     struct pst_ticket ticket_;
@@ -92,6 +94,10 @@ struct pst_decide {
 PST_MUST_USE enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *decide,
                                             uint32_t listener, const struct pst_request *request,
                                             struct pst_arena *arena);
+/* The same for a caller that is named instead of identified: `postern check`, never a door. */
+PST_MUST_USE enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *decide,
+                                               uint32_t listener, const struct pst_request *request,
+                                               struct pst_arena *arena, const struct pst_who *who);
 /* After PST_STEP_BODY: the whole body, or too_large when it passed the limit. */
 PST_MUST_USE enum pst_step pst_engine_body(struct pst_decide *decide, struct pst_bytes body, bool too_large);
 /* Gives back the pin; also cancels a decision that waits. Call it exactly once per begin. */
@@ -100,6 +106,9 @@ void pst_engine_end(struct pst_decide *decide);
 /* The body of a refusal in the form that the app's clients expect, as JSON or text; content_type is a
  * static text. Written for people: reason, decision id, what to do next. */
 void pst_engine_refusal_body(const struct pst_decision *decision, struct pst_buf *out, const char **content_type);
+/* Before pst_engine_end: what decided, or what was missing and the smallest change that would allow it, as
+ * lines for people or as one JSON object. Cold. */
+void pst_engine_explain(const struct pst_decide *decide, bool json, struct pst_buf *out);
 /* The value of WWW-Authenticate for a 401. */
 void pst_engine_challenge(const struct pst_decision *decision, struct pst_buf *out);
 

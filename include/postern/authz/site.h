@@ -77,8 +77,7 @@ void pst_site_release(struct pst_site *site);
 /* Policies are shared between bundles of different sites. */
 struct pst_shared_policy {
     struct pst_policy *policy;
-    uint64_t epoch, n; /* the revision that it shows */
-    uint32_t refs_;    /* control thread only */
+    uint32_t refs_; /* control thread only */
 };
 
 struct pst_bundle {
@@ -91,10 +90,9 @@ struct pst_bundle {
 
 /* Counts site and policy; the bundle goes to the hub, or back by its snapshot's destroy. */
 PST_MUST_USE enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_policy *policy,
-                                               struct pst_bundle **out);
+                                               uint64_t epoch, uint64_t n, struct pst_bundle **out);
 /* Takes `policy` over in any case. */
-PST_MUST_USE enum pst_status pst_shared_policy_create(struct pst_policy *policy, uint64_t epoch, uint64_t n,
-                                                      struct pst_shared_policy **out);
+PST_MUST_USE enum pst_status pst_shared_policy_create(struct pst_policy *policy, struct pst_shared_policy **out);
 /* Accepts NULL. */
 void pst_shared_policy_release(struct pst_shared_policy *policy);
 
