@@ -1,0 +1,331 @@
+/*
+ * What Postern says itself.  Every refusal carries its reason and, where there was one, the decision's
+ * id; a check (auth_request) never carries a body, because nginx then opens a connection per check.
+ */
+#include "proxy_internal.h"
+
+#include <assert.h>
+
+#define BODY_MAX 32768
+
+static struct pst_bytes reason_phrase(unsigned status)
+{
+    switch (status) {
+    case 200:
+        return PST_LIT("OK");
+    case 204:
+        return PST_LIT("No Content");
+    case 400:
+        return PST_LIT("Bad Request");
+    case 401:
+        return PST_LIT("Unauthorized");
+    case 403:
+        return PST_LIT("Forbidden");
+    case 404:
+        return PST_LIT("Not Found");
+    case 405:
+        return PST_LIT("Method Not Allowed");
+    case 408:
+        return PST_LIT("Request Timeout");
+    case 413:
+        return PST_LIT("Content Too Large");
+    case 414:
+        return PST_LIT("URI Too Long");
+    case 417:
+        return PST_LIT("Expectation Failed");
+    case 421:
+        return PST_LIT("Misdirected Request");
+    case 431:
+        return PST_LIT("Request Header Fields Too Large");
+    case 500:
+        return PST_LIT("Internal Server Error");
+    case 501:
+        return PST_LIT("Not Implemented");
+    case 502:
+        return PST_LIT("Bad Gateway");
+    case 503:
+        return PST_LIT("Service Unavailable");
+    case 504:
+        return PST_LIT("Gateway Timeout");
+    case 505:
+        return PST_LIT("HTTP Version Not Supported");
+    default:
+        return PST_LIT("Refused");
+    }
+}
+
+/* May the client go on with this connection once the answer is read? Only when what is left of the body
+ * is known to be little and on its way. */
+static void settle_body(struct pst_exchange *x)
+{
+    const struct pst_server_limits *limits = &x->config->limits;
+
+    if (x->body_done)
+        return;
+    if (!x->continued || x->head.framing != PST_FRAMING_LENGTH ||
+        x->head.content_length > limits->drain_bytes)
+        x->c->closing = true;
+}
+
+static void send_pieces(struct pst_exchange *x, struct pst_buf *head, struct pst_bytes body)
+{
+    struct iovec pieces[2] = {{head->data, head->len}, {(char *)(uintptr_t)body.ptr, body.len}};
+    bool with_body = body.len > 0 && x->head.method != PST_METHOD_HEAD;
+
+    if (head->full || pst_stream_send(&x->c->stream, pieces, with_body ? 2 : 1) != PST_OK) {
+        x->c->doomed = true;
+        return;
+    }
+    pst_exchange_goto(x, PST_X_ANSWER);
+    x->deadline_ns = pst_worker_now(x->server->worker) + x->config->limits.drain_s * PST_NS_PER_S;
+    pst_relay_drop_body(x);
+}
+
+/* Begins an answer; the caller adds fields, then ends it. */
+static struct pst_buf begin_answer(struct pst_exchange *x, unsigned status)
+{
+    struct pst_buf out = pst_buf_of(x->server->scratch, PST_BLOCK_BYTES);
+
+    assert(!x->answered);
+    x->answered = true;
+    x->status = status;
+    settle_body(x);
+    pst_buf_lit(&out, "HTTP/1.1 ");
+    pst_buf_u64(&out, status);
+    pst_buf_char(&out, ' ');
+    pst_buf_put(&out, reason_phrase(status));
+    pst_buf_lit(&out, "\r\n");
+    return out;
+}
+
+static void put_line(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
+{
+    pst_buf_put(out, name);
+    pst_buf_lit(out, ": ");
+    pst_buf_put(out, value);
+    pst_buf_lit(out, "\r\n");
+}
+
+static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *type, struct pst_bytes body)
+{
+    if (body.len > 0 && type != NULL)
+        put_line(out, PST_LIT("Content-Type"), pst_bytes_of(type, strnlen(type, 128)));
+    pst_buf_lit(out, "Content-Length: ");
+    pst_buf_u64(out, body.len);
+    pst_buf_lit(out, "\r\n");
+    if (x->c->closing)
+        pst_buf_lit(out, "Connection: close\r\n");
+    else if (x->head.version_minor == 0)
+        pst_buf_lit(out, "Connection: keep-alive\r\n");
+    pst_buf_lit(out, "\r\n");
+    send_pieces(x, out, body);
+}
+
+static struct pst_buf body_space(struct pst_exchange *x)
+{
+    return pst_buf_of(x->server->scratch + PST_BLOCK_BYTES, BODY_MAX);
+}
+
+static void put_reason(struct pst_buf *out, enum pst_reason reason, struct pst_bytes decision_id)
+{
+    const char *name = pst_reason_name(reason);
+
+    put_line(out, PST_LIT("X-Postern-Reason"), pst_bytes_of(name, strnlen(name, 64)));
+    if (decision_id.len > 0)
+        put_line(out, PST_LIT("X-Postern-Decision-Id"), decision_id);
+}
+
+/* A refusal in the app's own form. `d` is the engine's decision, or made up for a fault. */
+static void answer_refusal(struct pst_exchange *x, const struct pst_decision *d)
+{
+    struct pst_buf out = begin_answer(x, d->status), body = body_space(x);
+    const char *type = NULL;
+
+    pst_engine_refusal_body(d, &body, &type);
+    put_reason(&out, d->reason, d->id);
+    if (d->status == 401) {
+        pst_buf_lit(&out, "WWW-Authenticate: ");
+        pst_engine_challenge(d, &out);
+        pst_buf_lit(&out, "\r\n");
+    }
+    if (d->status == 405 && d->allow != NULL)
+        put_line(&out, PST_LIT("Allow"), pst_bytes_of(d->allow, strnlen(d->allow, 256)));
+    if (d->status == 503) {
+        pst_buf_lit(&out, "Retry-After: ");
+        pst_buf_u64(&out, d->retry_after_s > 0 ? d->retry_after_s : 1);
+        pst_buf_lit(&out, "\r\n");
+    }
+    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    end_answer(x, &out, type, body.full ? (struct pst_bytes){0} : pst_buf_bytes(&body));
+}
+
+void pst_answer_decision(struct pst_exchange *x)
+{
+    answer_refusal(x, &x->decide.decision);
+}
+
+/* The answer to a check: status and fields as its dialect says, and never a body. */
+static void answer_check(struct pst_exchange *x, const struct pst_decision *d)
+{
+    char space[4096];
+    struct pst_buf fields = pst_buf_of(space, sizeof(space));
+    unsigned status = x->listener->door.answer(x->listener->door.self, d, &fields);
+
+    if (fields.full) { /* what the client would have to be told does not fit: refuse, say no more */
+        fields = pst_buf_of(space, sizeof(space));
+        status = 503;
+    }
+    struct pst_buf out = begin_answer(x, status);
+    pst_buf_put(&out, pst_buf_bytes(&fields));
+    end_answer(x, &out, NULL, (struct pst_bytes){0});
+}
+
+void pst_answer_check(struct pst_exchange *x)
+{
+    answer_check(x, &x->decide.decision);
+}
+
+/* A refusal that the engine did not give. */
+void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason reason, const char *detail)
+{
+    struct pst_decision d = {.verdict = PST_DENY, .reason = reason, .status = status};
+
+    if (detail != NULL)
+        d.detail = pst_bytes_of(detail, strnlen(detail, 256));
+    if (x->decided) {
+        d.id = x->decide.decision.id;
+        d.form = x->decide.decision.form;
+    }
+    x->reason = reason;
+    if (!x->decided)
+        pst_count(&x->server->metrics->requests[PST_DENY][reason], 1);
+    if (status == 400 || status == 408 || status == 413)
+        x->c->closing = true; /* whoever disagrees about one request disagrees about the next */
+    if (x->id.len == 0)
+        pst_rewrite_request_id(x);
+    if (x->listener->kind == PST_LISTENER_CHECK)
+        answer_check(x, &d);
+    else
+        answer_refusal(x, &d);
+}
+
+/* The upstream did not do its part. */
+void pst_answer_upstream(struct pst_exchange *x, unsigned status, const char *detail)
+{
+    struct pst_buf out = begin_answer(x, status), body = body_space(x);
+
+    pst_buf_lit(&body, "{\"error\":");
+    pst_buf_json(&body, reason_phrase(status));
+    pst_buf_lit(&body, ",\"detail\":");
+    pst_buf_json(&body, pst_bytes_of(detail, strnlen(detail, 256)));
+    pst_buf_lit(&body, ",\"request_id\":");
+    pst_buf_json(&body, x->id);
+    pst_buf_lit(&body, "}\n");
+    put_line(&out, PST_LIT("X-Postern-Reason"), PST_LIT("upstream"));
+    if (status == 503)
+        pst_buf_lit(&out, "Retry-After: 1\r\n");
+    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    end_answer(x, &out, "application/json", pst_buf_bytes(&body));
+}
+
+void pst_answer_local(struct pst_exchange *x)
+{
+    struct pst_buf body = body_space(x);
+    const char *type = NULL;
+    unsigned status = x->listener->door.local(x->listener->door.self, &x->head, &body, &type);
+
+    struct pst_buf out = begin_answer(x, body.full ? 500 : status);
+    end_answer(x, &out, type, body.full ? (struct pst_bytes){0} : pst_buf_bytes(&body));
+}
+
+/* OPTIONS *: asks about the server, not about anything that has an owner. */
+void pst_answer_options(struct pst_exchange *x)
+{
+    struct pst_buf out = begin_answer(x, 200);
+
+    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    end_answer(x, &out, NULL, (struct pst_bytes){0});
+}
+
+void pst_answer_continue(struct pst_exchange *x)
+{
+    struct iovec piece = {(char *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25};
+
+    if (x->continued)
+        return;
+    x->continued = true;
+    if (x->c->stream.in.end > x->in_at)
+        return; /* the body comes already */
+    if (pst_stream_send(&x->c->stream, &piece, 1) != PST_OK)
+        x->c->doomed = true;
+}
+
+/* ---- the access line ---- */
+
+static void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+{
+    pst_buf_put(out, key);
+    if (value.len > 512)
+        value.len = 512;
+    pst_buf_json(out, value);
+}
+
+static void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns, uint64_t to_ns)
+{
+    pst_buf_put(out, key);
+    pst_buf_u64(out, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);
+}
+
+static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
+{
+    const struct pst_decision *d = &x->decide.decision;
+    bool by_engine = x->decided && x->reason == PST_R_INTERNAL;
+    const char *reason = pst_reason_name(by_engine ? d->reason : x->reason);
+
+    if (x->decided) {
+        put_text(out, PST_LIT(",\"user\":"), d->user);
+        put_text(out, PST_LIT(",\"workspace\":"), d->workspace);
+        put_text(out, PST_LIT(",\"decision_id\":"), d->id);
+    }
+    if (x->decided || x->reason != PST_R_INTERNAL) {
+        bool allowed = by_engine && d->verdict == PST_ALLOW;
+        put_text(out, PST_LIT(",\"verdict\":"), allowed ? PST_LIT("allow") : PST_LIT("deny"));
+        put_text(out, PST_LIT(",\"reason\":"), pst_bytes_of(reason, strnlen(reason, 64)));
+    }
+    if (x->decided && d->shadowed)
+        pst_buf_lit(out, ",\"shadow\":true");
+    if (x->upstream != NULL)
+        put_text(out, PST_LIT(",\"upstream\":"), x->upstream->name);
+}
+
+void pst_access_log(struct pst_exchange *x)
+{
+    struct pst_server *server = x->server;
+    unsigned class = x->answered ? x->status / 100 : 0;
+
+    pst_count(&server->metrics->answers[class < 6 ? class : 0], 1);
+    struct pst_buf *out = server->log == NULL ? NULL : pst_log_begin(server->log, PST_LOG_ACCESS);
+    if (out == NULL)
+        return;
+    uint64_t now_ns = pst_worker_now(server->worker);
+    pst_buf_lit(out, "{\"time\":\"");
+    pst_buf_time(out, pst_server_wall(server));
+    pst_buf_char(out, '"');
+    put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
+    put_text(out, PST_LIT(",\"client\":"), pst_bytes_of(x->c->peer, x->c->peer_len));
+    /* The one that was decided: of a check that is the original request. */
+    put_text(out, PST_LIT(",\"method\":"), x->request.method.len > 0 ? x->request.method : x->head.method_text);
+    put_text(out, PST_LIT(",\"path\":"), x->request.path);
+    pst_buf_lit(out, ",\"status\":");
+    pst_buf_u64(out, x->answered ? x->status : 0);
+    pst_buf_lit(out, ",\"bytes\":");
+    pst_buf_u64(out, x->c->stream.sent - x->sent_from);
+    put_outcome(x, out);
+    put_text(out, PST_LIT(",\"request_id\":"), x->id);
+    put_duration(out, PST_LIT(",\"decide_us\":"), x->begun_ns, x->decided_ns);
+    put_duration(out, PST_LIT(",\"connect_us\":"), x->decided_ns, x->connected_ns);
+    put_duration(out, PST_LIT(",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
+    put_duration(out, PST_LIT(",\"total_us\":"), x->begun_ns, now_ns);
+    pst_buf_char(out, '}');
+    pst_log_commit(server->log);
+}
