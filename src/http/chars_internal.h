@@ -57,6 +57,34 @@ static inline const char *skip_text(const char *at, const char *end)
     return at;
 }
 
+/* The first byte that is no tchar. Or `end`. */
+static inline const char *skip_token(const char *at, const char *end)
+{
+#ifdef __SSE2__
+    /* Sixteen at once as long as they are letters, digits and hyphens; the rest one by one. */
+    const __m128i zero = _mm_setzero_si128();
+
+    for (; end - at >= 16; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+        __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
+        __m128i good = _mm_or_si128(
+            _mm_or_si128(_mm_cmpeq_epi8(_mm_subs_epu8(letter, _mm_set1_epi8(25)), zero),
+                         _mm_cmpeq_epi8(_mm_subs_epu8(digit, _mm_set1_epi8(9)), zero)),
+            _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+        int mask = _mm_movemask_epi8(good);
+
+        if (mask != 0xffff) {
+            at += __builtin_ctz(~(unsigned)mask);
+            break;
+        }
+    }
+#endif
+    while (at < end && char_is(*at, CHAR_TOKEN))
+        at++;
+    return at;
+}
+
 /* The first byte that is not visible ASCII. Or `end`. */
 static inline const char *skip_visible(const char *at, const char *end)
 {

@@ -57,6 +57,15 @@ static void put(struct writer *w, const char *bytes, size_t len)
     w->len += len;
 }
 
+/* Appends the raw bytes from `at` on, which stand for themselves. */
+static inline void keep(struct writer *w, size_t at, size_t len)
+{
+    if (w->own)
+        put(w, w->raw.ptr + at, len);
+    else
+        w->len += len;
+}
+
 static void put_escaped(struct writer *w, unsigned char c)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -181,7 +190,7 @@ static bool read_path_special(struct reader *r, char c)
             r->oddities |= PST_ODD_SEMICOLON;
         if (!end_name(r, c))
             return false;
-        put(&r->out, &c, 1);
+        keep(&r->out, r->at, 1);
     } else if (char_is(c, CHAR_ESCAPE_PATH)) {
         put_escaped(&r->out, (unsigned char)c);
         r->last = c;
@@ -207,7 +216,7 @@ static bool read_path(struct reader *r)
         while (r->at < r->raw.len && char_is(r->raw.ptr[r->at], CHAR_PATH))
             r->at++;
         if (r->at > from) {
-            put(&r->out, r->raw.ptr + from, r->at - from);
+            keep(&r->out, from, r->at - from);
             r->last = r->raw.ptr[r->at - 1];
         } else if (!read_path_special(r, r->raw.ptr[r->at])) {
             return false;
@@ -227,7 +236,7 @@ static bool read_query_special(struct reader *r, char c)
             return refuse(r->fault, 400, "malformed escape in the query");
         if (value == 0)
             return refuse(r->fault, 400, "escaped NUL in the query");
-        put(&r->out, r->raw.ptr + r->at, 3);
+        keep(&r->out, r->at, 3);
         r->at += 3;
         return true;
     }
@@ -250,7 +259,7 @@ static bool read_query(struct reader *r)
         while (r->at < r->raw.len && char_is(r->raw.ptr[r->at], CHAR_QUERY))
             r->at++;
         if (r->at > from)
-            put(&r->out, r->raw.ptr + from, r->at - from);
+            keep(&r->out, from, r->at - from);
         else if (!read_query_special(r, r->raw.ptr[r->at]))
             return false;
     }
