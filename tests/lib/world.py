@@ -64,11 +64,14 @@ def config(signer, upstream, limits=None):
 class World:
     """Keys, tokens and one running node in front of the upstream at `port`."""
 
-    def __init__(self, folder, port, limits=None, token_size=400):
+    def __init__(self, folder, port, limits=None, token_size=400, adjust=None):
         os.makedirs(folder, exist_ok=True)
         self.signer = keys.Signer(folder)
         self.tokens = {n: self.signer.token(n, size=token_size) for n in ("alice", "mallory")}
-        self.node = Node(config(self.signer, "127.0.0.1:%d" % port, limits), folder)
+        tree = config(self.signer, "127.0.0.1:%d" % port, limits)
+        if adjust:
+            adjust(tree)
+        self.node = Node(tree, folder)
         self.node.apply(declarations())
         self.node.start()
 

@@ -1,0 +1,129 @@
+"""The access and decision logs are JSON, complete and without secrets; the same holds for the metrics."""
+import json
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lib import http1, proc  # noqa: E402
+from lib.base import WorldCase  # noqa: E402
+
+SECRET_QUERY = "s3cr3t-query-value"
+SECRET_COOKIE = "s3cr3t-cookie-value"
+SECRET_BODY = "s3cr3t-body-value"
+
+
+class Logs(WorldCase):
+    @classmethod
+    def adjust(cls, config):
+        cls.access = os.path.join(cls.folder, "access.log")
+        cls.decisions = os.path.join(cls.folder, "decisions.log")
+        config["log"] = {"level": "debug", "events": "stderr", "access": cls.access, "decisions": cls.decisions}
+
+    def read(self, path):
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def lines(self, path, mark, count=1):
+        def found():
+            if not os.path.exists(path):
+                return []
+            out = [json.loads(line) for line in self.read(path).splitlines() if mark in line]
+            return out if len(out) >= count else []
+        return proc.wait_until(found, 5)
+
+    def test_every_request_has_one_json_line(self):
+        for who, target, status in (("alice", "/w/blue/log-a", 200), ("mallory", "/w/blue/log-b", 403),
+                                    (None, "/w/blue/log-c", 401), ("alice", "/w/red/log-d", 403)):
+            self.assertEqual(self.get(target, who).status, status)
+            found = self.lines(self.access, target)
+            self.assertEqual(len(found), 1, (target, found))
+            line = json.dumps(found[0])
+            self.assertIn(str(status), line)
+            if who:
+                self.assertIn(who, line)
+
+    def test_a_decision_line_says_who_what_and_why(self):
+        answer = self.get("/w/red/decided", "alice")
+        self.assertEqual(answer.status, 403)
+        found = self.lines(self.decisions, "not-granted")
+        self.assertTrue(found)
+        line = json.dumps(found[-1])
+        for word in ("alice", "red", "not-granted"):
+            self.assertIn(word, line)
+
+    def test_the_id_in_the_answer_is_the_one_in_the_log(self):
+        answer = self.get("/w/red/traced", "alice")
+        found = self.lines(self.decisions, "red")
+        ids = [v for line in found for v in line.values() if isinstance(v, str) and len(v) == 32]
+        told = (answer.value(b"x-postern-decision-id") or b"").decode() or answer.text()
+        self.assertTrue(any(i in told for i in ids), (told, ids[-3:]))
+
+    def test_no_secret_is_written_anywhere(self):
+        token = self.tokens["alice"]
+        broken = token[:-6] + "AAAAAA"
+        for fields in ([("Authorization", "Bearer " + token)], [("Authorization", "Bearer " + broken)],
+                       [("Cookie", "postern_token=%s; other=%s" % (token, SECRET_COOKIE))],
+                       [("Authorization", "Basic " + token)], [("X-Token", token)],
+                       [("Authorization", "Bearer " + token), ("Cookie", "postern_token=" + token)]):
+            for target in ("/w/blue/secrets?token=%s&q=%s" % (token, SECRET_QUERY),
+                           "/w/red/secrets?password=" + SECRET_QUERY, "/nowhere?x=" + SECRET_QUERY,
+                           "/w/blue/%zz?x=" + SECRET_QUERY):
+                http1.ask(self.proxy, "POST", target, fields, SECRET_BODY.encode())
+                http1.ask(self.auth, "GET", "/_postern/auth",
+                          fields + [("X-Original-URI", target), ("X-Original-Method", "GET")])
+        s = http1.connect(self.proxy)
+        s.sendall(("GET /w/blue/x?q=%s HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer %s\r\nBad line %s\r\n\r\n"
+                   % (SECRET_QUERY, token, SECRET_COOKIE)).encode())
+        s.recv(4096)
+        s.close()
+        self.get("/w/blue/last")
+        self.assertTrue(self.lines(self.access, "/w/blue/last"))
+        metrics = http1.ask(self.node.address("ops"), "GET", "/metrics").text()
+        signature = token.rsplit(".", 1)[1]
+        for name, text in (("access", self.read(self.access)), ("decisions", self.read(self.decisions)),
+                           ("events", self.node.child.err()), ("output", self.node.child.out()),
+                           ("metrics", metrics)):
+            for secret in (signature[:40], token.split(".")[1][:60], SECRET_QUERY, SECRET_COOKIE, SECRET_BODY):
+                self.assertNotIn(secret, text, "in %s" % name)
+
+    def test_a_line_cannot_be_forged(self):
+        target = "/w/blue/x%0a%7b%22forged%22%3a1%7d"
+        self.get(target)
+        self.get("/w/blue/x", fields=[("User-Agent", 'a"} {"forged": "\\" \x80\xff')])
+        self.get("/w/blue/after-forgery")
+        self.assertTrue(self.lines(self.access, "after-forgery"))
+        for path in (self.access, self.decisions):
+            for line in self.read(path).splitlines():
+                tree = json.loads(line)
+                self.assertIsInstance(tree, dict)
+                self.assertNotIn("forged", tree)
+
+    def test_metrics_count_by_outcome_and_reason(self):
+        def total(text, *words):
+            return sum(float(line.rpartition(" ")[2]) for line in text.splitlines()
+                       if not line.startswith("#") and all(w in line for w in words))
+
+        def text():
+            return http1.ask(self.node.address("ops"), "GET", "/metrics").text()
+        before = text()
+        for _ in range(5):
+            self.get("/w/blue/m")
+            self.get("/w/red/m")
+        after = text()
+        self.assertEqual(total(after, "requests", "granted") - total(before, "requests", "granted"), 10 - 5 + 5,
+                         "five granted and five not-granted")
+        self.assertEqual(total(after, "requests", '"not-granted"') - total(before, "requests", '"not-granted"'), 5)
+        self.assertIn("_bucket{", after)
+        for word in ("HELP", "TYPE"):
+            self.assertIn("# " + word, after)
+
+    def test_health_and_readiness(self):
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/w/blue/x", 404)):
+            self.assertEqual(http1.ask(self.node.address("ops"), "GET", path).status, status, path)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            self.assertGreaterEqual(self.get(path).status, 400, "%s on the proxy's listener" % path)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,192 @@
+"""SIGHUP takes a good configuration and refuses a bad one; SIGTERM drains; logs are reopened."""
+import os
+import signal
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lib import http1, paths, proc  # noqa: E402
+from lib.base import WorldCase  # noqa: E402
+
+
+class Load(threading.Thread):
+    """Keep-alive clients that ask one after the other and count what is not answered with 200.
+
+    A connection that the server closed between two requests, before any byte of an answer, was idle: opening a new
+    one is what every client does. A connection refused once the listener is gone ends the client."""
+
+    def __init__(self, case, last=False):
+        super().__init__(daemon=True)
+        self.case, self.good, self.bad, self.halt, self.last = case, 0, [], threading.Event(), last
+
+    def run(self):
+        client = None
+        while not self.halt.is_set():
+            try:
+                if client is None:
+                    client = http1.Client(self.case.proxy, 15)
+            except OSError as e:
+                if not self.last:
+                    self.bad.append("connect: %s" % e)
+                return
+            try:
+                answer = client.ask("GET", "/w/blue/load", self.case.bearer())
+                if answer.status != 200:
+                    self.bad.append("%d %r" % (answer.status, answer.body[:100]))
+                self.good += 1
+                if (answer.value(b"connection") or b"").lower() == b"close":
+                    client.close()
+                    client = None
+            except OSError as e:
+                if client.buf:
+                    self.bad.append("in the middle of an answer: %s" % e)
+                elif self.last and not proc.connects(*self.case.proxy):
+                    self.bad.append("a request was dropped: %s" % e)
+                    return
+                else:
+                    self.bad.append("no answer: %s" % e)
+                client = None
+
+
+class Reload(WorldCase):
+    def load(self, last=False):
+        threads = [Load(self, last) for _ in range(4)]
+        for t in threads:
+            t.start()
+        return threads
+
+    def end(self, threads):
+        for t in threads:
+            t.halt.set()
+        for t in threads:
+            t.join(20)
+        return sum(t.good for t in threads), [b for t in threads for b in t.bad]
+
+    def events(self):
+        return self.node.child.err()
+
+    def test_a_good_configuration_takes_effect_under_load(self):
+        threads = self.load()
+        time.sleep(0.3)
+        self.assertEqual(self.get("/w/blue/x", fields=[("X-Long", "a" * 3000)]).status, 200)
+        self.node.config["limits"]["field_bytes"] = 2048
+        self.node.write()
+        self.node.reload()
+        took = proc.wait_until(lambda: self.get("/w/blue/x", fields=[("X-Long", "a" * 3000)]).status == 431, 5)
+        time.sleep(0.3)
+        good, bad = self.end(threads)
+        self.node.config["limits"].pop("field_bytes")
+        self.node.write()
+        self.node.reload()
+        self.assertTrue(took, self.events()[-1500:])
+        self.assertEqual(bad, [])
+        self.assertGreater(good, 20)
+        self.assertTrue(proc.wait_until(
+            lambda: self.get("/w/blue/x", fields=[("X-Long", "a" * 3000)]).status == 200, 5))
+
+    def test_a_bad_configuration_is_refused_and_the_old_one_stays(self):
+        with open(self.node.path, encoding="utf-8") as f:
+            good = f.read()
+        for broken in ("{", good.replace('"listeners"', '"listenerz"'), good.replace(paths.PROFILES, "nowhere"),
+                       good.replace('"field_bytes"', '"x"').replace('"workers": 1', '"workers": "many"')):
+            self.assertNotEqual(broken, good)
+            with open(self.node.path, "w", encoding="utf-8") as f:
+                f.write(broken)
+            before = self.events().count("\n")
+            threads = self.load()
+            self.node.reload()
+            told = proc.wait_until(lambda: self.events().count("\n") > before, 5)
+            time.sleep(0.2)
+            count, bad = self.end(threads)
+            self.assertTrue(told, "nothing was said about the bad file")
+            self.assertEqual(bad, [])
+            self.assertGreater(count, 5)
+            self.assertTrue(self.node.child.alive())
+        self.node.write()
+        self.node.reload()
+        self.assertEqual(self.get().status, 200)
+
+    def test_many_reloads_lose_nothing(self):
+        threads = self.load()
+        for _ in range(10):
+            self.node.reload()
+            time.sleep(0.1)
+        good, bad = self.end(threads)
+        self.assertEqual(bad, [])
+        self.assertGreater(good, 50)
+
+
+class Drain(WorldCase):
+    def test_sigterm_finishes_what_has_begun(self):
+        self.recorder.begin([["read", "message"], ["wait", 1.0],
+                             ["send", "HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nlate"]], "ok")
+        slow = http1.Client(self.proxy, 15)
+        head = "GET /w/blue/slow HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer %s\r\n\r\n"
+        slow.sock.sendall((head % self.tokens["alice"]).encode())
+        self.assertTrue(proc.wait_until(lambda: self.recorder.traffic(), 5))
+        began = time.monotonic()
+        self.node.child.signal(signal.SIGTERM)
+        not_ready = proc.wait_until(self.not_ready, 0.8, 0.01)
+        answer = slow.read()
+        code = self.node.child.wait(20)
+        self.assertEqual((answer.status, answer.body), (200, b"late"))
+        self.assertEqual((answer.value(b"connection") or b"").lower(), b"close")
+        self.assertTrue(not_ready, "/readyz went on saying ready")
+        self.assertEqual(code, 0)
+        self.assertLess(time.monotonic() - began, 10 * paths.slack())
+
+    def not_ready(self):
+        try:
+            return http1.ask(self.node.address("ops"), "GET", "/readyz", timeout=1).status == 503
+        except OSError:
+            return True
+
+
+class DrainUnderLoad(WorldCase):
+    def test_no_request_fails(self):
+        threads = [Load(self, last=True) for _ in range(4)]
+        for t in threads:
+            t.start()
+        time.sleep(0.5)
+        self.node.child.signal(signal.SIGTERM)
+        code = self.node.child.wait(20)
+        for t in threads:
+            t.join(5)
+            t.halt.set()
+        self.assertEqual([b for t in threads for b in t.bad if not b.startswith("no answer")], [])
+        # a connection that was idle at the instant of closing may be seen closed once by each client
+        self.assertLessEqual(sum(len(t.bad) for t in threads), len(threads))
+        self.assertGreater(sum(t.good for t in threads), 20)
+        self.assertEqual(code, 0)
+
+
+class Logs(WorldCase):
+    @classmethod
+    def adjust(cls, config):
+        cls.log_path = os.path.join(cls.folder, "access.log")
+        config["log"] = {"level": "info", "events": "stderr", "access": cls.log_path, "decisions": "off"}
+
+    def text(self, path):
+        if not os.path.exists(path):
+            return ""
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def test_sighup_reopens_the_file(self):
+        self.get("/w/blue/before")
+        self.assertTrue(proc.wait_until(lambda: "/w/blue/before" in self.text(self.log_path), 5))
+        moved = self.log_path + ".1"
+        os.rename(self.log_path, moved)
+        self.get("/w/blue/between")
+        self.node.reload()
+        self.assertTrue(proc.wait_until(lambda: os.path.exists(self.log_path), 5))
+        self.get("/w/blue/after")
+        self.assertTrue(proc.wait_until(lambda: "/w/blue/after" in self.text(self.log_path), 5))
+        self.assertIn("/w/blue/between", self.text(moved) + self.text(self.log_path))
+        self.assertNotIn("/w/blue/after", self.text(moved))
+
+
+if __name__ == "__main__":
+    unittest.main()
