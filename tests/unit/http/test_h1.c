@@ -228,8 +228,7 @@ static void test_request_has_one_framing(void **state)
         FIELD(400, "Content-Length: 5.0"),
         FIELD(400, "Content-Length: 5 0"),
         FIELD(400, "Content-Length: 5;a"),
-        FIELD(400, "Content-Length: \xa0"
-                   "5"),
+        FIELD(400, "Content-Length: \2405"),
         FIELD(400, "Content-Length: 9223372036854775808"),
         FIELD(400, "Content-Length: 00000000000000000005"),
         FIELD(400, "Content-Length: 5\r\nTransfer-Encoding: chunked"),

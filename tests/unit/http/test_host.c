@@ -83,8 +83,7 @@ static void test_everything_else_is_refused(void **state)
         "a\\b",
         "*",
         "a%2eb",
-        "\xff"
-        "a",
+        "\377a",
         "a\x01",
         "a\tb",
         "a~b",
