@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-#define BODY_MAX 32768
+#define BODY_MAX PST_BLOCK_BYTES
 
 static struct pst_bytes reason_phrase(unsigned status)
 {
@@ -298,6 +298,24 @@ static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
         put_text(out, PST_LIT(",\"upstream\":"), x->upstream->name);
 }
 
+/* The address that a trusted peer names, else the peer's. */
+static void put_client(struct pst_exchange *x, struct pst_buf *out)
+{
+    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len), client = peer, value, part;
+
+    if (x->c->trusted) {
+        if (pst_head_only(&x->head, PST_FIELD_X_REAL_IP, &value, NULL))
+            client = value;
+        else if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_FOR, &value, NULL))
+            while (pst_list_next(&value, &part))
+                client = part; /* the last one is what the peer itself saw */
+        put_text(out, PST_LIT(",\"peer\":"), peer);
+    }
+    if (client.len > 64)
+        client.len = 64;
+    put_text(out, PST_LIT(",\"client\":"), client);
+}
+
 void pst_access_log(struct pst_exchange *x)
 {
     struct pst_server *server = x->server;
@@ -312,7 +330,7 @@ void pst_access_log(struct pst_exchange *x)
     pst_buf_time(out, pst_server_wall(server));
     pst_buf_char(out, '"');
     put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
-    put_text(out, PST_LIT(",\"client\":"), pst_bytes_of(x->c->peer, x->c->peer_len));
+    put_client(x, out);
     /* The one that was decided: of a check that is the original request. */
     put_text(out, PST_LIT(",\"method\":"), x->request.method.len > 0 ? x->request.method : x->head.method_text);
     put_text(out, PST_LIT(",\"path\":"), x->request.path);

@@ -161,9 +161,8 @@ static bool fill_request(struct pst_exchange *x)
 static bool fill_from_door(struct pst_exchange *x)
 {
     const struct pst_door *door = &x->listener->door;
-    struct pst_door_call call = {.head = &x->head, .host = &x->host, .trusted = x->c->trusted, .arena = &x->arena};
     struct pst_request asked = {0};
-    enum pst_reason reason = door->read(door->self, &call, &asked);
+    enum pst_reason reason = door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &asked);
 
     if (reason != PST_R_INTERNAL) {
         pst_answer_fault(x, pst_reason_status(reason), reason, NULL);

@@ -67,7 +67,7 @@ struct pst_server {
     uint64_t wall_ns, wall_base_ns; /* wall clock of the last tick, and the boot clock then */
     double retry_tokens;
     uint32_t connection_count, free_count;
-    bool draining;
+    bool draining, drain_told;
     char scratch[PST_SCRATCH_BYTES]; /* heads and answers while they are written */
 };
 

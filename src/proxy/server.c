@@ -96,7 +96,7 @@ static void close_idle_connections(struct pst_server *server)
     while (at != &server->connections) {
         struct pst_connection *c = pst_container_of(at, struct pst_connection, node);
         at = at->next;
-        if (c->listener->acceptor != NULL)
+        if (!server->draining && !c->listener->removed)
             continue;
         if (c->x == NULL && !c->closing && pst_stream_in(&c->stream).len == 0 && !pst_stream_sending(&c->stream))
             pst_connection_close(c);
@@ -189,6 +189,9 @@ static void on_drained(struct pst_deferred *deferred)
     struct pst_server *server = pst_container_of(deferred, struct pst_server, drained);
 
     pst_timer_cancel(&server->drain_timer);
+    if (server->drain_told)
+        return;
+    server->drain_told = true;
     if (server->ops != NULL && server->ops->drained != NULL)
         server->ops->drained(server->owner);
 }
@@ -217,8 +220,11 @@ void pst_server_drain(struct pst_server *server)
     if (server->draining)
         return;
     server->draining = true;
-    for (struct pst_list *at = server->listeners.next; at != &server->listeners; at = at->next)
-        close_listener(pst_container_of(at, struct pst_open_listener, node));
+    for (struct pst_list *at = server->listeners.next; at != &server->listeners; at = at->next) {
+        struct pst_open_listener *listener = pst_container_of(at, struct pst_open_listener, node);
+        if (server->uses->config->listeners[listener->index].kind != PST_LISTENER_LOCAL)
+            close_listener(listener); /* /readyz goes on answering */
+    }
     close_idle_connections(server);
     pst_pools_close_idle(server->pools);
     if (server->connection_count == 0)

@@ -20,24 +20,17 @@ enum pst_listener_kind {
     PST_LISTENER_LOCAL,     /* answers by itself, asks nobody (ops) */
 };
 
-/* What a request came with, as a door sees it. */
-struct pst_door_call {
-    const struct pst_head *head;
-    const struct pst_host *host; /* canonical */
-    bool trusted;                /* the peer is one of the listener's trusted ones */
-    struct pst_arena *arena;
-};
-
 /*
  * What makes a listener something else than a proxy. The surface layer has the functions; `self` is
  * handed to each.
  */
 struct pst_door {
     const void *self;
-    /* CHECK: fills the request that is to be decided, all borrowed from call->head and call->arena.
-     * Anything but PST_R_INTERNAL (0) refuses: the answer is written by `answer`, nobody is asked. */
-    enum pst_reason (*read)(const void *self, const struct pst_door_call *call,
-                            struct pst_request *out);
+    /* CHECK: fills the request that is to be decided, all borrowed from head, host (the canonical one)
+     * and arena. `trusted`: the peer is one of the listener's trusted ones. Anything but PST_R_INTERNAL
+     * (0) refuses: the answer is written by `answer`, nobody is asked. */
+    enum pst_reason (*read)(const void *self, const struct pst_head *head, const struct pst_host *host,
+                            bool trusted, struct pst_arena *arena, struct pst_request *out);
     /* CHECK: the status of the answer, and its field lines ("Name: value\r\n") to `fields`. There is
      * never a body. */
     unsigned (*answer)(const void *self, const struct pst_decision *decision, struct pst_buf *fields);
