@@ -1,6 +1,18 @@
 #include "postern/surface/ops.h"
 
+#include <stdlib.h>
+
+#include "postern/base/clock.h"
 #include "postern/base/log.h"
+
+#define WORKERS_MAX 256
+
+struct pst_ops_door {
+    struct pst_ops_config config;
+    uint64_t started_s;
+    uint32_t metrics_count;
+    const struct pst_metrics *metrics[WORKERS_MAX];
+};
 
 /* ---- Prometheus text ---- */
 
@@ -28,7 +40,7 @@ static void put_value(struct pst_buf *out, struct pst_bytes name, struct pst_byt
 }
 
 /* Sum of one counter, given as the first worker's, over all workers. */
-static uint64_t sum(const struct pst_ops *ops, size_t offset)
+static uint64_t sum(const struct pst_ops_door *ops, size_t offset)
 {
     uint64_t total = 0;
 
@@ -68,7 +80,7 @@ static const struct row rows[] = {
     ROW("loop_stalls_total", "counter", "Turns of the loop over 10 ms, of those sampled", loop_stalls),
 };
 
-static void put_requests(const struct pst_ops *ops, struct pst_buf *out)
+static void put_requests(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     static const struct pst_bytes verdicts[2] = {TEXT("deny"), TEXT("allow")};
 
@@ -90,7 +102,7 @@ static void put_requests(const struct pst_ops *ops, struct pst_buf *out)
         }
 }
 
-static void put_answers(const struct pst_ops *ops, struct pst_buf *out)
+static void put_answers(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     static const struct pst_bytes classes[6] = {TEXT("none"), TEXT("1xx"), TEXT("2xx"),
                                                 TEXT("3xx"), TEXT("4xx"), TEXT("5xx")};
@@ -114,7 +126,7 @@ static void put_seconds(struct pst_buf *out, uint64_t ns)
         pst_buf_char(out, (char)('0' + ns / digit % 10));
 }
 
-static void put_latency(const struct pst_ops *ops, struct pst_buf *out)
+static void put_latency(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     uint64_t total = 0;
 
@@ -137,7 +149,7 @@ static void put_latency(const struct pst_ops *ops, struct pst_buf *out)
     put_value(out, PST_LIT("decision_seconds_count"), (struct pst_bytes){0}, total);
 }
 
-static void put_metrics(const struct pst_ops *ops, struct pst_buf *out)
+static void put_metrics(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     put_requests(ops, out);
     put_answers(ops, out);
@@ -147,32 +159,29 @@ static void put_metrics(const struct pst_ops *ops, struct pst_buf *out)
         put_value(out, rows[i].name, (struct pst_bytes){0}, sum(ops, rows[i].offset));
     }
     put_help(out, PST_LIT("log_drops_total"), PST_LIT("counter"), PST_LIT("Log lines that found no room"));
-    put_value(out, PST_LIT("log_drops_total"), (struct pst_bytes){0}, ops->log == NULL ? 0 : pst_log_drops(ops->log));
+    put_value(out, PST_LIT("log_drops_total"), (struct pst_bytes){0}, ops->config.log == NULL ? 0 : pst_log_drops(ops->config.log));
     put_help(out, PST_LIT("start_time_seconds"), PST_LIT("gauge"), PST_LIT("Start of the process since the epoch"));
-    put_value(out, PST_LIT("start_time_seconds"), (struct pst_bytes){0}, ops->started_wall_s);
+    put_value(out, PST_LIT("start_time_seconds"), (struct pst_bytes){0}, ops->started_s);
     put_help(out, PST_LIT("build_info"), PST_LIT("gauge"), PST_LIT("Version"));
-    pst_buf_lit(out, "postern_build_info{version=\"");
-    pst_buf_put(out, ops->version);
-    pst_buf_lit(out, "\"} 1\n");
+    pst_buf_lit(out, "postern_build_info{version=\"" PST_VERSION "\"} 1\n");
 }
 
 /* ---- the three paths ---- */
 
-static unsigned answer_ready(const struct pst_ops *ops, struct pst_buf *body)
+static unsigned answer_ready(const struct pst_ops_door *ops, struct pst_buf *body)
 {
-    if (ops->ready == NULL || ops->ready(ops->owner, body)) {
-        *body = pst_buf_of(body->data, body->cap);
+    if (ops->config.ready == NULL || ops->config.ready(ops->config.ctx)) {
         pst_buf_lit(body, "ready\n");
         return 200;
     }
-    pst_buf_char(body, '\n');
+    pst_buf_lit(body, "not ready\n");
     return 503;
 }
 
-unsigned pst_ops_answer(const void *self, const struct pst_head *head, struct pst_buf *body,
-                        const char **type)
+unsigned pst_ops_door_answer(const void *self, const struct pst_head *head, struct pst_buf *body,
+                             const char **type)
 {
-    const struct pst_ops *ops = self;
+    const struct pst_ops_door *ops = self;
     struct pst_bytes path = pst_bytes_of(head->target.ptr, pst_bytes_find(head->target, '?'));
 
     *type = "text/plain; charset=utf-8";
@@ -190,4 +199,31 @@ unsigned pst_ops_answer(const void *self, const struct pst_head *head, struct ps
         return 200;
     }
     return 404;
+}
+
+/* ---- life ---- */
+
+enum pst_status pst_ops_door_create(const struct pst_ops_config *config, struct pst_ops_door **out)
+{
+    struct pst_ops_door *door = calloc(1, sizeof(*door));
+
+    *out = door;
+    if (door == NULL)
+        return PST_E_NOMEM;
+    door->config = *config;
+    door->started_s = pst_clock_wall_ns() / PST_NS_PER_S;
+    return PST_OK;
+}
+
+enum pst_status pst_ops_door_add(struct pst_ops_door *door, const struct pst_metrics *metrics)
+{
+    if (door->metrics_count == WORKERS_MAX)
+        return PST_E_LIMIT;
+    door->metrics[door->metrics_count++] = metrics;
+    return PST_OK;
+}
+
+void pst_ops_door_destroy(struct pst_ops_door *door)
+{
+    free(door);
 }
