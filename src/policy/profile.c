@@ -69,19 +69,26 @@ static struct pst_bytes captured(const struct pst_request *request, const struct
                         routed->captures[2 * capture + 1]);
 }
 
+static const struct profile_entity *named(const struct pst_profile *profile, const struct pst_route *route,
+                                          const struct pst_request *request, const struct pst_routed *routed,
+                                          uint32_t var)
+{
+    return profile_fold(profile, captured(request, routed, route->vars[var].capture));
+}
+
 /* Segments that name an entity must name one of the profile's. */
 static bool entities_known(const struct pst_profile *profile, const struct pst_route *route,
                            const struct pst_request *request, const struct pst_routed *routed)
 {
-    const uint32_t vars[] = {route->entity_var, route->parent_var};
+    const struct profile_entity *entity = NULL, *parent = NULL;
 
-    for (unsigned i = 0; i < 2; i++) {
-        if (vars[i] == PROFILE_VARS)
-            continue;
-        if (profile_fold(profile, captured(request, routed, route->vars[vars[i]].capture)) == NULL)
-            return false;
-    }
-    return true;
+    if (route->entity_var == PROFILE_VARS)
+        return true;
+    entity = named(profile, route, request, routed, route->entity_var);
+    if (route->parent_var == PROFILE_VARS || entity == NULL)
+        return entity != NULL;
+    parent = named(profile, route, request, routed, route->parent_var);
+    return parent != NULL && !pst_bytes_equal(parent->name, entity->not_under);
 }
 
 static void take_route(const struct pst_profile *profile, const struct pst_route *route,

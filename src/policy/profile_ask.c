@@ -97,8 +97,8 @@ static bool key_unknown(const struct profile_asking *ask, const struct profile_k
 }
 
 /* The form that ids of this entity have, whatever variable they came from. */
-static bool check_entity_form(struct profile_asking *ask, const struct profile_entity *entity,
-                              struct pst_bytes *id)
+bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *entity,
+                      struct pst_bytes *id)
 {
     bool fault;
 
@@ -126,7 +126,7 @@ static bool fill_key(struct profile_asking *ask, const struct instance *in, cons
         to->id_state = PST_ID_UNKNOWN;
         return true;
     }
-    return compose(ask, in, from, &to->id) && check_entity_form(ask, known, &to->id);
+    return compose(ask, in, from, &to->id) && profile_ask_form(ask, known, &to->id);
 }
 
 static struct pst_bytes own_pipeline(const struct profile_asking *ask, const struct pst_key *key)
@@ -137,6 +137,8 @@ static struct pst_bytes own_pipeline(const struct profile_asking *ask, const str
         return none;
     if (ask->entity->pipeline_self && key->id_state == PST_ID_KNOWN)
         return key->id;
+    if (ask->entity->pipeline_parent && ask->route->pipeline_var != PROFILE_VARS)
+        return ask->vars[ask->route->pipeline_var].values.items[0];
     if (ask->entity->pipeline_parent && ask->parent != NULL && ask->parent->pipeline_self &&
         ask->route->parent_id_var != PROFILE_VARS)
         return ask->vars[ask->route->parent_id_var].values.items[0];

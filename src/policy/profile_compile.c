@@ -135,7 +135,7 @@ static enum pst_status read_workspace(struct profile_builder *b, const struct ps
 
 static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
 {
-    static const char *const keys[] = {"resource", "ids", "pipeline", NULL};
+    static const char *const keys[] = {"resource", "ids", "pipeline", "not_under", NULL};
     static const char *const scopes[] = {"none", "self", "parent", NULL};
     struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     char folded[128];
@@ -154,6 +154,8 @@ static enum pst_status read_entity(struct profile_builder *b, const struct pst_n
             status = read_text(b, node, "resource", &e->resource);
         if (status == PST_OK)
             status = profile_form_read(b, node, "ids", &e->form);
+        if (status == PST_OK)
+            status = read_text(b, node, "not_under", &e->not_under);
         if (status == PST_OK)
             status = pst_node_enum(b->tree, node, "pipeline", scopes, &scope, b->error);
     }

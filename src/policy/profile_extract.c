@@ -214,6 +214,16 @@ static bool check_forms(struct profile_asking *ask, const struct profile_var *va
     return true;
 }
 
+static void drop_empty(struct profile_values *values)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < values->count; i++)
+        if (values->items[i].len != 0)
+            values->items[kept++] = values->items[i];
+    values->count = kept;
+}
+
 /* The values of one variable; of a single-valued one, all that were sent must be equal. */
 static bool bind_var(struct profile_asking *ask, uint32_t index)
 {
@@ -227,6 +237,8 @@ static bool bind_var(struct profile_asking *ask, uint32_t index)
     for (const struct profile_name *n = var->names; n != NULL; n = n->next)
         if (!place_values(ask, var, n, values))
             return false;
+    if (var->empty_absent)
+        drop_empty(values);
     if (!check_forms(ask, var, values))
         return false;
     bound->present = values->count > 0;
@@ -378,14 +390,23 @@ static const struct profile_entity *folded_entity(struct profile_asking *ask, ui
     return e;
 }
 
+/* The entity of the first requirement, where the route names it itself. */
+static const struct profile_entity *literal_entity(const struct pst_route *route)
+{
+    return route->needs == NULL || route->needs->key_count == 0 ? NULL : route->needs->keys[0].known;
+}
+
+/* pst_profile_route has refused segments that name no entity. */
 static bool fold_entities(struct profile_asking *ask)
 {
-    ask->entity = folded_entity(ask, ask->route->entity_var);
-    ask->parent = folded_entity(ask, ask->route->parent_var);
-    return (ask->entity != NULL || ask->route->entity_var == PROFILE_VARS) &&
-                   (ask->parent != NULL || ask->route->parent_var == PROFILE_VARS)
-               ? true
-               : profile_refuse(ask, PST_R_NO_ROUTE, PST_LIT("entity"));
+    const struct pst_route *route = ask->route;
+
+    ask->entity = route->entity_var == PROFILE_VARS ? literal_entity(route)
+                                                    : folded_entity(ask, route->entity_var);
+    ask->parent = folded_entity(ask, route->parent_var);
+    if (ask->parent == NULL || route->parent_id_var == PROFILE_VARS)
+        return true;
+    return profile_ask_form(ask, ask->parent, &ask->vars[route->parent_id_var].values.items[0]);
 }
 
 static bool check_one_of(struct profile_asking *ask)

@@ -75,6 +75,7 @@ struct profile_var {
     enum profile_form form;
     enum profile_missing missing;
     bool many;
+    bool empty_absent; /* an empty value counts as none */
     bool split; /* path: each segment that is a UUID is a value */
     uint32_t capture;
     struct profile_name *names;
@@ -93,6 +94,7 @@ struct profile_entity {
     struct pst_bytes name;
     struct pst_bytes resource;  /* as the app writes it in URLs; empty: the name */
     struct pst_bytes payload;   /* key of the object in a body: the singular of the resource */
+    struct pst_bytes not_under; /* parent below which the app means another entity */
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;
     /* read attributes of an answer by operation, from the level table */
@@ -152,6 +154,7 @@ struct pst_route {
     uint32_t entity_var;      /* the capture that is folded to an entity; PROFILE_VARS: none */
     uint32_t parent_var;      /* the same of the parent */
     uint32_t parent_id_var;
+    uint32_t pipeline_var;    /* the pipeline that the object is part of; PROFILE_VARS: none */
     uint32_t one_of[2];       /* exactly one of two variables; PROFILE_VARS: no such rule */
     struct profile_need *needs;
     /* a path inside a value, with requirements of its own */
@@ -380,6 +383,9 @@ bool profile_refuse(struct profile_asking *ask, enum pst_reason reason, struct p
 bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route,
                        const struct profile_need *needs);
 bool profile_ask_push(struct profile_asking *ask, const struct pst_requirement *requirement);
+/* The form that ids of this entity have, whatever variable they came from; entity may be NULL. */
+bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *entity,
+                      struct pst_bytes *id);
 bool profile_ask_attributes(struct profile_asking *ask);
 
 #endif

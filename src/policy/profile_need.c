@@ -31,6 +31,7 @@ struct parsing {
     struct pst_bytes op_word;
     struct profile_need ***tail;
     uint32_t depth;
+    uint32_t if_var; /* of the text, or of the one that names the shape */
 };
 
 static bool split_words(struct pst_bytes text, struct words *out)
@@ -252,19 +253,13 @@ static bool has_two_entities(const struct profile_need *need)
 
 static enum pst_status read_need(const struct parsing *p, struct words *w)
 {
-    uint32_t if_var = PROFILE_VARS;
     bool first = true;
 
-    if (take_word(w, "if")) {
-        enum pst_status status = read_var(p, next_word(w), &if_var);
-        if (status != PST_OK)
-            return status;
-    }
     while (true) {
         struct profile_need *need = pst_arena_zalloc(&p->b->profile->arena, sizeof(*need));
         if (need == NULL)
             return PST_E_NOMEM;
-        need->if_var = if_var;
+        need->if_var = p->if_var;
         need->self_var = PROFILE_VARS;
         enum pst_status status = read_choice(p, w, need);
         if (status != PST_OK)
@@ -356,26 +351,35 @@ static enum pst_status expand(const struct parsing *p, const struct profile_shap
     return status;
 }
 
-static enum pst_status parse(const struct parsing *p, struct pst_bytes text)
+static enum pst_status parse(const struct parsing *outer, struct pst_bytes text)
 {
+    struct parsing p = *outer;
     struct words w;
 
     if (!split_words(text, &w) || w.count == 0)
-        return fail(p, "no requirement, or one of too many words", text);
-    for (const struct profile_shape *s = p->b->shapes; s != NULL; s = s->next) {
-        if (!pst_bytes_equal(s->name, w.items[0]))
-            continue;
-        w.at = 1;
-        return expand(p, s, &w);
+        return fail(&p, "no requirement, or one of too many words", text);
+    if (take_word(&w, "if")) {
+        enum pst_status status = read_var(&p, next_word(&w), &p.if_var);
+        if (status != PST_OK)
+            return status;
+        if (outer->if_var != PROFILE_VARS)
+            return fail(&p, "an 'if' inside an 'if'", text);
     }
-    return read_need(p, &w);
+    for (const struct profile_shape *s = p.b->shapes; s != NULL && w.at < w.count; s = s->next) {
+        if (!pst_bytes_equal(s->name, w.items[w.at]))
+            continue;
+        w.at++;
+        return expand(&p, s, &w);
+    }
+    return read_need(&p, &w);
 }
 
 enum pst_status profile_need_parse(struct profile_builder *b, struct pst_route *route,
                                    const struct pst_node *at, struct pst_bytes text,
                                    struct pst_bytes op_word, struct profile_need ***tail)
 {
-    struct parsing p = {.b = b, .route = route, .node = at, .op_word = op_word, .tail = tail};
+    struct parsing p = {
+        .b = b, .route = route, .node = at, .op_word = op_word, .tail = tail, .if_var = PROFILE_VARS};
 
     return parse(&p, text);
 }

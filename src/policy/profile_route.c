@@ -40,6 +40,17 @@ static enum pst_status read_accept(struct profile_builder *b, const struct pst_n
     return PST_OK;
 }
 
+/* Bytes, or "none". */
+static enum pst_status read_body_limit(struct profile_builder *b, const struct pst_node *map, uint64_t *out)
+{
+    const struct pst_node *node = pst_node_get(map, "body_limit");
+
+    if (node == NULL || !pst_bytes_equal(node->text, PST_LIT("none")))
+        return pst_node_u64(b->tree, map, "body_limit", 1, INT64_MAX, out, b->error);
+    *out = UINT64_MAX;
+    return PST_OK;
+}
+
 enum pst_status profile_defaults_read(struct profile_builder *b, const struct pst_node *node,
                                       struct profile_defaults *out)
 {
@@ -56,7 +67,7 @@ enum pst_status profile_defaults_read(struct profile_builder *b, const struct ps
     if (status == PST_OK)
         status = read_accept(b, node, &out->accept);
     if (status == PST_OK)
-        status = pst_node_u64(b->tree, node, "body_limit", 0, UINT64_MAX, &out->body_limit, b->error);
+        status = read_body_limit(b, node, &out->body_limit);
     if (status == PST_OK)
         status = pst_node_u64(b->tree, node, "inspect", 1, UINT64_C(1) << 30, &out->inspect_limit,
                               b->error);
@@ -113,6 +124,8 @@ static enum pst_status read_refs(const struct reading *r)
     const struct pst_node *one_of = pst_node_get(r->node, "one_of");
     enum pst_status status = read_ref(r, r->node, "entity", &r->route->entity_var);
 
+    if (status == PST_OK)
+        status = read_ref(r, r->node, "pipeline", &r->route->pipeline_var);
     if (status == PST_OK && parent != NULL)
         status = read_ref(r, parent, "entity", &r->route->parent_var);
     if (status == PST_OK && parent != NULL)
@@ -187,7 +200,7 @@ static struct pst_route *new_route(struct profile_builder *b, uint32_t line)
     route->vars = pst_arena_array(&b->profile->arena, PROFILE_VARS, sizeof(*route->vars));
     route->line = line;
     route->workspace_var = route->entity_var = route->parent_var = route->parent_id_var = PROFILE_VARS;
-    route->one_of[0] = route->one_of[1] = route->inner_var = PROFILE_VARS;
+    route->one_of[0] = route->one_of[1] = route->inner_var = route->pipeline_var = PROFILE_VARS;
     return route->vars == NULL ? NULL : route;
 }
 
@@ -231,32 +244,45 @@ static enum pst_status fill_route(const struct reading *r)
 
 /* ---- paths inside a value ---- */
 
+static enum pst_status add_inner_path(const struct reading *outer, struct profile_node *root,
+                                      const struct pst_node *node, struct pst_bytes path)
+{
+    const struct pst_node *need = pst_node_get(node, "need");
+    struct reading r = *outer;
+    struct profile_node *end = NULL;
+
+    r.node = node;
+    r.path = path;
+    r.route = new_route(r.b, node->line);
+    if (r.route == NULL)
+        return PST_E_NOMEM;
+    struct profile_need **tail = &r.route->needs;
+    enum pst_status status = profile_trie_add(r.b, root, node, path, r.route, &end);
+    if (status != PST_OK)
+        return status;
+    if (end->any != NULL || need == NULL)
+        return pst_node_fail(r.b->tree, node, r.b->error,
+                             need == NULL ? "an inner path says what it needs" : "this path stands twice");
+    end->any = r.route;
+    r.route->workspace_var = profile_var_of(r.route, PST_LIT("workspace"));
+    return read_needs(&r, need, &tail);
+}
+
 static enum pst_status add_inner(const struct reading *outer, struct profile_node *root,
                                  const struct pst_node *node)
 {
     static const char *const keys[] = {"path", "need", "note", NULL};
-    struct reading r = *outer;
-    struct profile_node *end = NULL;
-    enum pst_status status = pst_node_only(r.b->tree, node, keys, r.b->error);
+    const struct pst_node *path = pst_node_get(node, "path");
+    enum pst_status status = pst_node_only(outer->b->tree, node, keys, outer->b->error);
 
-    r.node = node;
-    r.route = new_route(r.b, node->line);
-    if (r.route == NULL)
-        return PST_E_NOMEM;
-    if (status == PST_OK)
-        status = pst_node_text(r.b->tree, node, "path", &r.path, r.b->error);
-    if (status == PST_OK)
-        status = profile_trie_add(r.b, root, node, r.path, r.route, &end);
-    if (status != PST_OK)
-        return status;
-    if (end->any != NULL)
-        return pst_node_fail(r.b->tree, node, r.b->error, "this path stands twice");
-    end->any = r.route;
-    r.route->workspace_var = profile_var_of(r.route, PST_LIT("workspace"));
-    const struct pst_node *need = pst_node_get(node, "need");
-    struct profile_need **tail = &r.route->needs;
-    return need == NULL ? pst_node_fail(r.b->tree, node, r.b->error, "an inner path says what it needs")
-                        : read_needs(&r, need, &tail);
+    if (status == PST_OK && path == NULL)
+        return pst_node_fail(outer->b->tree, node, outer->b->error, "an inner path has a path");
+    if (status == PST_OK && path->kind == PST_NODE_SCALAR)
+        return add_inner_path(outer, root, node, path->text);
+    for (const struct pst_node *n = status == PST_OK ? path->first : NULL; n != NULL && status == PST_OK;
+         n = n->next)
+        status = add_inner_path(outer, root, node, n->text);
+    return status;
 }
 
 /* `inner: {value: VARIABLE, paths: TABLE}`: the table is compiled for each route that uses it, because
@@ -454,7 +480,7 @@ static bool is_known_key(struct pst_bytes key)
 {
     static const char *const own[] = {"path", "methods", "routes",     "ids",     "lookup", "need", "entity",
                                       "parent", "one_of", "inner",      "refuse",  "public", "body",
-                                      "attributes", "compare", NULL};
+                                      "attributes", "compare", "pipeline", NULL};
 
     for (const char *const *k = own; *k != NULL; k++)
         if (pst_bytes_equal(key, pst_bytes_of(*k, strlen(*k))))

@@ -110,8 +110,10 @@ static void read_missing(const struct pst_node *map, struct profile_var *var)
 static enum pst_status read_var_map(struct profile_builder *b, const struct pst_node *node,
                                     const struct pst_route *route, struct profile_var *var)
 {
-    static const char *const keys[] = {"from", "form", "missing", "split", NULL};
+    static const char *const keys[] = {"from", "form", "missing", "empty", "split", NULL};
+    static const char *const empties[] = {"refuse", "absent", NULL};
     struct pst_bytes from = {0};
+    unsigned empty = 0;
     enum pst_status status = pst_node_only(b->tree, node, keys, b->error);
 
     if (status == PST_OK)
@@ -122,6 +124,9 @@ static enum pst_status read_var_map(struct profile_builder *b, const struct pst_
         status = profile_form_read(b, node, "form", &var->form);
     if (status == PST_OK)
         status = pst_node_bool(b->tree, node, "split", &var->split, b->error);
+    if (status == PST_OK)
+        status = pst_node_enum(b->tree, node, "empty", empties, &empty, b->error);
+    var->empty_absent = empty == 1;
     var->many = var->many || var->split;
     read_missing(node, var);
     return status;
