@@ -58,6 +58,27 @@ enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_n
     return PST_OK;
 }
 
+enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map, const char *key,
+                                 const struct pst_cidr **out, uint32_t *count)
+{
+    const struct pst_bytes *texts = NULL;
+    void *room = NULL;
+    uint32_t text_count = 0;
+    enum pst_status status = pst_config_texts(r, map, key, &texts, &text_count);
+
+    if (status == PST_OK)
+        status = pst_config_array(r, text_count, sizeof(struct pst_cidr), &room);
+    if (status != PST_OK)
+        return status;
+    struct pst_cidr *cidrs = room;
+    *out = cidrs;
+    for (uint32_t i = 0; i < text_count; i++)
+        if (pst_cidr_parse(texts[i], &cidrs[(*count)++]) != PST_OK)
+            return pst_node_fail(r->tree, pst_node_get(map, key), r->error,
+                                 "\"%s\" is no network: 10.0.0.0/8, ::1/128 or unix", texts[i].ptr);
+    return PST_OK;
+}
+
 static enum pst_status read_names(struct pst_config_reader *r, const struct pst_node *map)
 {
     static const char *const KEYS[] = {"user", "roles", "workspace", "decision_id", "revision", NULL};

@@ -184,26 +184,6 @@ static enum pst_status read_mounts(struct pst_config_reader *r, const struct pst
     return status;
 }
 
-static enum pst_status read_trusted(struct pst_config_reader *r, const struct pst_node *n, struct pst_listener_source *l)
-{
-    const struct pst_bytes *texts = NULL;
-    void *room;
-    uint32_t count = 0;
-    enum pst_status status = pst_config_texts(r, n, "trusted_peers", &texts, &count);
-
-    if (status == PST_OK)
-        status = pst_config_array(r, count, sizeof(struct pst_cidr), &room);
-    if (status != PST_OK)
-        return status;
-    struct pst_cidr *cidrs = room;
-    l->trusted = cidrs;
-    for (uint32_t i = 0; i < count; i++)
-        if (pst_cidr_parse(texts[i], &cidrs[l->trusted_count++]) != PST_OK)
-            return pst_node_fail(r->tree, pst_node_get(n, "trusted_peers"), r->error,
-                                 "\"%s\" is no network: 10.0.0.0/8, ::1/128 or unix", texts[i].ptr);
-    return PST_OK;
-}
-
 static enum pst_status read_listener(struct pst_config_reader *r, const struct pst_node *n, struct pst_listener_source *l)
 {
     static const char *const KEYS[] = {"name", "kind", "address", "path", "target_from", "method_from",
@@ -224,7 +204,7 @@ static enum pst_status read_listener(struct pst_config_reader *r, const struct p
     for (size_t i = 0; i < 5 && status == PST_OK; i++)
         status = pst_node_text(r->tree, n, TEXT_KEYS[i], texts[i], r->error);
     if (status == PST_OK)
-        status = read_trusted(r, n, l);
+        status = pst_config_cidrs(r, n, "trusted_peers", &l->trusted, &l->trusted_count);
     if (status != PST_OK)
         return status;
     if (pst_address_parse(l->address_text, &l->address, &parts) != PST_OK || parts.is_name)

@@ -93,7 +93,7 @@ static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_n
     if (status == PST_OK)
         status = pst_config_u32(r, map, "refresh_s", 60, 3600, &s->refresh_s);
     if (status == PST_OK)
-        status = pst_config_texts(r, map, "allow_addresses", &s->allow_addresses, &s->allow_address_count);
+        status = pst_config_cidrs(r, map, "allow_addresses", &s->allow, &s->allow_count);
     if (status == PST_OK && s->kind == PST_KEYS_JWKS_URL && !pst_bytes_starts(s->location, PST_LIT("https://")))
         return pst_node_fail(r->tree, map, r->error, "jwks_url must begin with https://");
     return status;

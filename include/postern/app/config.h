@@ -40,8 +40,8 @@ struct pst_issuer_source {
     enum pst_alg alg;          /* of a PEM */
     struct pst_bytes ca_file;  /* of a URL; empty: the system's */
     uint32_t refresh_s;
-    const struct pst_bytes *allow_addresses;
-    uint32_t allow_address_count;
+    const struct pst_cidr *allow; /* special addresses that a URL may lead to */
+    uint32_t allow_count;
     const struct pst_secret_source *secrets;
     uint32_t secret_count;
     bool create_users;

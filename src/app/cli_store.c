@@ -1,0 +1,306 @@
+/*
+ * apply, diff, export, db: the store from the command line.
+ */
+#include "cli_internal.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "postern/app/policies.h"
+#include "postern/app/yaml.h"
+#include "postern/manage/declare.h"
+#include "postern/policy/level.h"
+
+struct files {
+    struct pst_tree trees[PST_CLI_REPEAT_MAX];
+    const struct pst_tree *list[PST_CLI_REPEAT_MAX];
+    uint32_t count;
+};
+
+/* A path, or "roles/mage.yaml" and the like: a shipped file, when there is no such file here. */
+static enum pst_status load_one(const char *path, struct pst_tree *tree, struct pst_error *error)
+{
+    enum pst_status status = pst_yaml_load_file(path, tree, error);
+
+    if (status != PST_E_ABSENT || pst_policies_embedded(pst_bytes_of(path, strlen(path))).len == 0)
+        return status;
+    return pst_policies_load((struct pst_bytes){0}, pst_bytes_of(path, strlen(path)), tree, error);
+}
+
+static enum pst_status load_files(struct files *f, const char *const *paths, uint32_t count, struct pst_error *error)
+{
+    enum pst_status status = PST_OK;
+
+    for (uint32_t i = 0; i < count && status == PST_OK; i++) {
+        status = load_one(paths[i], &f->trees[i], error);
+        f->list[i] = &f->trees[i];
+        f->count++;
+    }
+    return status;
+}
+
+static void free_files(struct files *f)
+{
+    for (uint32_t i = 0; i < f->count; i++)
+        pst_tree_fini(&f->trees[i]);
+    free(f);
+}
+
+static enum pst_status load_levels(struct pst_presets *presets, struct pst_error *error)
+{
+    struct pst_tree tree;
+    enum pst_status status = pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &tree, error);
+
+    if (status == PST_OK)
+        status = pst_presets_load(&tree, presets, error);
+    pst_tree_fini(&tree);
+    return status;
+}
+
+/* Who does it, for the log: "cli:NAME". */
+static struct pst_bytes actor(char *room, size_t cap)
+{
+    const struct passwd *user = getpwuid(geteuid());
+    int n = user != NULL ? snprintf(room, cap, "cli:%s", user->pw_name) : snprintf(room, cap, "cli:%u", geteuid());
+
+    return pst_bytes_of(room, n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1);
+}
+
+struct store_args {
+    const char *config, *store, *files[PST_CLI_REPEAT_MAX];
+    uint32_t file_count;
+    bool dry_run, prune, json;
+};
+
+static int declare(const struct store_args *a, bool diff)
+{
+    char room[128];
+    struct pst_error error = {0};
+    struct pst_store *store = NULL;
+    struct pst_presets presets = {0};
+    struct pst_apply_report report = {0};
+    struct files *f = calloc(1, sizeof(*f));
+    struct pst_apply_options options = {.dry_run = a->dry_run, .prune = a->prune, .actor = actor(room, sizeof(room)),
+                                        .presets = &presets};
+    enum pst_status status = f == NULL ? pst_error_set(&error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
+
+    if (status == PST_OK)
+        status = load_levels(&presets, &error);
+    if (status == PST_OK)
+        status = load_files(f, a->files, a->file_count, &error);
+    if (status == PST_OK)
+        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_READ : PST_STORE_CREATE, &store, &error);
+    if (status == PST_OK)
+        status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
+                      : pst_apply(store, f->list, f->count, &options, &error, &report);
+    if (status == PST_OK)
+        status = a->json ? pst_report_json(&report, a->dry_run || diff, stdout)
+                         : pst_report_text(&report, a->dry_run || diff, stdout);
+    int code = status != PST_OK ? pst_cli_fail(a->json, &error)
+               : diff && report.added + report.changed + report.removed > 0 ? PST_EXIT_NO
+                                                                             : PST_EXIT_YES;
+    pst_apply_report_fini(&report);
+    pst_store_close(store);
+    pst_presets_fini(&presets);
+    if (f != NULL)
+        free_files(f);
+    return code;
+}
+
+static int run_declare(const struct pst_command *command, int argc, char **argv, bool diff)
+{
+    struct store_args a = {0};
+    const struct pst_option all[] = {
+        {.name = "--file", .letter = 'f', .value = "FILE", .help = "declarations (again for more); shipped ones by name, such as roles/mage.yaml",
+         .list = a.files, .list_count = &a.file_count},
+        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
+        {.name = "--store", .value = "URL", .help = "the store itself, such as sqlite:////var/lib/postern/postern.db", .text = &a.store},
+        {.name = "--json", .help = "as JSON", .flag = &a.json},
+        {.name = "--dry-run", .help = "show what would change, change nothing", .flag = &a.dry_run},
+        {.name = "--prune", .help = "delete what the files do not declare, of the kinds that they contain", .flag = &a.prune},
+        {0},
+    };
+    struct pst_option options[7];
+    memcpy(options, all, sizeof(options));
+    if (diff)
+        options[4] = (struct pst_option){0}; /* a diff has neither of the last two */
+    int code = pst_cli_options(command, options, argc, argv, a.files, &a.file_count);
+
+    if (code >= 0)
+        return code;
+    if (a.file_count == 0) {
+        (void)fprintf(stderr, "postern %s: name at least one file with -f (see postern %s --help)\n", command->name, command->name);
+        return PST_EXIT_USAGE;
+    }
+    return declare(&a, diff);
+}
+
+static int run_apply(int argc, char **argv)
+{
+    return run_declare(&pst_command_apply, argc, argv, false);
+}
+
+static int run_diff(int argc, char **argv)
+{
+    return run_declare(&pst_command_diff, argc, argv, true);
+}
+
+const struct pst_command pst_command_apply = {
+    "apply", "Makes the store hold what files declare, in one transaction.",
+    "-f FILE [-f FILE ...] [--dry-run] [--prune] [-c CONFIG | --store URL] [--json]", run_apply};
+const struct pst_command pst_command_diff = {
+    "diff", "Shows how the store differs from files. Exit code 1 when it does.",
+    "-f FILE [-f FILE ...] [-c CONFIG | --store URL] [--json]", run_diff};
+
+/* --- export --- */
+
+static void put_json(const struct pst_node *n, FILE *out)
+{
+    char room[8192];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+    uint64_t number;
+
+    if (n->kind == PST_NODE_LIST || n->kind == PST_NODE_MAP) {
+        bool map = n->kind == PST_NODE_MAP;
+        (void)fputc(map ? '{' : '[', out);
+        for (const struct pst_node *c = n->first; c != NULL; c = c->next) {
+            if (c != n->first)
+                (void)fputc(',', out);
+            if (map) {
+                b.len = 0;
+                pst_buf_json(&b, c->key);
+                (void)fprintf(out, "%.*s:", (int)b.len, b.data);
+            }
+            put_json(c, out);
+        }
+        (void)fputc(map ? '}' : ']', out);
+        return;
+    }
+    if (n->kind == PST_NODE_NULL) {
+        (void)fputs("null", out);
+        return;
+    }
+    bool bare = !n->quoted && (pst_bytes_u63(n->text, &number) || pst_bytes_equal(n->text, PST_LIT("true")) ||
+                               pst_bytes_equal(n->text, PST_LIT("false")));
+    if (!bare)
+        pst_buf_json(&b, n->text);
+    (void)fprintf(out, "%.*s", bare ? (int)n->text.len : (int)b.len, bare ? n->text.ptr : b.data);
+}
+
+/* The export is YAML; as JSON it is the same document, read back. */
+static enum pst_status export_json(struct pst_store *store, struct pst_error *error)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct pst_tree tree = {0};
+    FILE *memory = open_memstream(&text, &len);
+
+    if (memory == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+    enum pst_status status = pst_export(store, memory, error);
+    if (fclose(memory) != 0 && status == PST_OK)
+        status = pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+    if (status == PST_OK)
+        status = pst_yaml_load_text(PST_LIT("export"), pst_bytes_of(text, len), &tree, error);
+    if (status == PST_OK) {
+        put_json(tree.root, stdout);
+        (void)fputc('\n', stdout);
+    }
+    pst_tree_fini(&tree);
+    free(text);
+    return status;
+}
+
+static int run_export(int argc, char **argv)
+{
+    struct store_args a = {0};
+    const struct pst_option options[] = {
+        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
+        {.name = "--store", .value = "URL", .help = "the store itself", .text = &a.store},
+        {.name = "--json", .help = "as JSON", .flag = &a.json},
+        {0},
+    };
+    struct pst_error error = {0};
+    struct pst_store *store;
+    int code = pst_cli_options(&pst_command_export, options, argc, argv, NULL, NULL);
+
+    if (code >= 0)
+        return code;
+    enum pst_status status = pst_cli_open_store(a.config, a.store, PST_STORE_READ, &store, &error);
+    if (status == PST_OK)
+        status = a.json ? export_json(store, &error) : pst_export(store, stdout, &error);
+    pst_store_close(store);
+    return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(a.json, &error);
+}
+
+const struct pst_command pst_command_export = {
+    "export", "Writes everything that apply understands, sorted; apply takes it back.",
+    "[-c CONFIG | --store URL] [--json]", run_export};
+
+/* --- db --- */
+
+static int show_status(struct pst_store *store, bool json, struct pst_error *error)
+{
+    struct pst_store_status s;
+    enum pst_status status = pst_store_status(store, &s, error);
+
+    if (status != PST_OK)
+        return pst_cli_fail(json, error);
+    (void)printf(json ? "{\"backend\":\"%s\",\"schema\":%u,\"schema_newest\":%u,\"epoch\":\"%016llx\",\"n\":%llu,"
+                        "\"workspaces\":%llu,\"users\":%llu,\"roles\":%llu,\"permissions\":%llu,\"bindings\":%llu}\n"
+                      : "backend      %s\nschema       %u of %u\nrevision     %016llx-%llu\nworkspaces   %llu\nusers        %llu\n"
+                        "roles        %llu\npermissions  %llu\nbindings     %llu\n",
+                 pst_store_backend(store), s.schema, s.schema_newest, (unsigned long long)s.revision.epoch,
+                 (unsigned long long)s.revision.n, (unsigned long long)s.workspaces, (unsigned long long)s.users,
+                 (unsigned long long)s.roles, (unsigned long long)s.permissions, (unsigned long long)s.bindings);
+    return PST_EXIT_YES;
+}
+
+static int run_db_action(const char *action, const struct store_args *a)
+{
+    bool migrate = strcmp(action, "migrate") == 0, check = strcmp(action, "check") == 0;
+    struct pst_error error = {0};
+    struct pst_store *store;
+    int code = PST_EXIT_YES;
+    enum pst_status status = pst_cli_open_store(a->config, a->store, migrate ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
+
+    if (status != PST_OK)
+        code = pst_cli_fail(a->json, &error);
+    else if (check && pst_store_check(store, &error) != PST_OK) {
+        (void)pst_cli_fail(a->json, &error);
+        code = PST_EXIT_NO;
+    } else if (check)
+        (void)puts(a->json ? "{\"ok\":true}" : "ok");
+    else
+        code = show_status(store, a->json, &error);
+    pst_store_close(store);
+    return code;
+}
+
+static int run_db(int argc, char **argv)
+{
+    struct store_args a = {0};
+    const char *rest[PST_CLI_REPEAT_MAX];
+    uint32_t rest_count = 0;
+    const struct pst_option options[] = {
+        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
+        {.name = "--store", .value = "URL", .help = "the store itself", .text = &a.store},
+        {.name = "--json", .help = "as JSON", .flag = &a.json},
+        {0},
+    };
+    int code = pst_cli_options(&pst_command_db, options, argc, argv, rest, &rest_count);
+
+    if (code >= 0)
+        return code;
+    if (rest_count != 1 || (strcmp(rest[0], "migrate") != 0 && strcmp(rest[0], "status") != 0 && strcmp(rest[0], "check") != 0)) {
+        (void)fprintf(stderr, "postern db: expected migrate, status or check (see postern db --help)\n");
+        return PST_EXIT_USAGE;
+    }
+    return run_db_action(rest[0], &a);
+}
+
+const struct pst_command pst_command_db = {
+    "db", "Brings the schema up to date, shows the store's state, checks it.",
+    "migrate|status|check [-c CONFIG | --store URL] [--json]", run_db};

@@ -1,0 +1,269 @@
+#include "cli_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "postern/app/control.h"
+#include "postern/app/site_build.h"
+
+static const struct pst_command *const COMMANDS[] = {
+    &pst_command_serve,  &pst_command_check, &pst_command_apply,  &pst_command_export, &pst_command_diff,
+    &pst_command_config, &pst_command_token, &pst_command_policy, &pst_command_db,     &pst_command_version,
+};
+#define COMMAND_COUNT (sizeof(COMMANDS) / sizeof(COMMANDS[0]))
+
+/* --- options --- */
+
+static void show_help(FILE *out, const struct pst_command *command, const struct pst_option *options)
+{
+    (void)fprintf(out, "usage: postern %s %s\n\n%s\n\n", command->name, command->usage, command->summary);
+    for (const struct pst_option *o = options; o->name != NULL; o++) {
+        char left[64];
+        (void)snprintf(left, sizeof(left), "%s%c%s%s%s%s", o->letter == 0 ? "    " : "-", o->letter == 0 ? ' ' : o->letter,
+                       o->letter == 0 ? "" : ", ", o->name, o->value == NULL ? "" : " ", o->value == NULL ? "" : o->value);
+        (void)fprintf(out, "  %-32s %s\n", left, o->help);
+    }
+    (void)fprintf(out, "  %-32s %s\n", "-h, --help", "this text");
+}
+
+static const struct pst_option *find_option(const struct pst_option *options, const char *arg, const char **value)
+{
+    *value = NULL;
+    for (const struct pst_option *o = options; o->name != NULL; o++) {
+        size_t len = strlen(o->name);
+        if (strncmp(arg, o->name, len) == 0 && (arg[len] == '\0' || (arg[len] == '=' && o->value != NULL))) {
+            *value = arg[len] == '=' ? arg + len + 1 : NULL;
+            return o;
+        }
+        if (o->letter != 0 && arg[0] == '-' && arg[1] == o->letter && (arg[2] == '\0' || o->value != NULL)) {
+            *value = arg[2] == '\0' ? NULL : arg + 2;
+            return o;
+        }
+    }
+    return NULL;
+}
+
+static int wrong(const struct pst_command *command, const char *what, const char *arg)
+{
+    (void)fprintf(stderr, "postern %s: %s %s (see postern %s --help)\n", command->name, what, arg, command->name);
+    return PST_EXIT_USAGE;
+}
+
+static int take(const struct pst_command *command, const struct pst_option *o, const char *value)
+{
+    if (o->flag != NULL)
+        *o->flag = true;
+    else if (o->list == NULL)
+        *o->text = value;
+    else if (*o->list_count == PST_CLI_REPEAT_MAX)
+        return wrong(command, "too often:", o->name);
+    else
+        o->list[(*o->list_count)++] = value;
+    return -1;
+}
+
+int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc, char **argv,
+                    const char **rest, uint32_t *rest_count)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *value;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            show_help(stdout, command, options);
+            return PST_EXIT_YES;
+        }
+        if (argv[i][0] != '-' || argv[i][1] == '\0') {
+            if (rest == NULL || *rest_count == PST_CLI_REPEAT_MAX)
+                return wrong(command, "unexpected argument", argv[i]);
+            rest[(*rest_count)++] = argv[i];
+            continue;
+        }
+        const struct pst_option *o = find_option(options, argv[i], &value);
+        if (o == NULL)
+            return wrong(command, "unknown option", argv[i]);
+        if (o->value != NULL && value == NULL) {
+            if (i + 1 == argc)
+                return wrong(command, "a value is missing after", argv[i]);
+            value = argv[++i];
+        }
+        int code = take(command, o, value);
+        if (code >= 0)
+            return code;
+    }
+    return -1;
+}
+
+int pst_cli_fail(bool json, const struct pst_error *error)
+{
+    char room[1536];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    if (!json) {
+        (void)fprintf(stderr, "postern: %s%s%s\n", error->where, error->where[0] != '\0' ? ": " : "",
+                      error->message[0] != '\0' ? error->message : pst_status_name(error->status));
+        return PST_EXIT_FAILED;
+    }
+    pst_buf_lit(&b, "{\"error\":{\"status\":");
+    const char *name = pst_status_name(error->status);
+    pst_buf_json(&b, pst_bytes_of(name, strlen(name)));
+    pst_buf_lit(&b, ",\"where\":");
+    pst_buf_json(&b, pst_bytes_of(error->where, strlen(error->where)));
+    pst_buf_lit(&b, ",\"message\":");
+    pst_buf_json(&b, pst_bytes_of(error->message, strlen(error->message)));
+    pst_buf_lit(&b, "}}\n");
+    (void)fwrite(b.data, 1, b.len, stdout);
+    return PST_EXIT_FAILED;
+}
+
+const char *pst_cli_config_path(const char *given)
+{
+    return given != NULL ? given : getenv("POSTERN_CONFIG");
+}
+
+enum pst_status pst_cli_open_store(const char *config_path, const char *url, enum pst_store_mode mode,
+                                   struct pst_store **out, struct pst_error *error)
+{
+    struct pst_config *config;
+    struct pst_arena arena;
+    uint32_t steps;
+
+    *out = NULL;
+    if (url != NULL) {
+        enum pst_status opened = pst_store_open(pst_bytes_of(url, strlen(url)), mode, out, error);
+        return opened != PST_OK || mode != PST_STORE_CREATE ? opened : pst_store_migrate(*out, &steps, error);
+    }
+    enum pst_status status = pst_config_load(pst_cli_config_path(config_path), &config, error);
+    if (status != PST_OK)
+        return status;
+    pst_arena_init(&arena, 4096, 1u << 20);
+    if (mode == PST_STORE_CREATE)
+        status = pst_state_prepare(config, error);
+    if (status == PST_OK)
+        status = pst_store_open(pst_store_url(config, &arena), mode, out, error);
+    if (status == PST_OK && mode == PST_STORE_CREATE)
+        status = pst_store_migrate(*out, &steps, error);
+    pst_arena_fini(&arena);
+    pst_config_free(config);
+    return status;
+}
+
+/* --- the small commands --- */
+
+static int run_serve(int argc, char **argv)
+{
+    const char *config = NULL;
+    const struct pst_option options[] = {
+        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration; none: the embedded default", .text = &config},
+        {0},
+    };
+    int code = pst_cli_options(&pst_command_serve, options, argc, argv, NULL, NULL);
+
+    return code >= 0 ? code : pst_control_serve(pst_cli_config_path(config)) == 0 ? PST_EXIT_YES : PST_EXIT_FAILED;
+}
+
+const struct pst_command pst_command_serve = {
+    "serve", "Runs Postern: listeners, policy, proxy. SIGHUP reloads, SIGTERM drains.", "[-c FILE]", run_serve};
+
+static int run_version(int argc, char **argv)
+{
+    bool json = false;
+    const struct pst_option options[] = {{.name = "--json", .help = "as JSON", .flag = &json}, {0}};
+    int code = pst_cli_options(&pst_command_version, options, argc, argv, NULL, NULL);
+
+    if (code >= 0)
+        return code;
+    (void)printf(json ? "{\"name\":\"postern\",\"version\":\"%s\"}\n" : "postern %s\n", PST_VERSION);
+    return PST_EXIT_YES;
+}
+
+const struct pst_command pst_command_version = {"version", "Shows the version.", "[--json]", run_version};
+
+/* Builds everything that a start would build, and throws it away. */
+static enum pst_status check_config(const struct pst_config *config, struct pst_error *error)
+{
+    struct pst_key_ring ring = {0};
+    struct pst_site *site = NULL;
+    struct pst_server_config doors;
+    struct pst_arena arena;
+    bool own = false;
+
+    for (uint32_t i = 0; i < config->identity.issuers_count; i++)
+        own = own || config->sources[i].kind == PST_KEYS_OWN;
+    pst_arena_init(&arena, 16384, 16u << 20);
+    enum pst_status status = own ? pst_state_prepare(config, error) : PST_OK;
+    if (status == PST_OK)
+        status = pst_key_ring_create(config, &ring, error);
+    if (status == PST_OK)
+        status = pst_site_build(config, &ring, &site, error);
+    if (status == PST_OK)
+        status = pst_doors_build(config, NULL, &arena, &doors, error);
+    pst_site_release(site);
+    pst_key_ring_destroy(&ring);
+    pst_arena_fini(&arena);
+    return status;
+}
+
+static int run_config(int argc, char **argv)
+{
+    const char *path = NULL, *rest[PST_CLI_REPEAT_MAX];
+    uint32_t rest_count = 0;
+    bool json = false;
+    const struct pst_option options[] = {
+        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration; none: the embedded default", .text = &path},
+        {.name = "--json", .help = "as JSON", .flag = &json},
+        {0},
+    };
+    struct pst_config *config;
+    struct pst_error error = {0};
+    int code = pst_cli_options(&pst_command_config, options, argc, argv, rest, &rest_count);
+
+    if (code >= 0)
+        return code;
+    if (rest_count < 1 || strcmp(rest[0], "check") != 0 || rest_count > 2)
+        return wrong(&pst_command_config, "expected", "check [FILE]");
+    if (rest_count == 2)
+        path = rest[1];
+    enum pst_status status = pst_config_load(pst_cli_config_path(path), &config, &error);
+    if (status == PST_OK) {
+        status = check_config(config, &error);
+        pst_config_free(config);
+    }
+    if (status != PST_OK) {
+        (void)pst_cli_fail(json, &error);
+        return PST_EXIT_NO;
+    }
+    (void)puts(json ? "{\"ok\":true}" : "ok");
+    return PST_EXIT_YES;
+}
+
+const struct pst_command pst_command_config = {
+    "config", "Checks a configuration and everything it names, without starting.", "check [-c] [FILE] [--json]", run_config};
+
+/* --- main --- */
+
+static void show_commands(FILE *out)
+{
+    (void)fprintf(out, "usage: postern COMMAND [OPTIONS]\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf(out, "  %-8s %s\n", COMMANDS[i]->name, COMMANDS[i]->summary);
+    (void)fprintf(out, "\npostern COMMAND --help tells more.\n"
+                       "Exit codes: 0 yes or done, 1 no, 2 the command line is wrong, 3 it could not be done.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        show_commands(stderr);
+        return PST_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        show_commands(stdout);
+        return PST_EXIT_YES;
+    }
+    const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(name, COMMANDS[i]->name) == 0)
+            return COMMANDS[i]->run(argc - 2, argv + 2);
+    (void)fprintf(stderr, "postern: there is no command \"%s\" (see postern --help)\n", argv[1]);
+    return PST_EXIT_USAGE;
+}

@@ -1,0 +1,88 @@
+/*
+ * The state directory: mode 0700, the own key pair in keys/ (private key 0600), the embedded database.
+ */
+#include "postern/app/site_build.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "postern/identity/mint.h"
+
+struct pst_bytes pst_state_path(const struct pst_config *config, struct pst_arena *arena, const char *name)
+{
+    struct pst_bytes dir = pst_config_path(config, arena, config->state_dir);
+
+    return pst_arena_printf(arena, "%s/%s", dir.ptr, name);
+}
+
+struct pst_bytes pst_store_url(const struct pst_config *config, struct pst_arena *arena)
+{
+    if (config->store_url.len > 0)
+        return config->store_url;
+    struct pst_bytes path = pst_state_path(config, arena, "postern.db");
+    return pst_arena_printf(arena, "sqlite:///%s", path.ptr);
+}
+
+static enum pst_status make_dir(const char *path, struct pst_error *error)
+{
+    struct stat st;
+
+    if (mkdir(path, 0700) == 0)
+        return PST_OK;
+    if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return PST_OK;
+    return pst_error_set(error, PST_E_IO, path, "the directory cannot be made: %s", strerror(errno));
+}
+
+/* Whole or not at all: written beside, synced, renamed. */
+static enum pst_status write_file(struct pst_arena *arena, struct pst_bytes path, mode_t mode,
+                                  struct pst_bytes text, struct pst_error *error)
+{
+    struct pst_bytes beside = pst_arena_printf(arena, "%s.new", path.ptr);
+    int fd = open(beside.ptr, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+
+    bool good = fd >= 0 && write(fd, text.ptr, text.len) == (ssize_t)text.len && fsync(fd) == 0;
+    if (fd >= 0 && close(fd) != 0)
+        good = false;
+    if (good && rename(beside.ptr, path.ptr) == 0)
+        return PST_OK;
+    return pst_error_set(error, PST_E_IO, path.ptr, "cannot be written: %s", strerror(errno));
+}
+
+static enum pst_status make_own_key(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+{
+    struct pst_bytes private_path = pst_state_path(config, arena, "keys/issuer.pem");
+    struct pst_bytes public_path = pst_state_path(config, arena, "keys/issuer.jwks.json");
+    struct pst_bytes pem, jwks, kid;
+
+    if (access(private_path.ptr, F_OK) == 0 && access(public_path.ptr, F_OK) == 0)
+        return PST_OK;
+    enum pst_status status = pst_mint_key_new(PST_ALG_ES256, arena, &pem, &jwks, &kid, error);
+    if (status == PST_OK)
+        status = write_file(arena, private_path, 0600, pem, error);
+    if (status == PST_OK)
+        status = write_file(arena, public_path, 0644, jwks, error);
+    return status;
+}
+
+enum pst_status pst_state_prepare(const struct pst_config *config, struct pst_error *error)
+{
+    struct pst_arena arena;
+    bool own = false;
+
+    for (uint32_t i = 0; i < config->identity.issuers_count; i++)
+        own = own || config->sources[i].kind == PST_KEYS_OWN;
+    pst_arena_init(&arena, 4096, 1u << 20);
+    enum pst_status status = PST_OK;
+    if (own || config->store_url.len == 0)
+        status = make_dir(pst_config_path(config, &arena, config->state_dir).ptr, error);
+    if (status == PST_OK && own)
+        status = make_dir(pst_state_path(config, &arena, "keys").ptr, error);
+    if (status == PST_OK && own)
+        status = make_own_key(config, &arena, error);
+    pst_arena_fini(&arena);
+    return status;
+}
