@@ -512,6 +512,10 @@ static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_r
             rules[out++] = rule_of(b, &b->drafts[i]);
         }
         e->id_count = out - e->ids;
+        if (e->id_count > 0) {
+            e->id_text = rules[e->ids].id_at;
+            e->id_stride = rules[e->ids].id_len;
+        }
         e->wide = out;
         for (; w < b->wide_count && b->wide[w].entity == number; w++)
             rules[out++] = rule_of(b, &b->wide[w]);
@@ -617,6 +621,7 @@ static struct pst_role_rules *assemble(struct builder *b)
     r->names = names;
     r->extras = extras;
     r->text = text;
+    r->text_len = (uint32_t)b->texts.len;
     if (b->texts.len > 0)
         memcpy(text, b->texts.blob, b->texts.len);
     fill_lists(b, lists, names, extras);

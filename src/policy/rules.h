@@ -60,6 +60,9 @@ struct pst_entity_rules {
     uint32_t ids, id_count;
     uint32_t wide, wide_count;
     uint64_t id_access; /* OR of the access of the id rows */
+    /* Where the id text of row ids + n most likely stands: id_text + n * id_stride. True when ids are
+     * distinct and of one length, as uuids are; only used to fetch it early. */
+    uint32_t id_text, id_stride;
 };
 
 struct pst_role_rules {
@@ -74,7 +77,7 @@ struct pst_role_rules {
     const struct pst_rule_name *names;
     const struct pst_rule_extra *extras;
     const char *text;
-    uint32_t rule_count, entity_count, direct_count;
+    uint32_t rule_count, entity_count, direct_count, text_len;
     uint32_t slot_mask, entity_mask;
     const struct pst_entity_rules *all, *all_except; /* NULL: none */
     uint64_t workspace_grants, workspace_denies;     /* of (workspace, *) */

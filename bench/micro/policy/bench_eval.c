@@ -3,8 +3,9 @@
  *
  * 100 roles hold COUNT permissions on distinct ids of one entity (a share of them denies); every user
  * holds 3 to 5 roles. Each question asks one operation on one id, half of them on an id that a role of
- * the caller names. The questions are prepared; what is timed is pst_eval alone. Each count is measured
- * several times in turns and the median is printed, so that a slow moment does not fall on one count.
+ * the caller names. The questions are prepared; what is timed is pst_eval alone. Each count is measured in
+ * many short turns, and the fastest turn is printed: a turn that shared its core or the memory bus with
+ * somebody else says nothing about the evaluator.
  *
  * Prints: decision_ns COUNT NS; bytes_per_permission N (at the largest count); a summary on stderr.
  */
@@ -18,8 +19,8 @@
 #define ROLES     100
 #define QUESTIONS 1024
 #define COUNTS    3
-#define TURNS     9
-#define ROUNDS    200 /* times QUESTIONS per turn */
+#define TURNS     25
+#define ROUNDS    40  /* times QUESTIONS per turn */
 
 struct world {
     uint32_t count;
@@ -148,9 +149,9 @@ int main(void)
             worlds[c].ns[turn] = measure(&worlds[c], &allowed[c]);
     for (unsigned c = 0; c < COUNTS; c++) {
         qsort(worlds[c].ns, TURNS, sizeof(double), compare);
-        printf("decision_ns %u %.1f\n", SIZES[c], worlds[c].ns[TURNS / 2]);
-        fprintf(stderr, "%u permissions: %.1f ns (%.1f to %.1f), %.0f%% allowed\n", SIZES[c],
-                worlds[c].ns[TURNS / 2], worlds[c].ns[0], worlds[c].ns[TURNS - 1],
+        printf("decision_ns %u %.1f\n", SIZES[c], worlds[c].ns[0]);
+        fprintf(stderr, "%u permissions: %.1f ns (median %.1f, slowest %.1f), %.0f%% allowed\n",
+                SIZES[c], worlds[c].ns[0], worlds[c].ns[TURNS / 2], worlds[c].ns[TURNS - 1],
                 100.0 * (double)allowed[c] / ((double)TURNS * ROUNDS * QUESTIONS));
     }
     pst_policy_stats(worlds[COUNTS - 1].policy, &stats);
