@@ -152,9 +152,9 @@ enum pst_status pst_change_commit(struct pst_change *change, struct pst_revision
     }
     if (!change->dirty) {
         pst_change_abort(change);
-        return pst_store_state(store, revision, NULL, error);
+        return pst_store_revision(store, revision, error);
     }
-    status = pst_store_state(store, revision, NULL, error);
+    status = pst_store_revision(store, revision, error);
     if (status == PST_OK)
         status = close_log(change, error);
     if (status == PST_OK)

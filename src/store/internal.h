@@ -77,10 +77,6 @@ static inline uint32_t pst_sql_u32(const struct pst_sql_value *v)
 /* Exactly `digits` (at most 16) lower-case hexadecimal ones. */
 bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out);
 
-/* The revision that reads show now. */
-PST_MUST_USE enum pst_status pst_store_state(struct pst_store *store, struct pst_revision *out,
-                                             uint32_t *max_staleness_s, struct pst_error *error);
-
 /* Row functions that several files use. */
 void pst_row_to_permission(const struct pst_sql_value *row, struct pst_row_permission *out);
 

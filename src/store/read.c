@@ -125,7 +125,7 @@ static enum pst_status on_model_permission(void *ctx, const struct pst_row_permi
 static enum pst_status load_rows(struct pst_store *store, struct loading *l,
                                  struct pst_revision *revision, struct pst_error *error)
 {
-    enum pst_status status = pst_store_state(store, revision, NULL, error);
+    enum pst_status status = pst_store_revision(store, revision, error);
 
     if (status == PST_OK)
         status = pst_store_each_workspace(store, on_model_workspace, l, error);
@@ -179,30 +179,19 @@ void pst_store_free_model(struct pst_model *model)
 
 /* ---- state ---- */
 
-struct state {
-    struct pst_revision revision;
-    uint32_t max_staleness_s;
-};
-
 static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
 {
-    struct state *s = ctx;
+    struct pst_revision *r = ctx;
 
-    s->revision.n = pst_sql_u64(&row[0]);
-    s->max_staleness_s = pst_sql_u32(&row[2]);
-    return pst_hex_read(row[1].text, 16, &s->revision.epoch) ? PST_OK : PST_E_IO;
+    r->n = pst_sql_u64(&row[0]);
+    return pst_hex_read(row[1].text, 16, &r->epoch) ? PST_OK : PST_E_IO;
 }
 
-enum pst_status pst_store_state(struct pst_store *store, struct pst_revision *out,
-                                uint32_t *max_staleness_s, struct pst_error *error)
+enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
+                                   struct pst_error *error)
 {
-    struct state s = {0};
-
-    enum pst_status status = store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, &s, error);
-    *out = s.revision;
-    if (max_staleness_s != NULL)
-        *max_staleness_s = s.max_staleness_s;
-    return status;
+    *out = (struct pst_revision){0};
+    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, out, error);
 }
 
 /* ---- facts ---- */

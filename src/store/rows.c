@@ -12,6 +12,7 @@ struct each {
         pst_each_identity_fn *identity;
         pst_each_permission_fn *permission;
         pst_each_binding_fn *binding;
+        pst_each_named_binding_fn *named_binding;
     } fn;
 };
 
@@ -108,6 +109,19 @@ static enum pst_status on_binding(void *ctx, const struct pst_sql_value *row)
     return e->fn.binding(e->ctx, &b);
 }
 
+static enum pst_status on_named_binding(void *ctx, const struct pst_sql_value *row)
+{
+    const struct each *e = ctx;
+    struct pst_row_named_binding b = {.id = pst_sql_u64(&row[0]),
+                                      .user_id = pst_sql_u64(&row[1]),
+                                      .user = row[2].text,
+                                      .role = row[3].text,
+                                      .role_workspace = row[4].text,
+                                      .workspace = row[5].text,
+                                      .shadowed = pst_sql_u64(&row[6]) != 0};
+    return e->fn.named_binding(e->ctx, &b);
+}
+
 enum pst_status pst_store_each_workspace(struct pst_store *store, pst_each_workspace_fn *each, void *ctx,
                                          struct pst_error *error)
 {
@@ -147,6 +161,13 @@ enum pst_status pst_store_each_binding(struct pst_store *store, uint64_t user,
     if (user != 0)
         return PST_RUN(store, PST_SQL_BINDINGS_OF, on_binding, &e, error, pst_sql_int(user));
     return store->ops->run(store->backend, PST_SQL_BINDINGS, NULL, 0, on_binding, &e, error);
+}
+
+enum pst_status pst_store_each_named_binding(struct pst_store *store, pst_each_named_binding_fn *each,
+                                             void *ctx, struct pst_error *error)
+{
+    struct each e = {.ctx = ctx, .fn.named_binding = each};
+    return store->ops->run(store->backend, PST_SQL_BINDINGS_NAMED, NULL, 0, on_named_binding, &e, error);
 }
 
 enum pst_status pst_store_each_permission(struct pst_store *store, uint32_t role,

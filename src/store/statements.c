@@ -27,7 +27,7 @@
 #define S(id, name, columns, text) [PST_SQL_##id] = {name, columns, text}
 
 const struct pst_sql pst_statements[PST_SQL_COUNT] = {
-    S(STATE, "state", "iti", "SELECT h.n, m.epoch, m.max_staleness_s FROM log_head h CROSS JOIN meta m"),
+    S(STATE, "state", "it", "SELECT h.n, m.epoch FROM log_head h CROSS JOIN meta m"),
     S(STATUS, "status", "itiiiiiiii",
       "SELECT h.n, m.epoch, m.max_staleness_s, m.schema_version,"
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT count(*) FROM workspaces),"
@@ -60,6 +60,14 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "SELECT issuer, subject, user_id FROM identities WHERE user_id = $1 ORDER BY issuer, subject"),
     S(BINDINGS, "bindings", "iiii", BINDINGS "ORDER BY id"),
     S(BINDINGS_OF, "bindings_of", "iiii", BINDINGS "WHERE user_id = $1 ORDER BY id"),
+    S(BINDINGS_NAMED, "bindings_named", "iitttti",
+      "SELECT b.id, b.user_id, u.name, r.name, rw.name, w.name,"
+      " CASE WHEN r.workspace_id IS NULL AND EXISTS (SELECT 1 FROM roles s WHERE s.name = r.name"
+      " AND s.workspace_id = b.workspace_id) THEN 1 ELSE 0 END"
+      " FROM bindings b JOIN users u ON u.id = b.user_id JOIN roles r ON r.id = b.role_id"
+      " LEFT JOIN workspaces rw ON rw.id = r.workspace_id"
+      " LEFT JOIN workspaces w ON w.id = b.workspace_id"
+      " ORDER BY u.name, r.name, coalesce(rw.name, ''), coalesce(w.name, '')"),
     S(WORKSPACE_FIND, "workspace_find", "ittt", WORKSPACES "WHERE w.name = $1"),
     S(USER_FIND, "user_find", "ittiii", USERS "WHERE name = $1"),
     S(ROLE_FIND_GLOBAL, "role_find_global", "itii",

@@ -6,12 +6,18 @@
  *
  * Form        workspaces, roles (with permissions), users (with identities), bindings.  What a file
  *             lists replaces what the store has under that name: a role's permissions, a user's
- *             identities.  What no file lists stays, unless `prune`.  Bindings are added; `prune`
- *             removes the others.
+ *             identities.  A key that is left out stays as it is in the store (a user that was disabled
+ *             in an emergency stays disabled unless the file says `disabled: false`).  What no file
+ *             lists stays, unless `prune`.  Bindings are added; `prune` removes the others.
  *
  * Permission  entity and id; access as a list of bit names, a list of operations under allow / deny, a
- *             level, or a raw number under access; attribute lists; conditions.  A condition, an access
- *             name or an attribute list that nothing would ask is refused when it is written.
+ *             level, a raw number under access (all of them added up) or `access: null`; attribute
+ *             lists; conditions.  A condition, an access name or a level that nobody knows is refused
+ *             when it is written.  A row that is less than it looks (a subtype, a list that no bit
+ *             asks) is taken with a warning.
+ *
+ * Binding     role names the role of that workspace, or else the global one; role_workspace says
+ *             which when that is not the one meant ("" is the global one).
  *
  * Failure     file:line:key of the first fault; nothing was changed.
  */
@@ -21,17 +27,14 @@
 #include <stdio.h>
 
 #include "postern/base/tree.h"
+#include "postern/policy/level.h"
 #include "postern/store/change.h"
-
-/* Level names to access bits ("EDIT" of policies/roles/levels.yaml). False: no such level. */
-typedef bool pst_level_fn(void *ctx, struct pst_bytes name, uint64_t *access);
 
 struct pst_apply_options {
     bool dry_run;
     bool prune; /* delete what is not declared, of the kinds that the files contain */
     struct pst_bytes actor;
-    pst_level_fn *level; /* NULL: `level` is refused */
-    void *level_ctx;
+    const struct pst_presets *presets; /* what `level` may name (policies/roles/levels.yaml); NULL: none */
 };
 
 enum pst_edit_action { PST_EDIT_ADD, PST_EDIT_CHANGE, PST_EDIT_REMOVE, PST_EDIT_WARN };

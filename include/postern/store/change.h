@@ -107,6 +107,11 @@ PST_MUST_USE enum pst_status pst_store_each_identity(struct pst_store *store, ui
 PST_MUST_USE enum pst_status pst_store_each_binding(struct pst_store *store, uint64_t user,
                                                     pst_each_binding_fn *each, void *ctx,
                                                     struct pst_error *error);
+/* All, in the order of their names. */
+typedef enum pst_status pst_each_named_binding_fn(void *ctx, const struct pst_row_named_binding *row);
+PST_MUST_USE enum pst_status pst_store_each_named_binding(struct pst_store *store,
+                                                          pst_each_named_binding_fn *each, void *ctx,
+                                                          struct pst_error *error);
 /* Of one role, of all when role is 0. */
 PST_MUST_USE enum pst_status pst_store_each_permission(struct pst_store *store, uint32_t role,
                                                        pst_each_permission_fn *each, void *ctx,

@@ -64,4 +64,13 @@ struct pst_row_binding {
     uint32_t workspace;
 };
 
+/* A binding by names. */
+struct pst_row_named_binding {
+    uint64_t id, user_id;
+    struct pst_bytes user, role;
+    struct pst_bytes role_workspace; /* empty: a global role */
+    struct pst_bytes workspace;      /* empty: everywhere */
+    bool shadowed; /* a global role, while the binding's workspace has one of the same name */
+};
+
 #endif

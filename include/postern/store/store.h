@@ -48,6 +48,10 @@ struct pst_store_status {
 PST_MUST_USE enum pst_status pst_store_status(struct pst_store *store, struct pst_store_status *out,
                                               struct pst_error *error);
 
+/* The revision that reads show now. */
+PST_MUST_USE enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
+                                                struct pst_error *error);
+
 /* The database's integrity, foreign keys, and that the log is gapless and closed. PST_E_INVALID with
  * the first thing found. */
 PST_MUST_USE enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error);

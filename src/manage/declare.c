@@ -1,0 +1,667 @@
+/*
+ * Applying declarations: compare with the store, write the difference, in one change.
+ *
+ *   workspaces -> roles and their permissions -> users -> identities -> bindings -> prune
+ *
+ * Everything happens inside the change, so what is compared is what is written over; a dry run is the
+ * same work, rolled back.  Identities are removed before any is added, so that one may move from one
+ * user to another.
+ */
+#include "postern/manage/declare.h"
+
+#include <stdlib.h>
+
+#include "declare_internal.h"
+
+struct applying {
+    struct declared *d;
+    const struct pst_apply_options *options;
+    struct pst_store *store;
+    struct pst_change *change;
+    struct pst_apply_report *report;
+    struct pst_error *error; /* never NULL */
+};
+
+#define ARENA(a) (&(a)->d->arena)
+
+/* What the store refuses is the fault of a place in a file; what it cannot do is not. */
+static enum pst_status at(struct applying *a, struct place place, enum pst_status status)
+{
+    if (status != PST_E_INVALID && status != PST_E_LIMIT && status != PST_E_EXISTS &&
+        status != PST_E_ABSENT)
+        return status;
+    struct pst_error why = *a->error;
+    return pst_node_fail(place.tree, place.node, a->error, "%s", why.message);
+}
+
+static enum pst_status report(struct applying *a, enum pst_edit_action action, const char *kind,
+                              const char *name, const char *detail)
+{
+    return pst_report_add(a->report, action, kind, name, detail) == PST_OK ? PST_OK
+                                                                           : pst_declare_nomem(a->error);
+}
+
+static const char *text(struct applying *a, struct pst_bytes b)
+{
+    struct pst_bytes copy;
+
+    return pst_arena_copy(ARENA(a), b, &copy) == PST_OK ? copy.ptr : NULL;
+}
+
+static const char *joined(struct applying *a, struct pst_bytes first, const char *between,
+                          struct pst_bytes second)
+{
+    return pst_arena_printf(ARENA(a), "%.*s%s%.*s", (int)first.len, first.len == 0 ? "" : first.ptr,
+                            between, (int)second.len, second.len == 0 ? "" : second.ptr)
+        .ptr;
+}
+
+/* ---- workspaces ---- */
+
+static enum pst_status apply_workspace(struct applying *a, struct declared_workspace *w)
+{
+    struct pst_row_workspace row;
+    enum pst_status status = pst_store_find_workspace(a->store, w->name, &row, a->error);
+    bool is_new = status == PST_E_ABSENT;
+
+    if (status != PST_OK && !is_new)
+        return status;
+    if (is_new)
+        row = (struct pst_row_workspace){.name = w->name, .kind = PST_LIT("project"),
+                                         .organization = PST_LIT("default")};
+    const char *detail = "";
+    bool changed = false;
+    if (w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind)) {
+        detail = joined(a, PST_LIT("kind "), "", w->kind);
+        row.kind = w->kind;
+        changed = true;
+    }
+    if (w->organization.len > 0 && !pst_bytes_equal(w->organization, row.organization)) {
+        detail = joined(a, PST_LIT("organization "), "", w->organization);
+        row.organization = w->organization;
+        changed = true;
+    }
+    w->id = row.id;
+    if (!is_new && !changed)
+        return PST_OK;
+    status = at(a, w->place, pst_change_put_workspace(a->change, &row, a->error));
+    w->id = row.id;
+    if (status != PST_OK)
+        return status;
+    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace", text(a, w->name), detail);
+}
+
+/* *id is 0 for an empty name. */
+static enum pst_status workspace_id(struct applying *a, struct place place, struct pst_bytes name,
+                                    uint32_t *id)
+{
+    struct pst_row_workspace row = {0};
+    enum pst_status status = PST_OK;
+
+    if (name.len > 0)
+        status = at(a, place, pst_store_find_workspace(a->store, name, &row, a->error));
+    *id = row.id;
+    return status;
+}
+
+/* ---- roles and permissions ---- */
+
+/* "blue/editor", or "editor" for a global definition. */
+static const char *role_name(struct applying *a, const struct declared_role *r)
+{
+    return joined(a, r->workspace, r->workspace.len > 0 ? "/" : "", r->name);
+}
+
+struct collecting {
+    struct applying *a;
+    struct declared_permission *first, **end;
+    size_t count;
+};
+
+static enum pst_status collect_permission(void *ctx, const struct pst_row_permission *row)
+{
+    struct collecting *c = ctx;
+    struct declared_permission *p = pst_arena_zalloc(ARENA(c->a), sizeof(*p));
+
+    if (p == NULL || pst_permission_copy(ARENA(c->a), row, &p->row) != PST_OK)
+        return pst_declare_nomem(c->a->error);
+    p->key = pst_permission_key(ARENA(c->a), &p->row);
+    if (p->key.ptr == NULL)
+        return pst_declare_nomem(c->a->error);
+    *c->end = p;
+    c->end = &p->next;
+    c->count++;
+    return PST_OK;
+}
+
+static struct declared_permission **sorted(struct applying *a, struct declared_permission *first,
+                                           size_t count)
+{
+    struct declared_permission **all = pst_arena_array(ARENA(a), count + 1, sizeof(*all));
+    size_t n = 0;
+
+    if (all == NULL)
+        return NULL;
+    for (; first != NULL; first = first->next)
+        all[n++] = first;
+    if (count > 1)
+        qsort(all, count, sizeof(*all), pst_permission_order);
+    return all;
+}
+
+static enum pst_status remove_permission(struct applying *a, const struct declared_role *r,
+                                         const struct declared_permission *p)
+{
+    enum pst_status status = pst_change_delete_permission(a->change, p->row.id, r->id, a->error);
+
+    if (status != PST_OK)
+        return status;
+    return report(a, PST_EDIT_REMOVE, "permission", role_name(a, r), pst_permission_text(ARENA(a), &p->row));
+}
+
+static enum pst_status add_permission(struct applying *a, const struct declared_role *r,
+                                      struct declared_permission *p, bool quiet)
+{
+    p->row.role = r->id;
+    enum pst_status status = at(a, p->place, pst_change_add_permission(a->change, &p->row, a->error));
+
+    if (status != PST_OK || quiet)
+        return status;
+    return report(a, PST_EDIT_ADD, "permission", role_name(a, r), pst_permission_text(ARENA(a), &p->row));
+}
+
+/* Both sides in the order of their keys; what stands on one side only is the difference. */
+static enum pst_status apply_permissions(struct applying *a, struct declared_role *r, bool is_new)
+{
+    struct collecting c = {.a = a, .end = &c.first};
+    enum pst_status status = PST_OK;
+
+    if (!is_new)
+        status = pst_store_each_permission(a->store, r->id, collect_permission, &c, a->error);
+    if (status != PST_OK)
+        return status;
+    struct declared_permission **have = sorted(a, c.first, c.count);
+    struct declared_permission **want = sorted(a, r->permissions, r->permission_count);
+    if (have == NULL || want == NULL)
+        return pst_declare_nomem(a->error);
+    size_t h = 0, w = 0;
+    while ((h < c.count || w < r->permission_count) && status == PST_OK) {
+        int order = h == c.count                ? 1
+                    : w == r->permission_count ? -1
+                                               : pst_permission_order(&have[h], &want[w]);
+        if (order < 0)
+            status = remove_permission(a, r, have[h++]);
+        else if (order > 0)
+            status = add_permission(a, r, want[w++], is_new);
+        else {
+            h++;
+            w++;
+        }
+    }
+    return status;
+}
+
+static enum pst_status apply_role(struct applying *a, struct declared_role *r)
+{
+    uint32_t workspace;
+    struct pst_row_role row;
+
+    enum pst_status status = workspace_id(a, r->place, r->workspace, &workspace);
+    if (status != PST_OK)
+        return status;
+    status = pst_store_find_role(a->store, r->name, workspace, &row, a->error);
+    bool is_new = status == PST_E_ABSENT;
+    if (status != PST_OK && !is_new)
+        return status;
+    if (is_new)
+        row = (struct pst_row_role){.name = r->name, .workspace = workspace};
+    bool changed = r->says_builtin && r->builtin != row.builtin;
+    if (changed)
+        row.builtin = r->builtin;
+    status = PST_OK;
+    if (is_new || changed)
+        status = at(a, r->place, pst_change_put_role(a->change, &row, a->error));
+    r->id = row.id;
+    if (status != PST_OK)
+        return status;
+    const char *name = role_name(a, r);
+    if (is_new)
+        status = report(a, PST_EDIT_ADD, "role", name,
+                        pst_arena_printf(ARENA(a), "%zu permissions", r->permission_count).ptr);
+    else if (changed)
+        status = report(a, PST_EDIT_CHANGE, "role", name, r->builtin ? "builtin" : "not builtin");
+    if (status == PST_OK && r->says_permissions)
+        status = apply_permissions(a, r, is_new);
+    return status;
+}
+
+/* ---- users and identities ---- */
+
+static enum pst_status apply_user(struct applying *a, struct declared_user *u)
+{
+    struct pst_row_user row;
+    enum pst_status status = pst_store_find_user(a->store, u->name, &row, a->error);
+    bool is_new = status == PST_E_ABSENT;
+    const char *detail = "";
+
+    if (status != PST_OK && !is_new)
+        return status;
+    if (is_new)
+        row = (struct pst_row_user){.name = u->name};
+    struct pst_row_user next = row;
+    if (u->says_email)
+        next.email = u->email;
+    if (u->says_disabled)
+        next.disabled = u->disabled;
+    if (u->says_level)
+        next.legacy_level = (uint32_t)u->legacy_level;
+    if (u->says_sessions)
+        next.sessions_from = u->sessions_from;
+    if (!pst_bytes_equal(next.email, row.email))
+        detail = "e-mail";
+    if (next.legacy_level != row.legacy_level)
+        detail = "legacy level";
+    if (next.sessions_from != row.sessions_from)
+        detail = "sessions_from";
+    if (next.disabled != row.disabled)
+        detail = next.disabled ? "disabled" : "enabled";
+    u->id = row.id;
+    if (!is_new && detail[0] == '\0')
+        return PST_OK;
+    status = at(a, u->place, pst_change_put_user(a->change, &next, a->error));
+    u->id = next.id;
+    if (status != PST_OK)
+        return status;
+    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "user", text(a, u->name), detail);
+}
+
+struct identities {
+    struct applying *a;
+    const struct declared_user *user;
+    struct declared_identity *gone; /* in the store, not declared */
+};
+
+static bool declares_identity(const struct declared_user *u, struct pst_bytes issuer,
+                              struct pst_bytes subject)
+{
+    for (const struct declared_identity *i = u->identities; i != NULL; i = i->next)
+        if (pst_bytes_equal(i->issuer, issuer) && pst_bytes_equal(i->subject, subject))
+            return true;
+    return false;
+}
+
+static enum pst_status collect_gone(void *ctx, const struct pst_row_identity *row)
+{
+    struct identities *c = ctx;
+
+    if (declares_identity(c->user, row->issuer, row->subject))
+        return PST_OK;
+    struct declared_identity *i = pst_arena_zalloc(ARENA(c->a), sizeof(*i));
+    if (i == NULL || pst_arena_copy(ARENA(c->a), row->issuer, &i->issuer) != PST_OK ||
+        pst_arena_copy(ARENA(c->a), row->subject, &i->subject) != PST_OK)
+        return pst_declare_nomem(c->a->error);
+    i->next = c->gone;
+    c->gone = i;
+    return PST_OK;
+}
+
+static enum pst_status remove_identities(struct applying *a, const struct declared_user *u)
+{
+    struct identities c = {.a = a, .user = u};
+
+    if (!u->says_identities)
+        return PST_OK;
+    enum pst_status status = pst_store_each_identity(a->store, u->id, collect_gone, &c, a->error);
+    for (const struct declared_identity *i = c.gone; i != NULL && status == PST_OK; i = i->next) {
+        struct pst_row_identity row = {.user = u->id, .issuer = i->issuer, .subject = i->subject};
+        status = pst_change_delete_identity(a->change, &row, a->error);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_REMOVE, "identity", text(a, u->name),
+                            joined(a, i->issuer, " ", i->subject));
+    }
+    return status;
+}
+
+struct identity_search {
+    struct pst_bytes issuer, subject;
+    bool found;
+};
+
+static enum pst_status find_identity(void *ctx, const struct pst_row_identity *row)
+{
+    struct identity_search *s = ctx;
+
+    s->found |= pst_bytes_equal(row->issuer, s->issuer) && pst_bytes_equal(row->subject, s->subject);
+    return PST_OK;
+}
+
+static enum pst_status add_identities(struct applying *a, const struct declared_user *u)
+{
+    enum pst_status status = PST_OK;
+
+    for (const struct declared_identity *i = u->identities; i != NULL && status == PST_OK; i = i->next) {
+        struct identity_search s = {.issuer = i->issuer, .subject = i->subject};
+        status = pst_store_each_identity(a->store, u->id, find_identity, &s, a->error);
+        if (status != PST_OK || s.found)
+            continue;
+        struct pst_row_identity row = {.user = u->id, .issuer = i->issuer, .subject = i->subject};
+        status = pst_change_add_identity(a->change, &row, a->error);
+        if (status == PST_E_EXISTS)
+            return pst_node_fail(i->place.tree, i->place.node, a->error,
+                                 "the identity %s %s belongs to another user", i->issuer.ptr,
+                                 i->subject.ptr);
+        status = at(a, i->place, status);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_ADD, "identity", text(a, u->name),
+                            joined(a, i->issuer, " ", i->subject));
+    }
+    return status;
+}
+
+/* ---- bindings ---- */
+
+/* The role that a binding means: role_workspace says which; else the workspace's own, else the global. */
+static enum pst_status binding_role(struct applying *a, const struct declared_binding *b,
+                                    uint32_t workspace, uint32_t *role)
+{
+    struct pst_row_role row;
+    uint32_t in = workspace;
+    enum pst_status status = PST_OK;
+
+    if (b->says_role_workspace)
+        status = workspace_id(a, b->place, b->role_workspace, &in);
+    if (status != PST_OK)
+        return status;
+    status = pst_store_find_role(a->store, b->role, in, &row, a->error);
+    if (status == PST_E_ABSENT && in != 0 && !b->says_role_workspace)
+        status = pst_store_find_role(a->store, b->role, 0, &row, a->error);
+    *role = row.id;
+    return at(a, b->place, status);
+}
+
+struct binding_search {
+    struct pst_row_binding wanted;
+    uint64_t found;
+};
+
+static enum pst_status find_binding(void *ctx, const struct pst_row_binding *row)
+{
+    struct binding_search *s = ctx;
+
+    if (row->role == s->wanted.role && row->workspace == s->wanted.workspace)
+        s->found = row->id;
+    return PST_OK;
+}
+
+static const char *binding_name(struct applying *a, struct pst_bytes user, struct pst_bytes role_workspace,
+                                struct pst_bytes role, struct pst_bytes workspace)
+{
+    const char *who = joined(a, user, " ", role_workspace);
+    const char *what = joined(a, role_workspace.len > 0 ? PST_LIT("/") : PST_LIT(""), "", role);
+
+    if (who == NULL || what == NULL)
+        return NULL;
+    return pst_arena_printf(ARENA(a), "%s%s %s%.*s", who, what, workspace.len > 0 ? "in " : "everywhere",
+                            (int)workspace.len, workspace.len == 0 ? "" : workspace.ptr)
+        .ptr;
+}
+
+static enum pst_status apply_binding(struct applying *a, struct declared_binding *b)
+{
+    struct pst_row_user user;
+    struct binding_search s = {0};
+
+    enum pst_status status = at(a, b->place, pst_store_find_user(a->store, b->user, &user, a->error));
+    if (status != PST_OK)
+        return status;
+    s.wanted.user = user.id;
+    status = workspace_id(a, b->place, b->workspace, &s.wanted.workspace);
+    if (status == PST_OK)
+        status = binding_role(a, b, s.wanted.workspace, &s.wanted.role);
+    if (status == PST_OK)
+        status = pst_store_each_binding(a->store, user.id, find_binding, &s, a->error);
+    b->id = s.found;
+    if (status != PST_OK || s.found != 0)
+        return status;
+    status = at(a, b->place, pst_change_add_binding(a->change, &s.wanted, a->error));
+    b->id = s.wanted.id;
+    if (status != PST_OK)
+        return status;
+    return report(a, PST_EDIT_ADD, "binding",
+                  binding_name(a, b->user, b->role_workspace, b->role, b->workspace), "");
+}
+
+/* ---- prune ---- */
+
+struct doomed {
+    struct doomed *next;
+    uint64_t id, user;
+    const char *name;
+};
+
+struct pruning {
+    struct applying *a;
+    uint64_t *keep; /* sorted ids of what is declared */
+    size_t keep_count;
+    struct doomed *first, **end;
+};
+
+static int order_u64(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
+static enum pst_status doom(struct pruning *p, uint64_t id, uint64_t user, const char *name)
+{
+    if (p->keep_count > 0 && bsearch(&id, p->keep, p->keep_count, sizeof(id), order_u64) != NULL)
+        return PST_OK;
+    struct doomed *d = pst_arena_zalloc(ARENA(p->a), sizeof(*d));
+    if (d == NULL || name == NULL)
+        return pst_declare_nomem(p->a->error);
+    *d = (struct doomed){.id = id, .user = user, .name = name};
+    *p->end = d;
+    p->end = &d->next;
+    return PST_OK;
+}
+
+static enum pst_status doom_workspace(void *ctx, const struct pst_row_workspace *row)
+{
+    struct pruning *p = ctx;
+    return doom(p, row->id, 0, text(p->a, row->name));
+}
+
+static enum pst_status doom_user(void *ctx, const struct pst_row_user *row)
+{
+    struct pruning *p = ctx;
+    return doom(p, row->id, 0, text(p->a, row->name));
+}
+
+/* Built-in roles came from elsewhere than from files. */
+static enum pst_status doom_role(void *ctx, const struct pst_row_role *row)
+{
+    struct pruning *p = ctx;
+    return row->builtin ? PST_OK : doom(p, row->id, 0, text(p->a, row->name));
+}
+
+static enum pst_status doom_binding(void *ctx, const struct pst_row_named_binding *row)
+{
+    struct pruning *p = ctx;
+    return doom(p, row->id, row->user_id,
+                binding_name(p->a, row->user, row->role_workspace, row->role, row->workspace));
+}
+
+static bool start_pruning(struct pruning *p, struct applying *a, size_t declared)
+{
+    *p = (struct pruning){.a = a, .end = &p->first};
+    p->keep = pst_arena_array(ARENA(a), declared + 1, sizeof(*p->keep));
+    return p->keep != NULL;
+}
+
+static void sort_kept(struct pruning *p)
+{
+    if (p->keep_count > 1)
+        qsort(p->keep, p->keep_count, sizeof(*p->keep), order_u64);
+}
+
+static enum pst_status prune_bindings(struct applying *a)
+{
+    struct pruning p;
+
+    if (!start_pruning(&p, a, a->d->binding_count))
+        return pst_declare_nomem(a->error);
+    for (const struct declared_binding *b = a->d->bindings; b != NULL; b = b->next)
+        p.keep[p.keep_count++] = b->id;
+    sort_kept(&p);
+    enum pst_status status = pst_store_each_named_binding(a->store, doom_binding, &p, a->error);
+    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
+        struct pst_row_binding row = {.id = d->id, .user = d->user};
+        status = pst_change_delete_binding(a->change, &row, a->error);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_REMOVE, "binding", d->name, "");
+    }
+    return status;
+}
+
+static enum pst_status prune_users(struct applying *a)
+{
+    struct pruning p;
+
+    if (!start_pruning(&p, a, a->d->user_count))
+        return pst_declare_nomem(a->error);
+    for (const struct declared_user *u = a->d->users; u != NULL; u = u->next)
+        p.keep[p.keep_count++] = u->id;
+    sort_kept(&p);
+    enum pst_status status = pst_store_each_user(a->store, doom_user, &p, a->error);
+    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
+        status = pst_change_delete_user(a->change, d->id, a->error);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_REMOVE, "user", d->name, "");
+    }
+    return status;
+}
+
+static enum pst_status prune_roles(struct applying *a)
+{
+    struct pruning p;
+
+    if (!start_pruning(&p, a, a->d->role_count))
+        return pst_declare_nomem(a->error);
+    for (const struct declared_role *r = a->d->roles; r != NULL; r = r->next)
+        p.keep[p.keep_count++] = r->id;
+    sort_kept(&p);
+    enum pst_status status = pst_store_each_role(a->store, doom_role, &p, a->error);
+    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
+        status = pst_change_delete_role(a->change, (uint32_t)d->id, a->error);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_REMOVE, "role", d->name, "");
+    }
+    return status;
+}
+
+static enum pst_status prune_workspaces(struct applying *a)
+{
+    struct pruning p;
+
+    if (!start_pruning(&p, a, a->d->workspace_count))
+        return pst_declare_nomem(a->error);
+    for (const struct declared_workspace *w = a->d->workspaces; w != NULL; w = w->next)
+        p.keep[p.keep_count++] = w->id;
+    sort_kept(&p);
+    enum pst_status status = pst_store_each_workspace(a->store, doom_workspace, &p, a->error);
+    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
+        status = pst_change_delete_workspace(a->change, (uint32_t)d->id, a->error);
+        if (status == PST_OK)
+            status = report(a, PST_EDIT_REMOVE, "workspace", d->name, "");
+    }
+    return status;
+}
+
+/* What hangs on others goes first, so that each removal is told once. */
+static enum pst_status prune(struct applying *a)
+{
+    enum pst_status status = PST_OK;
+
+    if (a->d->says_bindings)
+        status = prune_bindings(a);
+    if (status == PST_OK && a->d->says_users)
+        status = prune_users(a);
+    if (status == PST_OK && a->d->says_roles)
+        status = prune_roles(a);
+    if (status == PST_OK && a->d->says_workspaces)
+        status = prune_workspaces(a);
+    return status;
+}
+
+/* ---- all of it ---- */
+
+static enum pst_status apply_all(struct applying *a)
+{
+    enum pst_status status = PST_OK;
+
+    for (struct declared_workspace *w = a->d->workspaces; w != NULL && status == PST_OK; w = w->next)
+        status = apply_workspace(a, w);
+    for (struct declared_role *r = a->d->roles; r != NULL && status == PST_OK; r = r->next)
+        status = apply_role(a, r);
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        status = apply_user(a, u);
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        status = remove_identities(a, u);
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        status = add_identities(a, u);
+    for (struct declared_binding *b = a->d->bindings; b != NULL && status == PST_OK; b = b->next)
+        status = apply_binding(a, b);
+    if (status == PST_OK && a->options->prune)
+        status = prune(a);
+    return status;
+}
+
+static enum pst_status finish(struct applying *a)
+{
+    char detail[96];
+
+    if (a->options->dry_run) {
+        pst_change_abort(a->change);
+        return pst_store_revision(a->store, &a->report->revision, a->error);
+    }
+    (void)snprintf(detail, sizeof(detail), "%zu added, %zu changed, %zu removed", a->report->added,
+                   a->report->changed, a->report->removed);
+    pst_change_describe(a->change, "apply", detail);
+    return pst_change_commit(a->change, &a->report->revision, a->error);
+}
+
+enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const *trees,
+                          size_t tree_count, const struct pst_apply_options *options,
+                          struct pst_error *error, struct pst_apply_report *report_out)
+{
+    struct pst_error unheard = {0};
+    struct declared d = {.presets = options->presets, .report = report_out};
+    struct applying a = {.d = &d, .options = options, .store = store, .report = report_out,
+                         .error = error != NULL ? error : &unheard};
+
+    *report_out = (struct pst_apply_report){0};
+    pst_arena_init(&report_out->arena_, 16384, PST_DECLARED_MAX);
+    pst_arena_init(&d.arena, 65536, PST_DECLARED_MAX);
+    enum pst_status status = pst_declared_read(&d, trees, tree_count, a.error);
+    if (status == PST_OK)
+        status = pst_change_begin(store, options->actor, &a.change, a.error);
+    if (status == PST_OK) {
+        status = apply_all(&a);
+        if (status == PST_OK)
+            status = finish(&a);
+        else
+            pst_change_abort(a.change);
+    }
+    pst_arena_fini(&d.arena);
+    return status;
+}
+
+enum pst_status pst_diff(struct pst_store *store, const struct pst_tree *const *trees, size_t tree_count,
+                         const struct pst_apply_options *options, struct pst_error *error,
+                         struct pst_apply_report *report_out)
+{
+    struct pst_apply_options all = *options;
+
+    all.dry_run = all.prune = true;
+    return pst_apply(store, trees, tree_count, &all, error, report_out);
+}
