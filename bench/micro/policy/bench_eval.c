@@ -17,10 +17,10 @@
 #include "postern/policy/eval.h"
 
 #define ROLES     100
-#define QUESTIONS 1024
+#define QUESTIONS 256
 #define COUNTS    3
 #define TURNS     25
-#define ROUNDS    40  /* times QUESTIONS per turn */
+#define ROUNDS    160 /* times QUESTIONS per turn */
 
 struct world {
     uint32_t count;
