@@ -13,8 +13,8 @@
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 4096
-#define RSA_E_MIN    65537u      /* FIPS 186-5 5.4 */
-#define RSA_E_MAX    UINT32_MAX  /* a longer one only costs time */
+#define RSA_E_MIN    3 /* small ones are in use, and sound where padding is checked exactly */
+#define RSA_E_BITS   32 /* a longer one only costs time */
 
 struct pst_keyset *pst_keyset_new(uint32_t count)
 {
@@ -101,10 +101,10 @@ static bool adopt_rsa(struct pst_key *key, EVP_PKEY *pkey)
     if (EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) != 1 ||
         EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e) != 1) {
         key->reason = PST_ID_BAD_KEY;
-    } else if (BN_num_bits(n) > RSA_BITS_MAX || !BN_is_odd(n) || !BN_is_odd(e) || BN_num_bits(e) > 32 ||
-               BN_get_word(e) < 3) {
+    } else if (BN_num_bits(n) > RSA_BITS_MAX || !BN_is_odd(n) || !BN_is_odd(e) || BN_num_bits(e) > RSA_E_BITS ||
+               BN_get_word(e) < RSA_E_MIN) {
         key->reason = PST_ID_BAD_KEY;
-    } else if (BN_num_bits(n) < RSA_BITS_MIN || BN_get_word(e) < RSA_E_MIN || has_roca_fingerprint(n)) {
+    } else if (BN_num_bits(n) < RSA_BITS_MIN || has_roca_fingerprint(n)) {
         key->reason = PST_ID_WEAK_KEY;
     } else {
         pst_buf_lit(&b, "{\"e\":\"");

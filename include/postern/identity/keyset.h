@@ -8,7 +8,7 @@
  *
  * Refusals   A key that breaks a rule stays in the set as a refused entry (so that a token naming it
  *            is told why) and verifies nothing: RSA below 2048 or above 4096 bits, exponents other
- *            than odd ones from 65537 to 2^32, the ROCA fingerprint, points off the curve, Ed25519
+ *            than odd ones from 3 to 2^32, the ROCA fingerprint, points off the curve, Ed25519
  *            points of small order, private members, symmetric keys in a document, an x5c of another
  *            key, a kid used twice.  The set as a whole is refused when it is no JWKS document, has
  *            more than 100 keys or 1 MiB, or leaves no key that can verify.
