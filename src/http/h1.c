@@ -111,13 +111,16 @@ static void move_text(struct pst_bytes *text, uintptr_t from, const char *to)
         text->ptr = to + ((uintptr_t)text->ptr - from);
 }
 
-static void move_head(struct pst_head *head, uintptr_t from, const char *to)
+static void move_head(const struct pst_h1_parser *p, struct pst_head *head, const char *to)
 {
+    uintptr_t from = p->base_;
+    bool begun = p->state_ == S_VALUE || p->state_ == S_VALUE_LF; /* one more has its name */
+
     move_text(&head->method_text, from, to);
     move_text(&head->target, from, to);
     move_text(&head->host, from, to);
     move_text(&head->reason, from, to);
-    for (size_t i = 0; i <= head->count && i < PST_FIELDS_MAX; i++) {
+    for (size_t i = 0; i < head->count + (begun ? 1 : 0); i++) {
         move_text(&head->fields[i].name, from, to);
         move_text(&head->fields[i].value, from, to);
     }
@@ -135,7 +138,6 @@ static void clear_head(struct pst_head *head)
     head->keep_alive = head->expect_continue = head->connection_names = false;
     head->upgrade = PST_UPGRADE_NONE;
     head->size = head->count = 0;
-    head->fields[0] = (struct pst_field){0};
 }
 
 /* --- what single fields say ---------------------------------------------------------------- */
@@ -666,7 +668,7 @@ enum pst_h1_result pst_h1_parse(struct pst_h1_parser *parser, struct pst_bytes i
     if (parser->base_ == 0)
         clear_head(head);
     else if (parser->base_ != (uintptr_t)input.ptr)
-        move_head(head, parser->base_, input.ptr);
+        move_head(parser, head, input.ptr);
     parser->base_ = (uintptr_t)input.ptr;
 
     while (got == PST_H1_DONE && parser->state_ != S_DONE)
