@@ -347,24 +347,18 @@ static struct pst_bytes dir_of(struct pst_bytes path)
     return path;
 }
 
-enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error)
+/* Takes `c`, whose tree is loaded when status is PST_OK. */
+static enum pst_status finish_load(struct pst_config *c, enum pst_status status, struct pst_bytes dir,
+                                   struct pst_config **out, struct pst_error *error)
 {
-    *out = NULL;
-    struct pst_config *c = calloc(1, sizeof(*c));
-    if (c == NULL)
-        return pst_error_set(error, PST_E_NOMEM, path, "no memory");
-    pst_arena_init(&c->arena, 16384, CONFIG_BYTES_MAX);
-    fill_defaults(c);
+    struct pst_config_reader r = {.config = c, .tree = &c->tree, .error = error};
 
-    enum pst_status status = path == NULL ? pst_yaml_load_text(PST_LIT("(embedded default)"), PST_LIT("{}"), &c->tree, error)
-                                          : pst_yaml_load_file(path, &c->tree, error);
-    if (status == PST_OK && path != NULL)
-        status = pst_arena_copy(&c->arena, dir_of(pst_bytes_of(path, strlen(path))), &c->dir);
+    if (status == PST_OK)
+        status = pst_arena_copy(&c->arena, dir, &c->dir);
     if (status == PST_OK && c->tree.root->kind == PST_NODE_NULL)
         c->tree.root->kind = PST_NODE_MAP; /* an empty file */
     if (status == PST_OK)
         status = pst_config_environment(&c->tree, error);
-    struct pst_config_reader r = {.config = c, .tree = &c->tree, .error = error};
     if (status == PST_OK)
         status = read_all(&r);
     if (status != PST_OK) {
@@ -373,6 +367,41 @@ enum pst_status pst_config_load(const char *path, struct pst_config **out, struc
     }
     *out = c;
     return PST_OK;
+}
+
+static struct pst_config *new_config(struct pst_error *error)
+{
+    struct pst_config *c = calloc(1, sizeof(*c));
+
+    if (c == NULL) {
+        pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+        return NULL;
+    }
+    pst_arena_init(&c->arena, 16384, CONFIG_BYTES_MAX);
+    fill_defaults(c);
+    return c;
+}
+
+enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text, struct pst_bytes dir,
+                                     struct pst_config **out, struct pst_error *error)
+{
+    struct pst_config *c = *out = new_config(error);
+
+    if (c == NULL)
+        return PST_E_NOMEM;
+    *out = NULL;
+    return finish_load(c, pst_yaml_load_text(name, text, &c->tree, error), dir, out, error);
+}
+
+enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error)
+{
+    if (path == NULL)
+        return pst_config_load_text(PST_LIT("(embedded default)"), PST_LIT("{}"), PST_LIT(""), out, error);
+    struct pst_config *c = *out = new_config(error);
+    if (c == NULL)
+        return PST_E_NOMEM;
+    *out = NULL;
+    return finish_load(c, pst_yaml_load_file(path, &c->tree, error), dir_of(pst_bytes_of(path, strlen(path))), out, error);
 }
 
 void pst_config_free(struct pst_config *config)

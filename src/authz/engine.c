@@ -126,13 +126,26 @@ static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
     return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len || path.ptr[prefix.len] == '/';
 }
 
+/* The host without its port: one site answers on whatever port it is reached. */
+static struct pst_bytes host_name(struct pst_bytes host)
+{
+    size_t at = host.len;
+
+    while (at > 0 && host.ptr[at - 1] >= '0' && host.ptr[at - 1] <= '9')
+        at--;
+    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1) : host;
+}
+
 static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
                                           const struct pst_request *request, bool *host_known)
 {
+    struct pst_bytes name = host_name(request->host);
+
     *host_known = false;
     for (uint32_t i = 0; i < listener->mount_count; i++) {
         const struct pst_mount *m = &listener->mounts[i];
-        if (!pst_bytes_equal(m->host, PST_LIT("*")) && !pst_bytes_equal(m->host, request->host))
+        if (!pst_bytes_equal(m->host, PST_LIT("*")) && !pst_bytes_equal(m->host, name) &&
+            !pst_bytes_equal(m->host, request->host))
             continue;
         *host_known = true;
         if (has_prefix(request->path, m->prefix))
@@ -214,6 +227,11 @@ static enum pst_step do_identify(struct pst_decide *d, bool *waits)
 
 /* --- FACTS --- */
 
+static bool makes_users(const struct pst_decide *d)
+{
+    return d->assumed_ == NULL && site_of(d)->issuers[d->principal_->issuer].create_users;
+}
+
 static enum pst_step post_fetch(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
@@ -227,7 +245,7 @@ static enum pst_step post_fetch(struct pst_decide *d)
         .who = d->principal_->who,
         .ticket = (uint64_t)d->ticket_.slot << 32 | d->ticket_.generation,
         .deadline_ns = d->deadline_ns_,
-        .create = issuer->create_users ? &create : NULL,
+        .create = makes_users(d) ? &create : NULL,
         .deliver = pst_engine_deliver,
         .ctx = e,
     };
@@ -259,11 +277,10 @@ static enum pst_step judge_user(struct pst_decide *d)
 static enum pst_step do_facts(struct pst_decide *d, bool *waits)
 {
     struct pst_engine *e = d->engine_;
-    const struct pst_site_issuer *issuer = &site_of(d)->issuers[d->principal_->issuer];
 
     if (d->facts_ == NULL) {
         d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);
-        if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && issuer->create_users) {
+        if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && makes_users(d)) {
             pst_fact_entry_release(d->facts_); /* known to be unknown: to be made */
             d->facts_ = NULL;
         }
@@ -583,7 +600,8 @@ void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct p
     stop_waiting(d);
     if (status != PST_OK || facts == NULL) {
         pst_facts_free(facts);
-        resume(d, refuse(d, PST_R_UNAVAILABLE));
+        /* EXISTS: to be made, but the name is somebody else's. */
+        resume(d, refuse(d, status == PST_E_EXISTS ? PST_R_UNKNOWN_USER : PST_R_UNAVAILABLE));
         return;
     }
     bool ahead = epoch != e->epoch || n > pst_facts_cache_applied(e->facts);

@@ -11,7 +11,7 @@
 
 /* The next element, or false at the end or at a fault: *at is empty at a proper end. Start with the
  * whole text in *at. */
-bool pst_list_next(struct pst_bytes *at, struct pst_bytes *item);
+bool pst_text_list_next(struct pst_bytes *at, struct pst_bytes *item);
 
 /* Fills at most `max` items. False when the text is no such list or holds more. */
 bool pst_list_read(struct pst_bytes text, struct pst_bytes *items, uint32_t max, uint32_t *count);

@@ -360,7 +360,7 @@ static enum pst_status read_keys(struct pst_log_page *page, struct pst_bytes tex
         return PST_OK;
     }
     while (at.len > 0) {
-        if (!pst_list_next(&at, &item) || !read_key(item, &key)) {
+        if (!pst_text_list_next(&at, &item) || !read_key(item, &key)) {
             page->all = true;
             return PST_OK;
         }

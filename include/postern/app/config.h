@@ -117,6 +117,9 @@ struct pst_config {
 
 /* path NULL: the embedded default (and the environment). *out is NULL on failure. */
 PST_MUST_USE enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error);
+/* The same from text; relative paths start at `dir` (empty, or ending in '/'). */
+PST_MUST_USE enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text, struct pst_bytes dir,
+                                                  struct pst_config **out, struct pst_error *error);
 void pst_config_free(struct pst_config *config); /* accepts NULL */
 
 /* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty when

@@ -1,0 +1,290 @@
+/*
+ * policy test: golden cases in YAML, decided by the code that serves.
+ *
+ *   profile: rest                          # or config: postern.yaml, whose first deciding listener is asked
+ *   declare: [roles/mage.yaml, team.yaml]  # into an empty store of its own; shipped files by name
+ *   cases:
+ *     - name: viewers do not write
+ *       user: alice
+ *       request: {method: POST, target: /w/blue/pipelines, headers: {X-Workspace: blue}, body: '{"a": 1}'}
+ *       expect: deny
+ *       reason: not-granted                # optional
+ */
+#include "cli_check_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "postern/app/policies.h"
+#include "postern/app/yaml.h"
+#include "postern/manage/declare.h"
+
+struct suite {
+    const char *path;
+    struct pst_tree tree;
+    struct pst_arena arena;
+    struct pst_config *config;
+    struct pst_local *local;
+    struct pst_bytes dir; /* of the file, ending in '/' or empty */
+    char state[64];       /* temporary directory of the store; empty: none yet */
+    struct pst_bytes url;
+    uint32_t listener;
+    uint32_t passed, failed;
+    bool json;
+};
+
+static enum pst_status open_config(struct suite *s, struct pst_error *error)
+{
+    struct pst_bytes profile = PST_LIT("rest"), config = {0};
+    enum pst_status status = pst_node_text(&s->tree, s->tree.root, "profile", &profile, error);
+
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, s->tree.root, "config", &config, error);
+    if (status != PST_OK)
+        return status;
+    if (config.len > 0)
+        status = pst_config_load(pst_arena_printf(&s->arena, "%.*s%.*s", config.ptr[0] == '/' ? 0 : (int)s->dir.len, s->dir.ptr,
+                                                  (int)config.len, config.ptr).ptr, &s->config, error);
+    else
+        status = pst_config_load_text(pst_bytes_of(s->path, strlen(s->path)),
+                                      pst_arena_printf(&s->arena,
+                                                       "state_dir: %s\nlisteners: [{kind: auth_request, address: '127.0.0.1:1', "
+                                                       "mounts: [{profile: %.*s}]}]\n",
+                                                       s->state, (int)profile.len, profile.ptr),
+                                      PST_LIT(""), &s->config, error);
+    while (status == PST_OK && s->listener < s->config->listener_count && s->config->listeners[s->listener].kind == PST_DOOR_OPS)
+        s->listener++;
+    if (status == PST_OK && s->listener == s->config->listener_count)
+        status = pst_error_set(error, PST_E_INVALID, s->path, "the configuration has no listener that decides");
+    return status == PST_OK ? pst_state_prepare(s->config, error) : status;
+}
+
+static enum pst_status load_declaration(struct suite *s, struct pst_bytes name, struct pst_tree *tree, struct pst_error *error)
+{
+    struct pst_bytes path = pst_arena_printf(&s->arena, "%.*s%.*s", name.ptr[0] == '/' ? 0 : (int)s->dir.len, s->dir.ptr,
+                                             (int)name.len, name.ptr);
+    enum pst_status status = pst_yaml_load_file(path.ptr, tree, error);
+
+    if (status != PST_E_ABSENT || pst_policies_embedded(name).len == 0)
+        return status;
+    return pst_policies_load((struct pst_bytes){0}, name, tree, error);
+}
+
+static enum pst_status declare_one(struct suite *s, struct pst_store *store, const struct pst_presets *presets,
+                                   struct pst_bytes name, struct pst_error *error)
+{
+    struct pst_tree tree = {0};
+    const struct pst_tree *list[] = {&tree};
+    const struct pst_apply_options options = {.actor = PST_LIT("policy test"), .presets = presets};
+    struct pst_apply_report report = {0};
+    enum pst_status status = load_declaration(s, name, &tree, error);
+
+    if (status == PST_OK) {
+        status = pst_apply(store, list, 1, &options, error, &report);
+        pst_apply_report_fini(&report);
+    }
+    pst_tree_fini(&tree);
+    return status;
+}
+
+static enum pst_status fill_store(struct suite *s, struct pst_error *error)
+{
+    const struct pst_node *list = pst_node_get(s->tree.root, "declare");
+    struct pst_tree levels;
+    struct pst_presets presets = {0};
+    struct pst_store *store = NULL;
+    uint32_t steps;
+
+    s->url = pst_arena_printf(&s->arena, "sqlite:///%s/policy-test.db", s->state);
+    enum pst_status status = pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &levels, error);
+    if (status == PST_OK)
+        status = pst_presets_load(&levels, &presets, error);
+    pst_tree_fini(&levels);
+    if (status == PST_OK)
+        status = pst_store_open(s->url, PST_STORE_CREATE, &store, error);
+    if (status == PST_OK)
+        status = pst_store_migrate(store, &steps, error);
+    for (const struct pst_node *n = list == NULL ? NULL : list->first; n != NULL && status == PST_OK; n = n->next)
+        status = n->kind == PST_NODE_SCALAR ? declare_one(s, store, &presets, n->text, error)
+                                            : pst_node_fail(&s->tree, n, error, "expected the name of a file");
+    pst_store_close(store);
+    pst_presets_fini(&presets);
+    return status;
+}
+
+/* --- cases --- */
+
+static enum pst_status read_request(struct suite *s, const struct pst_node *map, struct pst_arena *arena,
+                                    struct pst_request *out, struct pst_error *error)
+{
+    static const char *const KEYS[] = {"method", "target", "host", "headers", "body", "token", NULL};
+    const struct pst_node *headers = pst_node_get(map, "headers");
+    struct pst_bytes lines[PST_CLI_REPEAT_MAX];
+    struct pst_bytes mount = s->config->listeners[s->listener].mounts[0].host;
+    struct pst_check_request in = {.method = PST_LIT("GET"), .lines = lines};
+
+    in.host = pst_bytes_equal(mount, PST_LIT("*")) ? PST_LIT("localhost") : mount;
+    enum pst_status status = map == NULL ? pst_node_fail(&s->tree, NULL, error, "a case needs a request") : pst_node_only(&s->tree, map, KEYS, error);
+    struct pst_bytes *const texts[] = {&in.method, &in.target, &in.host, &in.body, &in.token};
+    static const char *const NAMES[] = {"method", "target", "host", "body", "token"};
+    for (size_t i = 0; i < 5 && status == PST_OK; i++)
+        status = pst_node_text(&s->tree, map, NAMES[i], texts[i], error);
+    if (status == PST_OK && in.target.len == 0)
+        status = pst_node_fail(&s->tree, map, error, "a request needs a target");
+    for (const struct pst_node *n = headers == NULL ? NULL : headers->first; n != NULL && status == PST_OK; n = n->next)
+        if (in.line_count < PST_CLI_REPEAT_MAX)
+            lines[in.line_count++] = pst_arena_printf(arena, "%.*s: %.*s", (int)n->key.len, n->key.ptr, (int)n->text.len, n->text.ptr);
+    return status == PST_OK ? pst_check_parse(&in, arena, out, error) : status;
+}
+
+static void report(struct suite *s, struct pst_bytes name, bool good, const char *got, const char *reason)
+{
+    char room[2048];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    if (good)
+        s->passed++;
+    else
+        s->failed++;
+    if (s->json) {
+        pst_buf_json(&b, name);
+        (void)printf("%s{\"name\":%.*s,\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}", s->passed + s->failed > 1 ? "," : "", (int)b.len,
+                     b.data, good ? "true" : "false", got, reason);
+    } else if (!good) {
+        (void)printf("FAIL %.*s: got %s (%s)\n", (int)name.len, name.ptr, got, reason);
+    }
+}
+
+static enum pst_status run_case(struct suite *s, const struct pst_node *n, struct pst_error *error)
+{
+    static const char *const KEYS[] = {"name", "user", "request", "expect", "reason", NULL};
+    static const char *const VERDICTS[] = {"deny", "allow", NULL};
+    struct pst_bytes name = PST_LIT("(no name)"), user = {0}, reason = {0};
+    struct pst_request request;
+    struct pst_decide d;
+    struct pst_arena arena;
+    unsigned expect = 2;
+
+    pst_arena_init(&arena, 65536, 16u << 20);
+    enum pst_status status = pst_node_only(&s->tree, n, KEYS, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, n, "name", &name, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, n, "user", &user, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, n, "reason", &reason, error);
+    if (status == PST_OK)
+        status = pst_node_enum(&s->tree, n, "expect", VERDICTS, &expect, error);
+    if (status == PST_OK && expect == 2)
+        status = pst_node_fail(&s->tree, n, error, "a case needs expect: allow or deny");
+    struct pst_error parse = {0};
+    if (status == PST_OK && read_request(s, pst_node_get(n, "request"), &arena, &request, &parse) != PST_OK) {
+        /* Refused before any decision: that is a deny; a fault of the file itself is an error. */
+        if (pst_bytes_equal(pst_bytes_of(parse.where, strlen(parse.where)), PST_LIT("request")))
+            report(s, name, expect == 0 && reason.len == 0, "deny", "malformed");
+        else {
+            *error = parse;
+            status = PST_E_INVALID;
+        }
+    } else if (status == PST_OK) {
+        const struct pst_who who = {.kind = PST_WHO_NAME, .value = user};
+        pst_local_decide(s->local, s->listener, &request, user.len > 0 ? &who : NULL, &arena, &d);
+        const char *got = pst_reason_name(d.decision.reason);
+        bool good = (d.decision.verdict == PST_ALLOW) == (expect == 1) &&
+                    (reason.len == 0 || pst_bytes_equal(reason, pst_bytes_of(got, strlen(got))));
+        report(s, name, good, d.decision.verdict == PST_ALLOW ? "allow" : "deny", got);
+        pst_engine_end(&d);
+    }
+    pst_arena_fini(&arena);
+    return status;
+}
+
+static void remove_state(const struct suite *s)
+{
+    static const char *const FILES[] = {"policy-test.db", "policy-test.db-wal", "policy-test.db-shm", "postern.db",
+                                        "keys/issuer.pem", "keys/issuer.jwks.json", "keys", NULL};
+    char path[160];
+
+    for (size_t i = 0; s->state[0] != '\0' && FILES[i] != NULL; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", s->state, FILES[i]);
+        if (unlink(path) != 0)
+            (void)rmdir(path);
+    }
+    if (s->state[0] != '\0')
+        (void)rmdir(s->state);
+}
+
+static enum pst_status run_file(struct suite *s, struct pst_error *error)
+{
+    static const char *const KEYS[] = {"profile", "config", "declare", "cases", NULL};
+    const char *tmp = getenv("TMPDIR");
+
+    pst_arena_init(&s->arena, 65536, 64u << 20);
+    s->dir = pst_bytes_of(s->path, strlen(s->path));
+    while (s->dir.len > 0 && s->dir.ptr[s->dir.len - 1] != '/')
+        s->dir.len--;
+    enum pst_status status = pst_yaml_load_file(s->path, &s->tree, error);
+    if (status == PST_OK)
+        status = pst_node_only(&s->tree, s->tree.root, KEYS, error);
+    (void)snprintf(s->state, sizeof(s->state), "%s/postern-XXXXXX", tmp == NULL || strlen(tmp) > 40 ? "/var/tmp" : tmp);
+    if (status == PST_OK && mkdtemp(s->state) == NULL) {
+        s->state[0] = '\0';
+        status = pst_error_set(error, PST_E_IO, tmp, "no temporary directory can be made");
+    }
+    if (status == PST_OK)
+        status = open_config(s, error);
+    if (status == PST_OK)
+        status = fill_store(s, error);
+    if (status == PST_OK)
+        status = pst_local_open(s->config, s->url, &s->local, error);
+    const struct pst_node *cases = pst_node_get(s->tree.root, "cases");
+    if (status == PST_OK && (cases == NULL || cases->kind != PST_NODE_LIST || cases->count == 0))
+        status = pst_node_fail(&s->tree, cases == NULL ? s->tree.root : cases, error, "there are no cases");
+    for (const struct pst_node *n = status == PST_OK ? cases->first : NULL; n != NULL && status == PST_OK; n = n->next)
+        status = run_case(s, n, error);
+    pst_local_close(s->local);
+    pst_config_free(s->config);
+    pst_tree_fini(&s->tree);
+    remove_state(s);
+    pst_arena_fini(&s->arena);
+    return status;
+}
+
+static int run_policy(int argc, char **argv)
+{
+    const char *rest[PST_CLI_REPEAT_MAX];
+    uint32_t rest_count = 0, passed = 0, failed = 0;
+    bool json = false;
+    const struct pst_option options[] = {{.name = "--json", .help = "as JSON", .flag = &json}, {0}};
+    struct pst_error error = {0};
+    enum pst_status status = PST_OK;
+    int code = pst_cli_options(&pst_command_policy, options, argc, argv, rest, &rest_count);
+
+    if (code >= 0)
+        return code;
+    if (rest_count < 2 || strcmp(rest[0], "test") != 0) {
+        (void)fprintf(stderr, "postern policy: expected test FILE ... (see postern policy --help)\n");
+        return PST_EXIT_USAGE;
+    }
+    if (json)
+        (void)printf("{\"cases\":[");
+    for (uint32_t i = 1; i < rest_count && status == PST_OK; i++) {
+        struct suite s = {.path = rest[i], .json = json, .passed = passed, .failed = failed};
+        status = run_file(&s, &error);
+        passed = s.passed;
+        failed = s.failed;
+    }
+    if (json)
+        (void)printf("],\"passed\":%u,\"failed\":%u}\n", passed, failed);
+    else
+        (void)printf("%u passed, %u failed\n", passed, failed);
+    if (status != PST_OK) {
+        (void)pst_cli_fail(false, &error);
+        return PST_EXIT_FAILED;
+    }
+    return failed == 0 ? PST_EXIT_YES : PST_EXIT_NO;
+}
+
+const struct pst_command pst_command_policy = {
+    "policy", "Runs golden cases against a policy. Exit code 1 when one fails.", "test FILE ... [--json]", run_policy};

@@ -1,0 +1,130 @@
+#include "postern/app/local.h"
+
+#include <stdlib.h>
+
+#include "postern/app/site_build.h"
+#include "postern/authz/site.h"
+#include "postern/store/facts.h"
+#include "postern/sync/tail.h"
+
+struct pst_local {
+    struct pst_key_ring ring;
+    struct pst_site *site;
+    struct pst_policy_hub *hub;
+    struct pst_log *log;
+    struct pst_facts_service *facts;
+    struct pst_tail *tail;
+    struct pst_worker *worker;
+    struct pst_engine *engine;
+};
+
+static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, struct pst_error *error)
+{
+    struct pst_local *l = ctx;
+    struct pst_policy *policy;
+    struct pst_shared_policy *shared;
+    struct pst_bundle *bundle;
+    const struct pst_engine_news news = {
+        .bundle = batch->model != NULL, .new_history = batch->new_history, .all_users = true,
+        .epoch = batch->revision.epoch, .n = batch->revision.n,
+        .lease_start_ns = batch->lease_start_ns, .lease_bound_ns = batch->bound_ns,
+    };
+    enum pst_status status = PST_OK;
+
+    if (batch->model != NULL) {
+        status = pst_policy_compile(batch->model, &policy, error);
+        pst_model_fini(batch->model);
+        free(batch->model);
+        if (status == PST_OK)
+            status = pst_shared_policy_create(policy, &shared);
+        if (status != PST_OK)
+            return status;
+        status = pst_bundle_create(l->site, shared, batch->revision.epoch, batch->revision.n, &bundle);
+        pst_shared_policy_release(shared);
+        if (status == PST_OK)
+            pst_policy_publish(l->hub, &bundle->snapshot);
+    }
+    return status != PST_OK ? status : pst_engine_tell(l->engine, &news);
+}
+
+enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes store_url, struct pst_local **out,
+                               struct pst_error *error)
+{
+    struct pst_log_config log = {.level = PST_LOG_ERROR};
+    struct pst_facts_config facts = {.url = store_url, .queue = 16};
+    struct pst_local *l = calloc(1, sizeof(*l));
+
+    *out = NULL;
+    if (l == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+    struct pst_tail_config tail = {.url = store_url, .apply = apply, .ctx = l};
+    enum pst_status status = pst_key_ring_create(config, &l->ring, error);
+    if (status == PST_OK)
+        status = pst_site_build(config, &l->ring, &l->site, error);
+    if (status == PST_OK)
+        status = pst_log_create(&log, &l->log, error);
+    if (status == PST_OK)
+        status = pst_policy_hub_create(&l->hub);
+    if (status == PST_OK)
+        status = pst_facts_service_create(&facts, &l->facts, error);
+    if (status == PST_OK)
+        status = pst_worker_create(0, &l->worker);
+    struct pst_engine_config engine = {.worker = l->worker, .hub = l->hub, .facts = l->facts, .log = l->log,
+                                       .token_cache = 16, .fact_cache = 16};
+    if (status == PST_OK)
+        status = pst_engine_create(&engine, &l->engine);
+    if (status == PST_OK)
+        status = pst_tail_create(&tail, &l->tail);
+    if (status == PST_OK)
+        status = pst_tail_poll(l->tail, error);
+    if (status != PST_OK) {
+        pst_local_close(l);
+        return status;
+    }
+    pst_worker_turn(l->worker, 0);
+    *out = l;
+    return PST_OK;
+}
+
+void pst_local_close(struct pst_local *l)
+{
+    if (l == NULL)
+        return;
+    pst_tail_destroy(l->tail);
+    pst_facts_service_destroy(l->facts);
+    if (l->worker != NULL)
+        pst_worker_turn(l->worker, 0);
+    pst_engine_destroy(l->engine);
+    pst_worker_destroy(l->worker);
+    pst_policy_hub_destroy(l->hub);
+    pst_site_release(l->site);
+    pst_key_ring_destroy(&l->ring);
+    pst_log_destroy(l->log);
+    free(l);
+}
+
+static void on_resume(struct pst_decide *decide)
+{
+    (void)decide; /* its step says how it goes on */
+}
+
+void pst_local_decide(struct pst_local *l, uint32_t listener, const struct pst_request *request,
+                      const struct pst_who *who, struct pst_arena *arena, struct pst_decide *decide)
+{
+    *decide = (struct pst_decide){.resume = on_resume};
+    enum pst_step step = who == NULL ? pst_engine_begin(l->engine, decide, listener, request, arena)
+                                     : pst_engine_begin_as(l->engine, decide, listener, request, arena, who);
+
+    while (step != PST_STEP_DONE) {
+        if (step == PST_STEP_BODY) {
+            step = pst_engine_body(decide, request->body, request->body.len > decide->body_limit);
+            continue;
+        }
+        decide->step = PST_STEP_WAIT;
+        struct pst_error error;
+        pst_worker_turn(l->worker, 50);
+        if (decide->step == PST_STEP_WAIT && pst_tail_poll(l->tail, &error) != PST_OK)
+            continue; /* the decision's own deadline ends the wait */
+        step = decide->step;
+    }
+}
