@@ -172,8 +172,6 @@ static enum pst_verdict judge_grant(const struct pst_question *q, const struct p
     struct pst_eval_detail blank = *d, other = *d;
     enum pst_verdict verdict;
 
-    if (r->key_count == 0)
-        return say(d, PST_DENY, PST_R_INTERNAL);
     verdict = judge_keys(q, r, r->keys[0].entity, d);
     if (r->or_entity.len == 0 || judge_keys(q, r, r->or_entity, &other) == verdict)
         return verdict;
@@ -216,6 +214,20 @@ static enum pst_verdict judge_need(const struct pst_question *q, const struct ps
     return say(d, PST_DENY, r->closed == PST_R_INTERNAL ? PST_R_ROUTE_CLOSED : r->closed);
 }
 
+/* A profile that forgot what to ask grants nothing, not even to an owner. */
+static bool is_askable(const struct pst_question *q, const struct pst_requirement *r)
+{
+    if (r->need != PST_NEED_GRANT)
+        return true;
+    if (r->key_count == 0 || r->key_count > PST_KEYS_MAX)
+        return false;
+    for (uint32_t k = 0; k < r->key_count; k++)
+        if (r->keys[k].op == PST_OP_NONE || r->keys[k].op >= PST_OPS ||
+            (r->keys[k].op == PST_OP_NOT_DENIED && q->combining == PST_DENY_OVERRIDES))
+            return false;
+    return true;
+}
+
 /* Whether the rows of a key are asked at all of a caller whom nobody knows. */
 static bool asks_levels(const struct pst_question *q, const struct pst_requirement *r)
 {
@@ -227,6 +239,8 @@ static enum pst_verdict judge(const struct pst_question *q, const struct pst_req
 {
     const struct pst_facts *facts = q->caller.facts;
 
+    if (!is_askable(q, r))
+        return say(d, PST_DENY, PST_R_INTERNAL);
     if (r->need == PST_NEED_CLOSED)
         return judge_need(q, r, d);
     if (q->settings->authentication_off)

@@ -174,10 +174,6 @@ enum pst_verdict pst_judge_specific(const struct pst_question *q, const struct p
     struct outcomes o = {0};
     struct spoken s = {0};
 
-    if (r->key_count == 0 || r->key_count > PST_KEYS_MAX) {
-        d->reason = PST_R_INTERNAL;
-        return PST_DENY;
-    }
     for (uint32_t k = 0; k < r->key_count; k++) {
         const struct pst_key *key = &r->keys[k];
         hear_key(&s, q, r, key, k == 0 ? entity : key->entity);

@@ -609,6 +609,12 @@ static inline struct nv_result nv_specific(const struct world *w, struct pst_byt
 
 static inline struct nv_result nv_judge(const struct world *w, struct pst_bytes entity)
 {
+    for (uint32_t k = 0; k < w->requirement.key_count; k++) {
+        enum pst_op op = w->requirement.keys[k].op;
+        if (op == PST_OP_NONE ||
+            (op == PST_OP_NOT_DENIED && w->question.combining == PST_DENY_OVERRIDES))
+            return (struct nv_result){false, false};
+    }
     if (w->question.combining == PST_MOST_SPECIFIC)
         return nv_specific(w, entity);
     bool allow = nv_overrides(w, entity);
