@@ -93,6 +93,179 @@ static void check_route(const struct decide_world *w, const json_t *route)
     }
 }
 
+/* ---- what a route asks, against need, decide_on, tier and ids of the table ---- */
+
+#define SAMPLE "7"
+
+/* Puts the sample value where `name` leads: "a.b[].c" is {"a":{"b":[{"c":"7"}]}}. */
+static void put_body(json_t *object, const char *name, bool many)
+{
+    char step[128];
+    const char *dot = strchr(name, '.');
+    size_t len = dot == NULL ? strlen(name) : (size_t)(dot - name);
+    bool list = len > 2 && memcmp(name + len - 2, "[]", 2) == 0;
+
+    snprintf(step, sizeof(step), "%.*s", (int)(list ? len - 2 : len), name);
+    if (dot == NULL) {
+        json_object_set_new(object, step, list || many ? json_pack("[s]", SAMPLE) : json_string(SAMPLE));
+        return;
+    }
+    json_t *inner = json_object();
+    put_body(inner, dot + 1, many);
+    json_object_set_new(object, step, list ? json_pack("[o]", inner) : inner);
+}
+
+static void put_ids(const json_t *route, struct decide_request *r, char *target, size_t cap, json_t *body)
+{
+    const json_t *ids = json_object_get(route, "ids");
+    bool get = strcmp(text_of(route, "method"), "GET") == 0, first = true;
+
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const json_t *id = json_array_get(ids, i);
+        const char *in = text_of(id, "in"), *name = text_of(id, "name");
+        bool query = strcmp(in, "query") == 0 || (strcmp(in, "body_or_query") == 0 && get);
+        bool one_of_two = strcmp(text_of(route, "lookup"), "run_or_logged_model") == 0 && i > 0;
+        size_t n = strlen(target);
+        if (one_of_two)
+            continue;
+        if (query) {
+            snprintf(target + n, cap - n, "%c%s=" SAMPLE, first ? '?' : '&', name);
+            first = false;
+        } else if (strcmp(in, "header") == 0) {
+            r->fields[r->field_count++] = (struct pst_field){decide_text(name), PST_LIT(SAMPLE)};
+        } else if (strcmp(in, "path") != 0) {
+            put_body(body, name, json_is_true(json_object_get(id, "many")) && strstr(name, "[]") == NULL);
+        }
+    }
+}
+
+static int rank_of_need(const char *need)
+{
+    static const char *const words[] = {"not_denied", "read", "use", "update", "delete", "manage"};
+
+    for (int i = 0; i < 6; i++)
+        if (strcmp(words[i], need) == 0)
+            return i;
+    return -1;
+}
+
+static int rank_of_op(enum pst_op op)
+{
+    const char *name = pst_op_name(op);
+
+    return rank_of_need(strcmp(name, "detail") == 0 ? "read" : name);
+}
+
+static bool is_among(struct pst_bytes entity, const char *names)
+{
+    while (*names != '\0') {
+        size_t len = strcspn(names, "|");
+        if (pst_bytes_equal(entity, pst_bytes_of(names, len)))
+            return true;
+        names += len + (names[len] == '|');
+    }
+    return false;
+}
+
+/* Some requirement asks at least `need` of one of the entities. */
+static bool asks(const struct pst_extracted *got, const char *entities, const char *need)
+{
+    for (uint32_t i = 0; i < got->requirement_count; i++) {
+        const struct pst_requirement *r = &got->requirements[i];
+        if (r->need == PST_NEED_GRANT && r->key_count > 0 && is_among(r->keys[0].entity, entities) &&
+            rank_of_op(r->keys[0].op) >= rank_of_need(need))
+            return true;
+    }
+    return false;
+}
+
+/* Some group of alternatives names the need and nothing weaker than `closed`. */
+static bool asks_need(const struct pst_extracted *got, enum pst_need need)
+{
+    for (uint32_t i = 0; i < got->requirement_count; i++)
+        if (got->requirements[i].need == need)
+            return true;
+    return false;
+}
+
+static bool asks_grant(const json_t *route, const struct pst_extracted *got, const char *need)
+{
+    const char *on = text_of(route, "decide_on"), *tier = text_of(route, "tier");
+    const char *shape = text_of(route, "shape");
+
+    if (strcmp(on, "registered_model_or_prompt") == 0)
+        on = "registered_model|prompt";
+    if (strcmp(shape, "bulk_use") == 0)
+        on = "gateway_model_definition"; /* the table names the endpoint, which does not exist yet */
+    if (strcmp(shape, "use_secret") == 0)
+        on = "gateway_secret";
+    if (strcmp(shape, "create_child") == 0)
+        return asks(got, on, need) && (tier[0] == '\0' || asks(got, tier, "not_denied"));
+    if (strcmp(shape, "child") == 0 || (strcmp(shape, "bulk") == 0 && tier[0] != '\0'))
+        return asks(got, "experiment", "read") && asks(got, tier, need);
+    if (tier[0] != '\0' && strcmp(shape, "artifact") != 0)
+        return asks(got, on, need) && asks(got, tier, strcmp(need, "read") == 0 ? "not_denied" : need);
+    return asks(got, on, need);
+}
+
+static bool asks_rightly(const json_t *route, const struct pst_extracted *got)
+{
+    const char *need = text_of(route, "need"), *on = text_of(route, "decide_on");
+    bool admin_only = asks_need(got, PST_NEED_ADMIN);
+
+    if (strcmp(need, "authenticated") == 0) /* a part of the answer that would be cut out */
+        return json_is_null(json_object_get(route, "response_filter"))
+                   ? got->requirement_count == 1
+                   : got->requirements[0].closed == PST_R_NEEDS_FILTER;
+    if (strcmp(need, "admin") == 0 || strcmp(need, "deny") == 0)
+        return admin_only && got->requirement_count == 1;
+    if (strcmp(need, "create_in_workspace") == 0)
+        return asks_need(got, PST_NEED_WORKSPACE_USE);
+    if (strcmp(need, "self_or_admin") == 0)
+        return asks_need(got, PST_NEED_SELF) && admin_only && got->requirement_count == 2;
+    if (strcmp(need, "workspace_admin") == 0)
+        return asks_need(got, PST_NEED_WORKSPACE_ADMIN);
+    if (strcmp(need, "view") == 0)
+        return asks_need(got, PST_NEED_WORKSPACE_VIEW);
+    if (strcmp(need, "owner") == 0 || strcmp(need, "view_role") == 0 || strcmp(on, "named_resource") == 0 ||
+        strcmp(text_of(route, "lookup"), "role_workspace") == 0)
+        return admin_only && got->requirements[0].need == PST_NEED_CLOSED;
+    if (strcmp(need, "filtered") == 0)
+        return got->requirements[0].closed == PST_R_NEEDS_FILTER;
+    if (strcmp(on, "workspace") == 0)
+        return asks_need(got, PST_NEED_WORKSPACE_MANAGE);
+    return rank_of_need(need) >= 0 && asks_grant(route, got, need);
+}
+
+/* A sample request of the route, decided as somebody without grants; the requirements are looked at. */
+static void check_needs(struct decide_world *w, const json_t *route)
+{
+    const json_t *paths = json_object_get(route, "paths");
+    const char *method = text_of(route, "method");
+    json_t *body = json_object();
+    char target[768], id[800];
+    struct decide_request r = {.method = method, .target = target};
+
+    fill(json_string_value(json_array_get(paths, 0)), target, sizeof(target));
+    snprintf(id, sizeof(id), "needs %s %s", method, target);
+    put_ids(route, &r, target, sizeof(target), body);
+    if (json_object_size(body) != 0 && json_object_get(body, "name") == NULL)
+        json_object_set_new(body, "name", json_string(SAMPLE)); /* what is made has a name */
+    char *text = json_object_size(body) == 0 ? NULL : json_dumps(body, JSON_COMPACT);
+    r.body = text;
+    struct decide_answer answer = decide(w, &r);
+    if (strcmp(text_of(route, "need"), "public") == 0) {
+        verdict(id, answer.forward && !answer.asked, "asks somebody", "");
+    } else if (answer.extracted.requirement_count == 0) {
+        verdict(id, false, "asks nothing: ", pst_reason_name(answer.reason));
+    } else {
+        verdict(id, asks_rightly(route, &answer.extracted), "does not ask what the table says: ",
+                text_of(route, "need"));
+    }
+    free(text);
+    json_decref(body);
+}
+
 /* ---- what is in the profile and not in the table ---- */
 
 static bool in_table(const json_t *routes, const char *method, const char *path)
@@ -392,8 +565,14 @@ int main(int argc, char **argv)
 
     load_presets(&presets);
     decide_load(&w, "mlflow", NULL);
-    for (size_t i = 0; i < json_array_size(routes); i++)
+    struct pst_policy *policy = policy_of(NULL, &presets);
+    w.policy = policy;
+    for (size_t i = 0; i < json_array_size(routes); i++) {
         check_route(&w, json_array_get(routes, i));
+        if (!is_gone(json_array_get(routes, i)))
+            check_needs(&w, json_array_get(routes, i));
+    }
+    pst_policy_destroy(policy);
     if (routes != NULL)
         check_extras(routes);
     decide_unload(&w);
