@@ -6,7 +6,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import paths, proc  # noqa: E402
-from lib.base import WorldCase  # noqa: E402
+from lib.base import Load, WorldCase  # noqa: E402
 from lib.world import ALL, declarations  # noqa: E402
 
 LIMIT = 1.0
@@ -20,7 +20,7 @@ class Live(WorldCase):
         self.assertTrue(seen, "no %d within 5 s" % expected)
         return time.monotonic() - began
 
-    def apply(self, tree, *options):
+    def apply(self, tree):
         return self.node.apply(tree)
 
     def test_a_grant_and_its_end(self):
@@ -68,7 +68,6 @@ class Live(WorldCase):
         self.assertTrue(proc.wait_until(lambda: revision() != before, LIMIT * paths.slack()))
 
     def test_load_loses_nothing_while_policy_changes(self):
-        from test_reload import Load
         threads = [Load(self) for _ in range(2)]
         for t in threads:
             t.start()
@@ -84,8 +83,6 @@ class Live(WorldCase):
         self.assertEqual([b for t in threads for b in t.bad], [])
         self.assertEqual(proc.wait_until(lambda: self.get("/w/w5/x").status == 200, LIMIT * paths.slack()), True)
 
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 if __name__ == "__main__":
     unittest.main()

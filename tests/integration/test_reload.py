@@ -2,52 +2,12 @@
 import os
 import signal
 import sys
-import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths, proc  # noqa: E402
-from lib.base import WorldCase  # noqa: E402
-
-
-class Load(threading.Thread):
-    """Keep-alive clients that ask one after the other and count what is not answered with 200.
-
-    A connection that the server closed between two requests, before any byte of an answer, was idle: opening a new
-    one is what every client does. A connection refused once the listener is gone ends the client."""
-
-    def __init__(self, case, last=False):
-        super().__init__(daemon=True)
-        self.case, self.good, self.bad, self.halt, self.last = case, 0, [], threading.Event(), last
-
-    def run(self):
-        client = None
-        while not self.halt.is_set():
-            try:
-                if client is None:
-                    client = http1.Client(self.case.proxy, 15)
-            except OSError as e:
-                if not self.last:
-                    self.bad.append("connect: %s" % e)
-                return
-            try:
-                answer = client.ask("GET", "/w/blue/load", self.case.bearer())
-                if answer.status != 200:
-                    self.bad.append("%d %r" % (answer.status, answer.body[:100]))
-                self.good += 1
-                if (answer.value(b"connection") or b"").lower() == b"close":
-                    client.close()
-                    client = None
-            except OSError as e:
-                if client.buf:
-                    self.bad.append("in the middle of an answer: %s" % e)
-                elif self.last and not proc.connects(*self.case.proxy):
-                    self.bad.append("a request was dropped: %s" % e)
-                    return
-                else:
-                    self.bad.append("no answer: %s" % e)
-                client = None
+from lib.base import Load, WorldCase  # noqa: E402
 
 
 class Reload(WorldCase):
