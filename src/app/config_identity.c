@@ -156,6 +156,8 @@ static enum pst_status read_issuer(struct pst_config_reader *r, const struct pst
     if (status == PST_OK)
         status = pst_node_text(r->tree, n, "default_role", &s->default_role, r->error);
     s->create_users = unknown == 1;
+    if (c->groups_claim.len == 0 && pst_node_get(n, "group_roles") != NULL)
+        c->groups_claim = PST_LIT("groups");
     if (status == PST_OK && (c->issuer.len == 0 || c->audiences_count == 0))
         return pst_node_fail(r->tree, n, r->error, "an issuer needs issuer (compared with iss) and audiences");
     return status;

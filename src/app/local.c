@@ -103,6 +103,22 @@ void pst_local_close(struct pst_local *l)
     free(l);
 }
 
+enum pst_status pst_local_poll(struct pst_local *l, struct pst_error *error)
+{
+    enum pst_status status = pst_tail_read(l->tail, error);
+
+    pst_worker_turn(l->worker, 0);
+    return status;
+}
+
+void pst_local_lose_lease(struct pst_local *l)
+{
+    const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
+
+    if (pst_engine_tell(l->engine, &news) == PST_OK)
+        pst_worker_turn(l->worker, 0);
+}
+
 static void on_resume(struct pst_decide *decide)
 {
     (void)decide; /* its step says how it goes on */

@@ -187,6 +187,8 @@ static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
     d->decision.body_limit = d->routed_.body_limit == 0 ? site->body_bytes : d->routed_.body_limit;
     if (d->routed_.refuse != PST_R_INTERNAL && !d->routed_.refuse_after_identity)
         return refuse(d, d->routed_.refuse);
+    if (d->request_->is_upgrade) /* what comes after a 101 would be nobody's decision */
+        return refuse(d, PST_R_UPGRADE);
     if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.preflight) {
         d->decision.preflight = true;
         name_public_workspace(d);
