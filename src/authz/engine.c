@@ -168,6 +168,13 @@ static void name_public_workspace(struct pst_decide *d)
     }
 }
 
+/* An odd path that no route takes in could be another one's for whoever folds it: that is what is wrong
+ * with it, not that nothing is there. */
+static enum pst_reason unmatched(const struct pst_decide *d, enum pst_reason reason)
+{
+    return reason == PST_R_NO_ROUTE && (d->request_->oddities & PST_ODD_REFUSE) != 0 ? PST_R_BAD_TARGET : reason;
+}
+
 static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
 {
     const struct pst_site *site = site_of(d);
@@ -177,7 +184,7 @@ static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
         return refuse(d, PST_R_INTERNAL);
     d->mount_ = find_mount(&site->listeners[listener], d->request_, &host_known);
     if (d->mount_ == NULL)
-        return refuse(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST);
+        return refuse(d, unmatched(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST));
 
     d->profile_ = &site->profiles[d->mount_->profile];
     d->decision.upstream = d->mount_->upstream;
@@ -186,8 +193,8 @@ static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
     d->decision.allow = d->routed_.allow;
     d->decision.body_limit = d->routed_.body_limit == 0 ? site->body_bytes : d->routed_.body_limit;
     if (d->routed_.refuse != PST_R_INTERNAL && !d->routed_.refuse_after_identity)
-        return refuse(d, d->routed_.refuse);
-    if (d->request_->is_upgrade) /* what comes after a 101 would be nobody's decision */
+        return refuse(d, unmatched(d, d->routed_.refuse));
+    if (d->request_->is_upgrade && (d->routed_.is_public || d->routed_.preflight))
         return refuse(d, PST_R_UPGRADE);
     if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.preflight) {
         d->decision.preflight = true;
@@ -385,6 +392,8 @@ static enum pst_step do_body(struct pst_decide *d, bool *waits)
 
     if (d->routed_.refuse != PST_R_INTERNAL)
         return refuse_routed(d);
+    if (d->request_->is_upgrade) /* what comes after a 101 would be nobody's decision */
+        return refuse(d, PST_R_UPGRADE);
     if (d->routed_.inspect_body && d->request_->has_body && !d->body_given_) {
         d->body_limit = d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
         *waits = true;
