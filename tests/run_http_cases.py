@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+import urllib.parse
 import zlib
 from collections import Counter
 
@@ -153,7 +154,9 @@ class Judge:
             for (_, sent), asked in zip(complete, plain):
                 if sent.complete and sent.body != asked.body:
                     self.say("the body changed on its way")
-                if b"%" not in asked.target and asked.target.startswith(b"/") and sent.target != asked.target:
+                # what is no byte of a URI may be sent escaped; an escape of the client's is judged by `canonical`
+                if b"%" not in asked.target and asked.target.startswith(b"/") and \
+                        urllib.parse.unquote_to_bytes(sent.target) != asked.target:
                     self.say("target became %r" % sent.target)
                 if sent.method != asked.method:
                     self.say("method became %r" % sent.method)
@@ -218,7 +221,8 @@ class Runner:
         w = wire.Wire(where, case.get("from"), bytewise, self.slack)
         began = time.monotonic()
         try:
-            w.run(case.get("client") or self.meta["script"]["client_default"], raw)
+            w.run(case.get("client") or self.meta["script"]["client_default"], raw,
+                  0 in case["expect"]["status"])
             w.linger(max(1, len([m for m in judge.asked if m.complete])), self.expects_close(case),
                      raw.startswith(b"HEAD "))
         finally:
@@ -228,7 +232,7 @@ class Runner:
         judge.upstream(self.recorder.traffic(), self.recorder.scripted, self.recorder)
         if refuse:
             self.recorder.open()
-        self.control(node, judge)
+        self.control(node, judge, case["expect"]["upstream"] == "none-or-aborted")
         self.slow.append((time.monotonic() - began, case["id"]))
         return judge.wrong
 
@@ -251,8 +255,10 @@ class Runner:
                 return
             time.sleep(0.01)
 
-    def control(self, node, judge):
-        """After every case a plain request on a fresh connection is answered as if nothing had happened."""
+    def control(self, node, judge, aborted):
+        """After every case a plain request on a fresh connection is answered as if nothing had happened.
+
+        `aborted`: what had begun may have been on its way still when it was given up."""
         self.recorder.begin()
         where = node.address("proxy") if node else self.foreign
         target = "/w/blue/control"
@@ -266,7 +272,8 @@ class Runner:
             return
         if answer.status != 200 or answer.body != b"ok":
             judge.say("control request answered %d %r" % (answer.status, answer.body[:80]))
-        seen = [m for _, data in self.recorder.traffic() for m in http1.read_requests(data)]
+        seen = [m for c, data in self.recorder.traffic() for m in http1.read_requests(data)
+                if not (aborted and not m.complete and (c.peer_closed or c.done))]
         if [m.target for m in seen] != [target.encode()]:
             judge.say("with the control request upstream: %s" % [bytes(m.target)[:60] for m in seen])
 

@@ -84,7 +84,7 @@ class Recorder:
         with self.lock:
             self.seen = [c for c in self.seen if c in self.live]
             for c in self.seen:
-                c.start = len(c.data)
+                c.start, c.after_script = len(c.data), 0
             self.script, self.pool, self.scripted = script, pool, None
             self.script_ended.clear()
             self.closed_in_time, self.bytewise = None, bytewise
