@@ -135,7 +135,7 @@ static enum pst_status read_workspace(struct profile_builder *b, const struct ps
 
 static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
 {
-    static const char *const keys[] = {"resource", "ids", "pipeline", "not_under", NULL};
+    static const char *const keys[] = {"resource", "ids", "pipeline", "not_under", "not_shown", NULL};
     static const char *const scopes[] = {"none", "self", "parent", NULL};
     struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     char folded[128];
@@ -166,6 +166,7 @@ static enum pst_status read_entity(struct profile_builder *b, const struct pst_n
             return pst_node_fail(b->tree, node, b->error, "not a resource name");
         status = copy(b, pst_bytes_of(folded, length), &e->payload);
     }
+    e->not_shown = pst_node_get(node, "not_shown");
     e->pipeline_self = scope == 1;
     e->pipeline_parent = scope == 2;
     e->next = b->profile->entities;
@@ -256,10 +257,9 @@ static enum pst_status read_shapes(struct profile_builder *b)
 
 static enum pst_status read_levels(struct profile_builder *b, const struct pst_tree *extra)
 {
-    if (extra == NULL)
-        return PST_OK;
     for (struct profile_entity *e = b->profile->entities; e != NULL; e = e->next) {
-        enum pst_status status = profile_levels_read(b, extra, e);
+        enum pst_status status = extra == NULL ? PST_OK : profile_levels_read(b, extra, e);
+        e->not_shown = NULL; /* stands in the tree */
         if (status != PST_OK)
             return status;
     }

@@ -98,6 +98,7 @@ struct profile_entity {
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;
     /* read attributes of an answer by operation, from the level table */
+    const struct pst_node *not_shown; /* while building: operation -> attributes that its answer lacks */
     const struct pst_bytes *read[PST_OPS];
     uint32_t read_count[PST_OPS];
 };

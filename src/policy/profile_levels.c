@@ -57,15 +57,30 @@ static const struct pst_node *attributes_of(const struct pst_node *entity, struc
     return all;
 }
 
-static enum pst_status collect(struct profile_builder *b, const struct pst_node *attributes, int rank,
-                               const struct pst_bytes **out, uint32_t *count)
+/* The table lists it, but the answer of this operation has no such attribute. */
+static bool is_not_shown(const struct profile_entity *entity, struct pst_bytes op, struct pst_bytes name)
 {
+    const struct pst_node *map = entity->not_shown;
+
+    for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL; n = n->next)
+        for (const struct pst_node *i = n->first; pst_bytes_equal(n->key, op) && i != NULL; i = i->next)
+            if (pst_bytes_equal(i->text, name))
+                return true;
+    return false;
+}
+
+static enum pst_status collect(struct profile_builder *b, const struct pst_node *attributes, int rank,
+                               struct profile_entity *entity, const struct pst_node *operation)
+{
+    enum pst_op op = pst_op_of(operation->key);
     struct profile_values names = {0};
 
     for (const struct pst_node *level = attributes->first; level != NULL; level = level->next) {
         int own = rank_of(level->key);
         for (const struct pst_node *n = level->first; own >= 0 && own <= rank && n != NULL; n = n->next) {
             struct pst_bytes name;
+            if (is_not_shown(entity, operation->key, n->text))
+                continue;
             enum pst_status status = pst_arena_copy(&b->profile->arena, n->text, &name);
             if (status == PST_OK)
                 status = profile_values_add(&b->profile->arena, &names, name);
@@ -73,8 +88,8 @@ static enum pst_status collect(struct profile_builder *b, const struct pst_node 
                 return status;
         }
     }
-    *out = names.items;
-    *count = names.count;
+    entity->read[op] = names.items;
+    entity->read_count[op] = names.count;
     return PST_OK;
 }
 
@@ -92,7 +107,7 @@ enum pst_status profile_levels_read(struct profile_builder *b, const struct pst_
         const struct pst_node *attributes = attributes_of(own, n->key);
         if (op == PST_OP_NONE || rank < 0 || attributes == NULL)
             continue;
-        enum pst_status status = collect(b, attributes, rank, &entity->read[op], &entity->read_count[op]);
+        enum pst_status status = collect(b, attributes, rank, entity, n);
         if (status != PST_OK)
             return status;
     }
