@@ -201,14 +201,19 @@ static bool is_askable(const struct profile_asking *ask, const struct profile_ne
     return true;
 }
 
+/* The variable with many values that the group of alternatives from `need` on names. There is one at
+ * most: profile_need.c refuses more. */
 static uint32_t many_var(const struct profile_asking *ask, const struct profile_need *need)
 {
-    for (uint32_t k = 0; k < need->key_count; k++)
-        for (uint32_t i = 0; i < need->keys[k].piece_count; i++) {
-            uint32_t var = need->keys[k].pieces[i].var;
-            if (var != PROFILE_VARS && !ask->vars[var].unknown && ask->vars[var].values.count > 1)
-                return var;
-        }
+    for (bool more = true; more; need = need->next) {
+        more = need->or_next;
+        for (uint32_t k = 0; k < need->key_count; k++)
+            for (uint32_t i = 0; i < need->keys[k].piece_count; i++) {
+                uint32_t var = need->keys[k].pieces[i].var;
+                if (var != PROFILE_VARS && !ask->vars[var].unknown && ask->vars[var].values.count > 1)
+                    return var;
+            }
+    }
     return PROFILE_VARS;
 }
 

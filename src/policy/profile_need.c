@@ -251,8 +251,33 @@ static bool has_two_entities(const struct profile_need *need)
     return false;
 }
 
+/* Each requirement is asked once per value of a variable, so a group of alternatives can name only one
+ * variable of many values, and not as an entity or a user. */
+static enum pst_status check_many(const struct parsing *p, const struct profile_need *need, uint32_t *many)
+{
+    const struct profile_var *vars = p->route->vars;
+
+    if (need->self_var != PROFILE_VARS && vars[need->self_var].many)
+        return fail(p, "of many values, where one is due", vars[need->self_var].name);
+    for (uint32_t k = 0; k < need->key_count; k++) {
+        const struct profile_key *key = &need->keys[k];
+        if (key->entity_var != PROFILE_VARS && vars[key->entity_var].many)
+            return fail(p, "of many values, where one is due", vars[key->entity_var].name);
+        for (uint32_t i = 0; i < key->piece_count; i++) {
+            uint32_t var = key->pieces[i].var;
+            if (var == PROFILE_VARS || !vars[var].many || var == *many)
+                continue;
+            if (*many != PROFILE_VARS)
+                return fail(p, "a second variable of many values in one requirement", vars[var].name);
+            *many = var;
+        }
+    }
+    return PST_OK;
+}
+
 static enum pst_status read_need(const struct parsing *p, struct words *w)
 {
+    uint32_t many = PROFILE_VARS;
     bool first = true;
 
     while (true) {
@@ -262,6 +287,8 @@ static enum pst_status read_need(const struct parsing *p, struct words *w)
         need->if_var = p->if_var;
         need->self_var = PROFILE_VARS;
         enum pst_status status = read_choice(p, w, need);
+        if (status == PST_OK)
+            status = check_many(p, need, &many);
         if (status != PST_OK)
             return status;
         need->or_next = take_word(w, "or");
