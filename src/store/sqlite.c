@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "statements.h"
@@ -77,16 +78,22 @@ static enum pst_status execute(const struct pst_backend *b, const char *sql, str
     return code == SQLITE_OK ? PST_OK : fail(b, sqlite3_extended_errcode(b->db), sql, error);
 }
 
-/* The file itself, so that its mode is right from its first instant. */
+/* The file itself, so that its mode is right from its first instant. A file that is there is not opened:
+ * closing any descriptor of it would drop the locks of this process's other connections (POSIX), and the
+ * next process to close would take itself for the last one and delete the WAL under us. */
 static enum pst_status make_file(const char *path, enum pst_store_mode mode, struct pst_error *error)
 {
-    int flags = O_RDWR | O_CLOEXEC | (mode == PST_STORE_CREATE ? O_CREAT : 0);
-    int fd = open(path, flags, 0600);
+    struct stat st;
 
-    if (fd >= 0) {
-        (void)close(fd);
+    if (stat(path, &st) == 0)
         return PST_OK;
-    }
+    int fd = mode == PST_STORE_CREATE && errno == ENOENT
+                 ? open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600)
+                 : -1;
+    if (fd >= 0)
+        (void)close(fd);
+    if (fd >= 0 || errno == EEXIST)
+        return PST_OK;
     if (errno != ENOENT)
         return pst_error_set(error, PST_E_IO, path, "cannot open the database: %s", strerror(errno));
     return pst_error_set(error, PST_E_ABSENT, path,

@@ -87,4 +87,7 @@ class Load(threading.Thread):
                     return
                 else:
                     self.bad.append("no answer: %s" % e)
+                client.close()
                 client = None
+        if client:
+            client.close()

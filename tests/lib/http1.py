@@ -164,17 +164,17 @@ def read_answer(data, head=False, eof=False):
 
 def connect(where, timeout=5.0, source=None):
     """`where`: (host, port) or the path of a unix socket."""
-    if isinstance(where, str):
-        s = socket.socket(socket.AF_UNIX)
+    s = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+    try:
         s.settimeout(timeout)
+        if source:
+            s.bind((source, 0))
         s.connect(where)
-        return s
-    s = socket.socket()
-    s.settimeout(timeout)
-    if source:
-        s.bind((source, 0))
-    s.connect(where)
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not isinstance(where, str):
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        s.close()
+        raise
     return s
 
 
