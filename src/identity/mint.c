@@ -122,7 +122,7 @@ enum pst_status pst_mint_raw(const struct pst_mint_key *key, struct pst_bytes he
                              struct pst_arena *arena, struct pst_bytes *token)
 {
     unsigned char signature[SIGNATURE_MAX];
-    size_t len;
+    size_t len = 0;
 
     *token = (struct pst_bytes){0};
     if (header.len > TOKEN_MAX || payload.len > TOKEN_MAX)
