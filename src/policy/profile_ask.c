@@ -192,12 +192,16 @@ static bool is_askable(const struct profile_asking *ask, const struct profile_ne
         return false;
     if (need->self_var != PROFILE_VARS && !ask->vars[need->self_var].present)
         return false;
-    for (uint32_t k = 0; k < need->key_count; k++)
-        for (uint32_t i = 0; i < need->keys[k].piece_count; i++) {
-            uint32_t var = need->keys[k].pieces[i].var;
+    for (uint32_t k = 0; k < need->key_count; k++) {
+        const struct profile_key *key = &need->keys[k];
+        if (key->entity_var != PROFILE_VARS && !ask->vars[key->entity_var].present)
+            return false;
+        for (uint32_t i = 0; i < key->piece_count; i++) {
+            uint32_t var = key->pieces[i].var;
             if (var != PROFILE_VARS && !ask->vars[var].present && !ask->vars[var].unknown)
                 return false;
         }
+    }
     return true;
 }
 

@@ -251,18 +251,23 @@ static bool has_two_entities(const struct profile_need *need)
     return false;
 }
 
+static bool is_one_value(const struct profile_var *var)
+{
+    return !var->many && var->place != PLACE_LOOKUP && var->missing != MISSING_UNKNOWN;
+}
+
 /* Each requirement is asked once per value of a variable, so a group of alternatives can name only one
  * variable of many values, and not as an entity or a user. */
 static enum pst_status check_many(const struct parsing *p, const struct profile_need *need, uint32_t *many)
 {
     const struct profile_var *vars = p->route->vars;
 
-    if (need->self_var != PROFILE_VARS && vars[need->self_var].many)
-        return fail(p, "of many values, where one is due", vars[need->self_var].name);
+    if (need->self_var != PROFILE_VARS && !is_one_value(&vars[need->self_var]))
+        return fail(p, "one value that the request names is due here", vars[need->self_var].name);
     for (uint32_t k = 0; k < need->key_count; k++) {
         const struct profile_key *key = &need->keys[k];
-        if (key->entity_var != PROFILE_VARS && vars[key->entity_var].many)
-            return fail(p, "of many values, where one is due", vars[key->entity_var].name);
+        if (key->entity_var != PROFILE_VARS && !is_one_value(&vars[key->entity_var]))
+            return fail(p, "one value that the request names is due here", vars[key->entity_var].name);
         for (uint32_t i = 0; i < key->piece_count; i++) {
             uint32_t var = key->pieces[i].var;
             if (var == PROFILE_VARS || !vars[var].many || var == *many)
@@ -389,6 +394,8 @@ static enum pst_status parse(const struct parsing *outer, struct pst_bytes text)
         enum pst_status status = read_var(&p, next_word(&w), &p.if_var);
         if (status != PST_OK)
             return status;
+        if (p.route->vars[p.if_var].place == PLACE_LOOKUP)
+            return fail(&p, "no request names what only a look-up tells", text);
         if (outer->if_var != PROFILE_VARS)
             return fail(&p, "an 'if' inside an 'if'", text);
     }

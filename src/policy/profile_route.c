@@ -118,18 +118,31 @@ static enum pst_status read_ref(const struct reading *r, const struct pst_node *
                                 : PST_OK;
 }
 
+/* A reference to a parameter of the path, which is always there and one value. */
+static enum pst_status read_path_ref(const struct reading *r, const struct pst_node *map, const char *key,
+                                     uint32_t *out)
+{
+    enum pst_status status = read_ref(r, map, key, out);
+
+    if (status != PST_OK || *out == PROFILE_VARS)
+        return status;
+    return r->route->vars[*out].place == PLACE_PATH && !r->route->vars[*out].many
+               ? PST_OK
+               : pst_node_fail(r->b->tree, map, r->b->error, "%s names a parameter of the path", key);
+}
+
 static enum pst_status read_refs(const struct reading *r)
 {
     const struct pst_node *parent = pst_node_get(r->node, "parent");
     const struct pst_node *one_of = pst_node_get(r->node, "one_of");
-    enum pst_status status = read_ref(r, r->node, "entity", &r->route->entity_var);
+    enum pst_status status = read_path_ref(r, r->node, "entity", &r->route->entity_var);
 
     if (status == PST_OK)
-        status = read_ref(r, r->node, "pipeline", &r->route->pipeline_var);
+        status = read_path_ref(r, r->node, "pipeline", &r->route->pipeline_var);
     if (status == PST_OK && parent != NULL)
-        status = read_ref(r, parent, "entity", &r->route->parent_var);
+        status = read_path_ref(r, parent, "entity", &r->route->parent_var);
     if (status == PST_OK && parent != NULL)
-        status = read_ref(r, parent, "id", &r->route->parent_id_var);
+        status = read_path_ref(r, parent, "id", &r->route->parent_id_var);
     if (status != PST_OK || one_of == NULL)
         return status;
     if (one_of->count != 2)
@@ -206,6 +219,22 @@ static struct pst_route *new_route(struct profile_builder *b, uint32_t line)
 
 static enum pst_status read_inner(const struct reading *r);
 
+/* Attributes belong to the first requirement, whose entity must be known with its payload key. */
+static enum pst_status check_attributes(const struct reading *r)
+{
+    const struct pst_route *route = r->route;
+    const struct profile_key *key = route->needs == NULL ? NULL : &route->needs->keys[0];
+
+    if (!route->attributes)
+        return PST_OK;
+    bool folded = key != NULL && route->entity_var != PROFILE_VARS && key->entity_var == route->entity_var;
+    bool literal = key != NULL && key->known != NULL && key->known->payload.len != 0;
+    return route->needs != NULL && route->needs->key_count != 0 && (folded || literal)
+               ? PST_OK
+               : pst_node_fail(r->b->tree, r->node, r->b->error,
+                               "attributes need a first requirement on an entity with a resource");
+}
+
 static enum pst_status fill_route(const struct reading *r)
 {
     struct pst_route *route = r->route;
@@ -230,6 +259,8 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_flags(r);
     if (status == PST_OK && need != NULL)
         status = read_needs(r, need, &tail);
+    if (status == PST_OK)
+        status = check_attributes(r);
     if (status == PST_OK)
         status = read_inner(r);
     if (status != PST_OK)
