@@ -199,7 +199,7 @@ void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason r
     x->reason = reason;
     if (!x->decided)
         pst_count(&x->server->metrics->requests[PST_DENY][reason], 1);
-    if (status == 400 || status == 408 || status == 413)
+    if (x->listener->kind != PST_LISTENER_CHECK && (status == 400 || status == 408 || status == 413))
         x->c->closing = true; /* whoever disagrees about one request disagrees about the next */
     if (x->id.len == 0)
         pst_rewrite_request_id(x);

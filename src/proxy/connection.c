@@ -202,16 +202,7 @@ static void read_head(struct pst_connection *c)
         pst_exchange_begin(x);
         return;
     case PST_H1_FAIL:
-        /* The rest cannot be read: it is no request, and no body that could be skipped. */
-        x->head_done = true;
-        x->body_done = true;
-        x->in_at = c->stream.in.end;
-        x->head.version_minor = 1;
-        x->head.method_text = (struct pst_bytes){0};
-        x->head.method = PST_METHOD_OTHER;
-        x->head.count = 0;
-        x->head.expect_continue = false;
-        c->closing = true;
+        pst_exchange_give_up_head(x);
         pst_answer_fault(x, x->parser.fault.status, PST_R_BAD_REQUEST, x->parser.fault.reason);
         return;
     }

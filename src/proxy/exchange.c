@@ -563,6 +563,19 @@ static void on_relay_deadline(struct pst_exchange *x, uint64_t now_ns)
     }
 }
 
+/* The head cannot be read: what came is no request, and nothing behind it can be told apart. */
+void pst_exchange_give_up_head(struct pst_exchange *x)
+{
+    x->head_done = x->body_done = true;
+    x->in_at = x->c->stream.in.end;
+    x->head.version_minor = 1;
+    x->head.method = PST_METHOD_OTHER;
+    x->head.method_text = (struct pst_bytes){0};
+    x->head.count = 0;
+    x->head.expect_continue = false;
+    x->c->closing = true;
+}
+
 void pst_exchange_on_deadline(struct pst_exchange *x, uint64_t now_ns)
 {
     if (x->state == PST_X_READ) {
@@ -572,14 +585,7 @@ void pst_exchange_on_deadline(struct pst_exchange *x, uint64_t now_ns)
             x->c->doomed = true;
             return;
         }
-        x->head_done = x->body_done = true;
-        x->in_at = x->c->stream.in.end;
-        x->head.version_minor = 1;
-        x->head.method_text = (struct pst_bytes){0};
-        x->head.method = PST_METHOD_OTHER;
-        x->head.count = 0;
-        x->head.expect_continue = false;
-        x->c->closing = true;
+        pst_exchange_give_up_head(x);
         pst_answer_fault(x, 408, PST_R_BAD_REQUEST, "the head took too long");
         return;
     }

@@ -154,6 +154,7 @@ void pst_connection_close(struct pst_connection *c);
 /* exchange.c */
 void pst_exchange_goto(struct pst_exchange *x, enum pst_xstate state);
 void pst_exchange_begin(struct pst_exchange *x);
+void pst_exchange_give_up_head(struct pst_exchange *x);
 void pst_exchange_client_input(struct pst_exchange *x);
 void pst_exchange_client_drained(struct pst_exchange *x);
 void pst_exchange_on_deadline(struct pst_exchange *x, uint64_t now_ns);

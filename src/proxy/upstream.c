@@ -200,7 +200,8 @@ static struct pst_lease *take_idle(struct pst_endpoint *e, struct pst_borrower *
 
     while (!pst_list_empty(&e->idle)) {
         struct pst_lease *lease = pst_container_of(e->idle.next, struct pst_lease, node_);
-        if (now_ns >= lease->idle_until_ns_) {
+        /* Bytes that the loop has seen but not delivered yet were sent before the request: no answer. */
+        if (now_ns >= lease->idle_until_ns_ || pst_stream_has_news(&lease->stream)) {
             end_lease(lease);
             continue;
         }

@@ -75,6 +75,12 @@ static inline struct pst_bytes pst_stream_in(const struct pst_stream *stream)
 {
     return pst_bytes_of(stream->in.data + stream->in.start, stream->in.end - stream->in.start);
 }
+/* Has the loop found it readable in this turn, without having told yet? What is about to be reported came
+ * before anything that is sent now. */
+static inline bool pst_stream_has_news(const struct pst_stream *stream)
+{
+    return (stream->read_event_.ev_evcallback.evcb_flags & EVLIST_ACTIVE) != 0;
+}
 /* Drops `len` bytes from the front of the input. */
 void pst_stream_consume(struct pst_stream *stream, size_t len);
 /* Reads once now, without waiting for readiness. True when bytes, eof or an error came. */

@@ -617,6 +617,95 @@ static void unknown_template_is_502(void **state)
     flow_stop(&f);
 }
 
+/* ---- doors that are no proxy ---- */
+
+static enum pst_reason read_check(const void *self, const struct pst_head *head, const struct pst_host *host,
+                                  bool trusted, struct pst_arena *arena, struct pst_request *out)
+{
+    (void)self, (void)arena;
+    if (!trusted)
+        return PST_R_UNTRUSTED_PEER;
+    *out = (struct pst_request){.method = PST_LIT("GET"), .host = host->text, .path = head->target};
+    return PST_R_INTERNAL;
+}
+
+static unsigned answer_check(const void *self, const struct pst_decision *d, struct pst_buf *fields)
+{
+    (void)self;
+    pst_buf_lit(fields, "X-User: ");
+    pst_buf_put(fields, d->user);
+    pst_buf_lit(fields, "\r\n");
+    return d->forward ? 200 : d->status;
+}
+
+static unsigned answer_local(const void *self, const struct pst_head *head, struct pst_buf *body, const char **type)
+{
+    (void)self, (void)head;
+    pst_buf_lit(body, "fine");
+    *type = "text/plain";
+    return 200;
+}
+
+static void a_check_is_answered_without_a_body(void **state)
+{
+    struct flow f;
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    flow_config(&f);
+    assert_int_equal(pst_cidr_parse(PST_LIT("127.0.0.1/32"), &f.trusted), PST_OK);
+    f.listener.kind = PST_LISTENER_CHECK;
+    f.listener.trusted_count = 1;
+    f.listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
+    flow_run(&f);
+    int c = flow_connect(&f);
+    flow_send(c, GET("/a") GET("/deny") GET("/inspect") GET("/wait") GET("/unauth"));
+    static const char *const expected[] = {"200 OK", "403 Forbidden", "413 ", "200 OK", "401 "};
+    for (size_t i = 0; i < 5; i++) {
+        const char *a = flow_read_head(c); /* one head follows the other: there are no bodies */
+        has(a, expected[i]);
+        has(a, "\r\nContent-Length: 0\r\n");
+        has(a, "\r\nX-User: alice\r\n");
+        lacks(a, "Connection: close");
+    }
+    assert_true(flow_no_accept(&f, 50));
+    close(c);
+    flow_stop(&f);
+}
+
+static void a_check_from_elsewhere_is_refused(void **state)
+{
+    struct flow f;
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    flow_config(&f);
+    f.listener.kind = PST_LISTENER_CHECK;
+    f.listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
+    flow_run(&f);
+    int c = flow_connect(&f);
+    flow_send(c, GET("/a"));
+    has(flow_read_head(c), "HTTP/1.1 403 ");
+    close(c);
+    flow_stop(&f);
+}
+
+static void a_local_door_answers_by_itself(void **state)
+{
+    struct flow f;
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    flow_config(&f);
+    f.listener.kind = PST_LISTENER_LOCAL;
+    f.listener.door = (struct pst_door){.local = answer_local};
+    flow_run(&f);
+    int c = flow_connect(&f);
+    flow_send(c, GET("/deny") "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" GET("/"));
+    has(flow_read_until(c, "fine"), "\r\nContent-Type: text/plain\r\n");
+    has(flow_read_head(c), "\r\nContent-Length: 4\r\n");
+    has(flow_read_until(c, "fine"), "HTTP/1.1 200 OK"); /* no body came between */
+    close(c);
+    flow_stop(&f);
+}
+
 static void drain_now(struct pst_worker *worker, void *payload)
 {
     struct flow *f = payload;
@@ -792,6 +881,9 @@ int main(void)
         cmocka_unit_test(a_head_has_a_time_limit),
         cmocka_unit_test(addresses_by_workspace),
         cmocka_unit_test(unknown_template_is_502),
+        cmocka_unit_test(a_check_is_answered_without_a_body),
+        cmocka_unit_test(a_check_from_elsewhere_is_refused),
+        cmocka_unit_test(a_local_door_answers_by_itself),
         cmocka_unit_test(drains),
         cmocka_unit_test(a_reload_keeps_what_runs),
         cmocka_unit_test(streams_in_bounded_memory),
