@@ -90,6 +90,7 @@ class Drain(WorldCase):
         self.node.child.signal(signal.SIGTERM)
         not_ready = proc.wait_until(self.not_ready, 0.8, 0.01)
         answer = slow.read()
+        slow.close()
         code = self.node.child.wait(20)
         self.assertEqual((answer.status, answer.body), (200, b"late"))
         self.assertEqual((answer.value(b"connection") or b"").lower(), b"close")
@@ -115,9 +116,7 @@ class DrainUnderLoad(WorldCase):
         for t in threads:
             t.join(5)
             t.halt.set()
-        self.assertEqual([b for t in threads for b in t.bad if not b.startswith("no answer")], [])
-        # a connection that was idle at the instant of closing may be seen closed once by each client
-        self.assertLessEqual(sum(len(t.bad) for t in threads), len(threads))
+        self.assertEqual([b for t in threads for b in t.bad], [])
         self.assertGreater(sum(t.good for t in threads), 20)
         self.assertEqual(code, 0)
 

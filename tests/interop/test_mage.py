@@ -72,7 +72,7 @@ def editor(front, truth, check):
 
 def deny(front, truth, check):
     closed, open_one = truth.make("closed"), truth.make("open")
-    ops = ["list", "detail", "create", "update", "delete"]
+    ops = ["detail", "update", "delete"]
     front.node.apply({
         "roles": [{"name": "not closed", "permissions": [{"entity": "Pipeline", "id": closed, "deny": ops}]}],
         "bindings": [{"user": "editor", "role": "not closed"}],

@@ -64,15 +64,15 @@ def config(signer, upstream, limits=None):
 class World:
     """Keys, tokens and one running node in front of the upstream at `port`."""
 
-    def __init__(self, folder, port, limits=None, token_size=400, adjust=None):
+    def __init__(self, folder, port, limits=None, token_size=400, adjust=None, tree=None):
         os.makedirs(folder, exist_ok=True)
         self.signer = keys.Signer(folder)
         self.tokens = {n: self.signer.token(n, size=token_size) for n in ("alice", "mallory")}
-        tree = config(self.signer, "127.0.0.1:%d" % port, limits)
+        settings = config(self.signer, "127.0.0.1:%d" % port, limits)
         if adjust:
-            adjust(tree)
-        self.node = Node(tree, folder)
-        self.node.apply(declarations())
+            adjust(settings)
+        self.node = Node(settings, folder)
+        self.node.apply(tree or declarations())
         self.node.start()
 
     def variant(self, folder, port, limits):

@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError):
             return self.answer(400, {"error": "a JSON object with a name is expected"})
         known = self.pipelines.put(workspace, str(name), row)
-        return self.answer(200 if known else 201, {"workspace": workspace, "pipeline": name})
+        return self.answer(200 if known and self.command != "POST" else 201, {"workspace": workspace, "pipeline": name})
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
 
