@@ -182,8 +182,7 @@ static bool take_trailer(struct pst_body *b, char c)
     if (b->state_ == B_TRAILER)
         return begin_trailer(b, c);
     if (b->state_ == B_TRAILER_LF)
-        return c == '\n' ? go(b, B_TRAILER)
-                         : refuse(b, 400, "carriage return without line feed");
+        return c == '\n' ? go(b, B_TRAILER) : refuse(b, 400, "carriage return without line feed");
     if (c == '\r' && b->state_ == B_TRAILER_VALUE)
         return go(b, B_TRAILER_LF);
     if (++b->line_ > b->limits.field_bytes)

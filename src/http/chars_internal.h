@@ -44,8 +44,8 @@ static inline const char *skip_text(const char *at, const char *end)
     for (; end - at >= 16; at += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
         __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, unit), v);
-        __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low),
-                                   _mm_cmpeq_epi8(v, del));
+        __m128i bad =
+            _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low), _mm_cmpeq_epi8(v, del));
         int mask = _mm_movemask_epi8(bad);
 
         if (mask != 0)

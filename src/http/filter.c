@@ -107,34 +107,25 @@ struct pattern {
     enum match match;
 };
 
-#define PATTERN(match, s) {{"" s, sizeof(s) - 1}, match}
+#define PATTERN(match, s)                                                                          \
+    {                                                                                              \
+        {"" s, sizeof(s) - 1}, match                                                               \
+    }
 
 /* H9. The names that have an id stand in field_flags as well, for the other spellings. */
 static const struct pattern protected_names[] = {
-    PATTERN(WHOLE, "authorization"),
-    PATTERN(WHOLE, "base-url"),
-    PATTERN(WHOLE, "destination"),
-    PATTERN(WHOLE, "forwarded"),
-    PATTERN(WHOLE, "x-host"),
-    PATTERN(WHOLE, "x-method-override"),
-    PATTERN(WHOLE, "x-real-ip"),
-    PATTERN(WHOLE, "x-rewrite-url"),
-    PATTERN(WHOLE, "x-script-name"),
-    PATTERN(WHOLE, "x-sendfile"),
-    PATTERN(WHOLE, "x-user-id"),
-    PATTERN(BEGIN, "remote"),
-    PATTERN(BEGIN, "x-accel"),
-    PATTERN(BEGIN, "x-auth-request"),
-    PATTERN(BEGIN, "x-authenticated"),
-    PATTERN(BEGIN, "x-envoy"),
-    PATTERN(BEGIN, "x-forwarded"),
-    PATTERN(BEGIN, "x-goog-authenticated"),
-    PATTERN(STEM, "x-http-method"),
-    PATTERN(BEGIN, "x-original"),
-    PATTERN(BEGIN, "x-postern"),
-    PATTERN(BEGIN, "x-remote"),
-    PATTERN(BEGIN, "x-ssl-client"),
-    PATTERN(BEGIN, "x-webauth"),
+    PATTERN(WHOLE, "authorization"),   PATTERN(WHOLE, "base-url"),
+    PATTERN(WHOLE, "destination"),     PATTERN(WHOLE, "forwarded"),
+    PATTERN(WHOLE, "x-host"),          PATTERN(WHOLE, "x-method-override"),
+    PATTERN(WHOLE, "x-real-ip"),       PATTERN(WHOLE, "x-rewrite-url"),
+    PATTERN(WHOLE, "x-script-name"),   PATTERN(WHOLE, "x-sendfile"),
+    PATTERN(WHOLE, "x-user-id"),       PATTERN(BEGIN, "remote"),
+    PATTERN(BEGIN, "x-accel"),         PATTERN(BEGIN, "x-auth-request"),
+    PATTERN(BEGIN, "x-authenticated"), PATTERN(BEGIN, "x-envoy"),
+    PATTERN(BEGIN, "x-forwarded"),     PATTERN(BEGIN, "x-goog-authenticated"),
+    PATTERN(STEM, "x-http-method"),    PATTERN(BEGIN, "x-original"),
+    PATTERN(BEGIN, "x-postern"),       PATTERN(BEGIN, "x-remote"),
+    PATTERN(BEGIN, "x-ssl-client"),    PATTERN(BEGIN, "x-webauth"),
 };
 
 /* What ends at a proxy, as Proxy does because CGI makes HTTP_PROXY of it. */
@@ -207,8 +198,8 @@ static bool is_odd(struct pst_bytes name)
             return true;
         separated = c == '-';
     }
-    return separated || (name.len > 5 && pst_bytes_equal_nocase(pst_bytes_of(name.ptr, 5),
-                                                                PST_LIT("http-")));
+    return separated ||
+           (name.len > 5 && pst_bytes_equal_nocase(pst_bytes_of(name.ptr, 5), PST_LIT("http-")));
 }
 
 /* --- the filter ---------------------------------------------------------------------------- */
@@ -325,9 +316,8 @@ enum pst_field_action pst_filter_request(const struct pst_filter *filter,
 {
     enum pst_field_id id = head->ids[index];
     struct pst_bytes name = head->fields[index].name;
-    bool drop = id == PST_FIELD_OTHER
-                    ? is_dropped_name(filter, name)
-                    : (filter->flags_[id] & (F_PROTECTED | F_REQUEST_END)) != 0;
+    bool drop = id == PST_FIELD_OTHER ? is_dropped_name(filter, name)
+                                      : (filter->flags_[id] & (F_PROTECTED | F_REQUEST_END)) != 0;
 
     return drop || is_nominated(head, name) ? PST_FIELD_DROP : PST_FIELD_PASS;
 }

@@ -97,11 +97,11 @@ static enum pst_h1_result fail_byte(struct pst_h1_parser *p, char c, const char 
     unsigned char u = (unsigned char)c;
 
     return fail(p, 400,
-                u == '\n'                ? "line feed without carriage return"
-                : u == '\r'              ? "carriage return without line feed"
-                : u == 0                 ? "NUL byte"
+                u == '\n'               ? "line feed without carriage return"
+                : u == '\r'             ? "carriage return without line feed"
+                : u == 0                ? "NUL byte"
                 : u < 0x20 || u == 0x7f ? "control byte"
-                                         : otherwise);
+                                        : otherwise);
 }
 
 /* The buffer moved: so do the texts. */
@@ -335,9 +335,8 @@ static enum pst_h1_result finish_response(struct pst_h1_parser *p, struct pst_he
     }
     if (head->status == 101) {
         size_t at = pst_head_find(head, PST_FIELD_UPGRADE, 0);
-        bool websocket =
-            (p->seen_ & SAYS_UPGRADE) != 0 && at < head->count &&
-            pst_bytes_equal_nocase(head->fields[at].value, PST_LIT("websocket"));
+        bool websocket = (p->seen_ & SAYS_UPGRADE) != 0 && at < head->count &&
+                         pst_bytes_equal_nocase(head->fields[at].value, PST_LIT("websocket"));
         head->upgrade = websocket ? PST_UPGRADE_WEBSOCKET : PST_UPGRADE_OTHER;
     }
     return PST_H1_DONE;
@@ -414,8 +413,7 @@ static enum pst_h1_result fail_long_target(struct pst_h1_parser *p, struct input
 static enum pst_h1_result read_target(struct pst_h1_parser *p, struct input in,
                                       struct pst_head *head)
 {
-    const char *at =
-        skip_visible(in.start + p->at_, scan_end(p, in, p->limits.target_bytes));
+    const char *at = skip_visible(in.start + p->at_, scan_end(p, in, p->limits.target_bytes));
 
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, p->limits.target_bytes))
@@ -525,8 +523,7 @@ static enum pst_h1_result read_line(struct pst_h1_parser *p, struct input in,
     return PST_H1_DONE;
 }
 
-static enum pst_h1_result read_name(struct pst_h1_parser *p, struct input in,
-                                    struct pst_head *head)
+static enum pst_h1_result read_name(struct pst_h1_parser *p, struct input in, struct pst_head *head)
 {
     const char *at = skip_token(in.start + p->at_, scan_end(p, in, p->line_max_));
     struct pst_field *field = &head->fields[head->count];
@@ -605,8 +602,8 @@ static enum pst_h1_result finish(struct pst_h1_parser *p, struct pst_head *head)
     return p->response_ ? finish_response(p, head) : finish_request(p, head);
 }
 
-/* One step in the present state: DONE if it was left, else MORE or FAIL. The states of a field, which
- * nearly always follow each other, are one step. */
+/* One step in the present state: DONE if it was left, else MORE or FAIL. The states of a field,
+ * which nearly always follow each other, are one step. */
 static enum pst_h1_result step(struct pst_h1_parser *p, struct input in, struct pst_head *head)
 {
     enum pst_h1_result got;

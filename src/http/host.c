@@ -225,8 +225,8 @@ static bool parse_name(struct pst_bytes raw, char *space, struct pst_host *out)
 bool pst_host_parse(struct pst_bytes raw, char space[PST_HOST_MAX], struct pst_host *out)
 {
     struct pst_host host = {0};
-    bool ok = raw.len > 0 && (raw.ptr[0] == '[' ? parse_ipv6(raw, space, &host)
-                                                : parse_name(raw, space, &host));
+    bool ok = raw.len > 0 &&
+              (raw.ptr[0] == '[' ? parse_ipv6(raw, space, &host) : parse_name(raw, space, &host));
 
     *out = ok ? host : (struct pst_host){0};
     return ok;

@@ -6,25 +6,20 @@
 #include "postern/http/message.h"
 
 /* PST_LIT is no constant expression, which a table needs. */
-#define TEXT(s) {.ptr = "" s, .len = sizeof(s) - 1}
+#define TEXT(s)                                                                                    \
+    {                                                                                              \
+        .ptr = "" s, .len = sizeof(s) - 1                                                          \
+    }
 
 static const struct pst_bytes method_texts[PST_METHOD_COUNT] = {
-    [PST_METHOD_GET] = TEXT("GET"),
-    [PST_METHOD_HEAD] = TEXT("HEAD"),
-    [PST_METHOD_POST] = TEXT("POST"),
-    [PST_METHOD_PUT] = TEXT("PUT"),
-    [PST_METHOD_PATCH] = TEXT("PATCH"),
-    [PST_METHOD_DELETE] = TEXT("DELETE"),
-    [PST_METHOD_OPTIONS] = TEXT("OPTIONS"),
-    [PST_METHOD_CONNECT] = TEXT("CONNECT"),
-    [PST_METHOD_TRACE] = TEXT("TRACE"),
-    [PST_METHOD_TRACK] = TEXT("TRACK"),
-    [PST_METHOD_PROPFIND] = TEXT("PROPFIND"),
-    [PST_METHOD_PROPPATCH] = TEXT("PROPPATCH"),
-    [PST_METHOD_MKCOL] = TEXT("MKCOL"),
-    [PST_METHOD_COPY] = TEXT("COPY"),
-    [PST_METHOD_MOVE] = TEXT("MOVE"),
-    [PST_METHOD_LOCK] = TEXT("LOCK"),
+    [PST_METHOD_GET] = TEXT("GET"),           [PST_METHOD_HEAD] = TEXT("HEAD"),
+    [PST_METHOD_POST] = TEXT("POST"),         [PST_METHOD_PUT] = TEXT("PUT"),
+    [PST_METHOD_PATCH] = TEXT("PATCH"),       [PST_METHOD_DELETE] = TEXT("DELETE"),
+    [PST_METHOD_OPTIONS] = TEXT("OPTIONS"),   [PST_METHOD_CONNECT] = TEXT("CONNECT"),
+    [PST_METHOD_TRACE] = TEXT("TRACE"),       [PST_METHOD_TRACK] = TEXT("TRACK"),
+    [PST_METHOD_PROPFIND] = TEXT("PROPFIND"), [PST_METHOD_PROPPATCH] = TEXT("PROPPATCH"),
+    [PST_METHOD_MKCOL] = TEXT("MKCOL"),       [PST_METHOD_COPY] = TEXT("COPY"),
+    [PST_METHOD_MOVE] = TEXT("MOVE"),         [PST_METHOD_LOCK] = TEXT("LOCK"),
     [PST_METHOD_UNLOCK] = TEXT("UNLOCK"),
 };
 

@@ -105,9 +105,9 @@ static bool end_name(struct reader *r, char after)
 
 static bool is_lookalike(uint32_t point)
 {
-    return point == 0x2024 || point == 0xff0e ||                     /* . */
+    return point == 0x2024 || point == 0xff0e ||                    /* . */
            point == 0x2215 || point == 0x2044 || point == 0xff0f || /* / */
-           point == 0xff3c;                                          /* \ */
+           point == 0xff3c;                                         /* \ */
 }
 
 /* The shortest form of a code point that is no surrogate (RFC 3629). */
@@ -352,8 +352,7 @@ bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct
         out->absolute = true;
     }
 
-    struct reader r = {
-        .raw = raw, .out = {.raw = raw, .space = space, .cap = cap}, .fault = fault};
+    struct reader r = {.raw = raw, .out = {.raw = raw, .space = space, .cap = cap}, .fault = fault};
     if (raw.len > 0 && raw.ptr[0] == '/')
         return read_origin_form(&r, out);
     if (out->absolute)

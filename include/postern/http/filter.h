@@ -45,10 +45,7 @@ void pst_filter_init(struct pst_filter *filter);
  * again is no error. */
 PST_MUST_USE enum pst_status pst_filter_add(struct pst_filter *filter, struct pst_bytes name);
 
-enum pst_field_action {
-    PST_FIELD_DROP = 0,
-    PST_FIELD_PASS
-};
+enum pst_field_action { PST_FIELD_DROP = 0, PST_FIELD_PASS };
 
 /*
  * May this field of a request go upstream? Dropped are: protected names; names with `_`; names that

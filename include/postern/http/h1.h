@@ -5,7 +5,7 @@
  *          of Postern or behind it. Where others are lenient it refuses: CRLF is the only line end,
  *          names are tokens without a blank before the colon, no line is folded, no CTL passes, a
  *          body has one Content-Length or one `Transfer-Encoding: chunked`, a request one valid
- * Host.
+ *          Host.
  *
  * How      The caller collects bytes in one buffer, from the first byte of the head on, and calls
  *          with all of them after every read. The parser goes on where it stopped, so that a head
@@ -59,7 +59,7 @@ struct pst_h1_parser {
     uint32_t value_;        /* start of the value that is being read */
     uint32_t line_max_;     /* limit of the line that is being read */
     uint8_t state_;
-    uint16_t seen_;
+    uint16_t seen_; /* what the fields have said */
     bool response_;
 };
 
@@ -75,16 +75,17 @@ void pst_h1_init_response(struct pst_h1_parser *parser, const struct pst_h1_limi
  * whole only after PST_H1_DONE; the parser keeps its progress in both.
  *
  * A request may follow one empty line. Requests get these faults beside 400: 405 for CONNECT, TRACE
- * and TRACK, 501 for a method that is no word of capitals, 505 for HTTP/x.y, 414 and 431 for what
- * is too long, 413 for limits.body_bytes, 417 for an expectation that is not 100-continue. A
- * handshake for websocket that is not complete (GET, no body, key, version 13) is refused; other
- * protocols are not.
+ * and TRACK, 501 for a token that is no method Postern can name (M-SEARCH; small letters are 400),
+ * 505 for HTTP/x.y, 414 for a long target (400 if what is seen of it is refused in any length), 431
+ * for what else is too long, 413 for limits.body_bytes, 417 for an expectation that is not one
+ * 100-continue in a head that is correct otherwise. A handshake for websocket that is not complete
+ * (GET, no body, key, version 13) is refused; other protocols are not.
  *
  * A response with status 1xx or 204, or to HEAD, or 304 has no body. 101 is told like any other:
  * the caller compares head->upgrade with what it offered. Without Content-Length and chunked the
  * body lasts until the end of the connection and keep_alive is false.
  */
-PST_MUST_USE enum pst_h1_result pst_h1_parse(struct pst_h1_parser *parser,
-                                             struct pst_bytes input, struct pst_head *head);
+PST_MUST_USE enum pst_h1_result pst_h1_parse(struct pst_h1_parser *parser, struct pst_bytes input,
+                                             struct pst_head *head);
 
 #endif

@@ -13,7 +13,7 @@
 #include "postern/base/bytes.h"
 #include "postern/base/status.h"
 
-#define PST_HOST_MAX 264 /* room for any canonical text: 253 of a name, or an address, and a port */
+#define PST_HOST_MAX 264 /* room for any canonical text: 253 bytes of a name, and a port */
 
 struct pst_host {
     struct pst_bytes text; /* "app.example:8080", "[::1]" */

@@ -357,6 +357,10 @@ static void test_adding_names(void **state)
     struct pst_filter f;
 
     pst_filter_init(&f);
+    assert_int_equal(pst_filter_add(&f, PST_LIT("Zone")), PST_OK);
+    assert_true(pst_filter_is_protected(&f, PST_LIT("zone")));
+    assert_true(pst_filter_is_protected(&f, PST_LIT("HTTP_ZONE")));
+    pst_filter_init(&f);
     assert_int_equal(pst_filter_add(&f, PST_LIT("")), PST_E_INVALID);
     assert_int_equal(pst_filter_add(&f, PST_LIT("*")), PST_E_INVALID);
     assert_int_equal(pst_filter_add(&f, PST_LIT("X Y Z")), PST_E_INVALID);

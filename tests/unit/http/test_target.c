@@ -474,9 +474,9 @@ static void test_query_keys(void **state)
 {
     (void)state;
     static const char *const same[] = {"a_id", "a%5Fid", "%61_id", "a_id[]", "a_id%5B%5d"};
-    static const char *const other[] = {"a_i",     "a_idx",   "A_id",     "a_id[",
-                                        "a_id[]x", "a_id[0]", "a_id[][]", "a%255Fid",
-                                        "a_id%5B", "a_id%",   ""};
+    static const char *const other[] = {"a_i",       "a_idx",   "A_id",    "a_id[",
+                                        "a_id[]%00", "a_id[]x", "a_id[0]", "a_id[][]",
+                                        "a%255Fid",  "a_id%5B", "a_id%",   ""};
 
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
         assert_true(pst_query_key_is(text_of(same[i]), PST_LIT("a_id")));
