@@ -372,6 +372,8 @@ static enum pst_status expand(const struct parsing *p, const struct profile_shap
     inner.depth++;
     if (inner.depth > SHAPE_DEPTH)
         return fail(p, "shapes nested too deep", shape->name);
+    if (list == NULL || list->kind != PST_NODE_LIST || list->count == 0)
+        return fail(p, "a shape without a list `all`", shape->name);
     enum pst_status status = bind(p, pst_node_get(shape->node, "params"), w, &binding);
     for (const struct pst_node *n = list == NULL ? NULL : list->first; n != NULL && status == PST_OK;
          n = n->next) {

@@ -94,14 +94,17 @@ struct reading {
 static enum pst_status read_needs(const struct reading *r, const struct pst_node *need,
                                   struct profile_need ***tail)
 {
+    struct profile_need **before = *tail;
+    enum pst_status status = PST_OK;
+
     if (need->kind == PST_NODE_SCALAR)
         return profile_need_parse(r->b, r->route, need, need->text, r->op_word, tail);
-    for (const struct pst_node *n = need->first; n != NULL; n = n->next) {
-        enum pst_status status = profile_need_parse(r->b, r->route, n, n->text, r->op_word, tail);
-        if (status != PST_OK)
-            return status;
-    }
-    return PST_OK;
+    for (const struct pst_node *n = need->kind == PST_NODE_LIST ? need->first : NULL;
+         n != NULL && status == PST_OK; n = n->next)
+        status = profile_need_parse(r->b, r->route, n, n->text, r->op_word, tail);
+    if (status == PST_OK && *tail == before) /* nothing asked would be read as: any known user may */
+        return pst_node_fail(r->b->tree, need, r->b->error, "a requirement, or a list of them, is due here");
+    return status;
 }
 
 static enum pst_status read_ref(const struct reading *r, const struct pst_node *map, const char *key,
