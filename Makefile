@@ -128,7 +128,8 @@ fuzz: $(FUZZ)
 build/fuzz/%: tests/fuzz/%.c $(wildcard src/*/*.c include/postern/*/*.h)
 	@mkdir -p $(@D)
 	@echo "  fuzz $@"; clang -std=c17 -g -O1 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -pthread \
-	    $< $(foreach l,$(closure_$(firstword $(subst /, ,$*))),$(wildcard src/$(l)/*.c) $(wildcard src/$(l)/*.S)) $(LIBS) -o $@
+	    $< $(filter-out src/app/main.c src/app/cli_%,$(foreach l,$(closure_$(firstword $(subst /, ,$*))),$(wildcard src/$(l)/*.c) \
+	    $(wildcard src/$(l)/*.S))) $(LIBS) -o $@
 fuzz-short:
 	@tests/setup/packages.sh build lint && $(MAKE) -s fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
 

@@ -293,6 +293,13 @@ static enum pst_status build_identity(const struct pst_config *config, const str
         if (status == PST_OK)
             status = pst_arena_copy(&site->arena, config->groups[i].role, &groups[i].role);
     }
+    struct pst_bytes *reserved = pst_arena_array(&site->arena, config->reserved_name_count, sizeof(*reserved));
+    if (status == PST_OK && reserved == NULL)
+        status = PST_E_NOMEM;
+    site->reserved_names = reserved;
+    site->reserved_name_count = config->reserved_name_count;
+    for (uint32_t i = 0; i < config->reserved_name_count && status == PST_OK; i++)
+        status = pst_arena_copy(&site->arena, config->reserved_names[i], &reserved[i]);
     if (status == PST_OK)
         status = pst_arena_copy(&site->arena, config->credentials.header, &site->credentials.header);
     if (status == PST_OK)

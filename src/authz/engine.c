@@ -236,9 +236,15 @@ static enum pst_step do_identify(struct pst_decide *d, bool *waits)
 
 /* --- FACTS --- */
 
+/* Is this caller to be made when the store does not know it? Reserved names never are. */
 static bool makes_users(const struct pst_decide *d)
 {
-    return d->assumed_ == NULL && site_of(d)->issuers[d->principal_->issuer].create_users;
+    const struct pst_site *site = site_of(d);
+
+    for (uint32_t i = 0; i < site->reserved_name_count; i++)
+        if (pst_bytes_equal_nocase(site->reserved_names[i], d->principal_->claims.user))
+            return false;
+    return d->assumed_ == NULL && site->issuers[d->principal_->issuer].create_users;
 }
 
 static enum pst_step post_fetch(struct pst_decide *d)

@@ -64,6 +64,8 @@ struct pst_site {
     uint32_t group_role_count;
     const struct pst_site_issuer *issuers; /* by the verifier's index */
     uint32_t issuer_count;
+    const struct pst_bytes *reserved_names; /* never made for a caller */
+    uint32_t reserved_name_count;
     struct pst_verifier *verifier;         /* owned; NULL when authentication is off */
     bool authentication_off;
     struct pst_credential_config credentials;

@@ -215,6 +215,7 @@ static void an_unknown_user_is_made_where_the_issuer_may(void **state)
     assert_string_equal(user, "dora");
     expect(f, (struct ask){.path = "/w/red/x", .subject = "dora", .issuer = "https://new.test/", .method = "POST"}, PST_DENY,
            PST_R_NOT_GRANTED, 403);
+    expect(f, (struct ask){.path = "/w/red/x", .subject = "System", .issuer = "https://new.test/"}, PST_DENY, PST_R_UNKNOWN_USER, 403);
     /* Nobody gets somebody else's account by choosing a name. */
     expect(f, (struct ask){.path = "/w/blue/x", .subject = "alice", .issuer = "https://new.test/"}, PST_DENY, PST_R_UNKNOWN_USER, 403);
 }
