@@ -135,6 +135,12 @@ static enum pst_status set_up(const struct pst_backend *b, enum pst_store_mode m
     enum pst_status status = switch_to_wal(b, error);
     if (status == PST_OK)
         status = execute(b, "PRAGMA synchronous = FULL", error);
+    /* The planner builds an index of the whole table for one look-up rather than use one that does not
+     * cover it: 30 ms in place of 10 us at 3 x 10^5 bindings. */
+    if (status == PST_OK)
+        status = execute(b, "PRAGMA automatic_index = OFF", error);
+    if (status == PST_OK)
+        status = execute(b, "PRAGMA cache_size = -16384", error); /* KiB; big changes spill less */
     if (status == PST_OK && mode == PST_STORE_READ)
         status = execute(b, "PRAGMA query_only = ON", error);
     return status;

@@ -10,7 +10,7 @@
 #define FACTS(user)                                                                                 \
     "SELECT h.n, m.epoch, u.id, u.name, u.disabled, u.legacy_level, u.sessions_from,"               \
     " b.id, b.role_id, b.workspace_id FROM log_head h CROSS JOIN meta m"                            \
-    " LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id ORDER BY b.id"
+    " LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id"
 #define FACTS_COLUMNS "ititiiiiii"
 
 #define PERMISSION_COLUMNS "iiitttttittt"

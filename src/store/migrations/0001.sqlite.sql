@@ -115,6 +115,7 @@ CREATE TABLE bindings (
 CREATE UNIQUE INDEX bindings_everywhere ON bindings (user_id, role_id) WHERE workspace_id IS NULL;
 CREATE UNIQUE INDEX bindings_workspace ON bindings (user_id, role_id, workspace_id)
     WHERE workspace_id IS NOT NULL;
+CREATE INDEX bindings_user ON bindings (user_id, role_id, workspace_id);
 CREATE INDEX bindings_role ON bindings (role_id);
 CREATE INDEX bindings_of_workspace ON bindings (workspace_id) WHERE workspace_id IS NOT NULL;
 
