@@ -62,7 +62,9 @@ static bool go(struct pst_body *b, enum state state)
 
 static bool is_above_limit(const struct pst_body *b, uint64_t more)
 {
-    return b->limits.body_bytes != 0 && more > b->limits.body_bytes - b->data_bytes;
+    uint64_t max = b->limits.body_bytes;
+
+    return max != 0 && (b->data_bytes > max || more > max - b->data_bytes);
 }
 
 void pst_body_init(struct pst_body *body, const struct pst_head *head,
@@ -76,8 +78,6 @@ void pst_body_init(struct pst_body *body, const struct pst_head *head,
     case PST_FRAMING_LENGTH:
         body->left_ = head->content_length;
         go(body, body->left_ > 0 ? B_LENGTH : B_DONE);
-        if (is_above_limit(body, body->left_))
-            refuse(body, 413, "body above the limit");
         break;
     case PST_FRAMING_CHUNKED:
         go(body, B_SIZE);
@@ -248,11 +248,11 @@ static struct pst_bytes take_data(struct pst_body *b, struct pst_bytes input, si
 {
     struct pst_bytes data = pst_bytes_from(input, at);
 
+    if (is_above_limit(b, b->state_ == B_UNTIL_CLOSE ? data.len : b->left_)) {
+        refuse(b, 413, "body above the limit");
+        return (struct pst_bytes){0};
+    }
     if (b->state_ == B_UNTIL_CLOSE) {
-        if (is_above_limit(b, data.len)) {
-            refuse(b, 413, "body above the limit");
-            return (struct pst_bytes){0};
-        }
         b->data_bytes += data.len;
         return data;
     }

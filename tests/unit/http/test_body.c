@@ -214,6 +214,26 @@ static void test_body_limit(void **state)
     assert_int_equal(feed(&head, &limits, PST_LIT("abcd"), 4)->status, 413);
 }
 
+/* A route's own limit is known only after the head was read. */
+static void test_limits_may_change(void **state)
+{
+    (void)state;
+    struct pst_body_limits limits = pst_body_limits_default;
+    struct pst_head head = head_of(PST_FRAMING_LENGTH, 6);
+    struct pst_body body;
+    struct pst_bytes data;
+    size_t used;
+
+    limits.body_bytes = 3;
+    pst_body_init(&body, &head, &limits);
+    body.limits.body_bytes = 0;
+    assert_int_equal(pst_body_feed(&body, PST_LIT("abcd"), &used, &data), PST_BODY_MORE);
+    assert_int_equal(data.len, 4);
+    body.limits.body_bytes = 3;
+    assert_int_equal(pst_body_feed(&body, PST_LIT("e"), &used, &data), PST_BODY_FAIL);
+    assert_int_equal(body.fault.status, 413);
+}
+
 static void test_length(void **state)
 {
     (void)state;
@@ -499,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_extensions_and_trailers_are_dropped),
         cmocka_unit_test(test_bad_chunks_are_refused),
         cmocka_unit_test(test_body_limit),
+        cmocka_unit_test(test_limits_may_change),
         cmocka_unit_test(test_length),
         cmocka_unit_test(test_end_of_connection),
         cmocka_unit_test(test_faults_are_final),
