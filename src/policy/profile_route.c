@@ -271,6 +271,8 @@ static enum pst_status fill_route(const struct reading *r)
     if (need == NULL && !route->is_public && route->refuse == PST_R_INTERNAL && route->inner == NULL)
         return pst_node_fail(r->b->tree, r->node, r->b->error,
                              "a route says what it needs: need, public or refuse");
+    if ((need != NULL || route->inner != NULL) && (route->is_public || route->refuse != PST_R_INTERNAL))
+        return pst_node_fail(r->b->tree, r->node, r->b->error, "need beside public or refuse is never asked");
     if (route->op == PST_OP_NONE && route->needs != NULL)
         route->op = route->needs->keys[0].op;
     return PST_OK;
