@@ -1,18 +1,35 @@
 #include "postern/base/buf.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "postern/base/clock.h"
 
-static const char HEX[] = "0123456789abcdef";
+/* "00" to "99", and "00" to "ff": two digits a step. */
+#define DIGIT_ROW(t) t "0" t "1" t "2" t "3" t "4" t "5" t "6" t "7" t "8" t "9"
+static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3") DIGIT_ROW("4")
+    DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
+#define HEX_ROW(t) DIGIT_ROW(t) t "a" t "b" t "c" t "d" t "e" t "f"
+static const char HEX_PAIRS[513] = HEX_ROW("0") HEX_ROW("1") HEX_ROW("2") HEX_ROW("3") HEX_ROW("4") HEX_ROW("5")
+    HEX_ROW("6") HEX_ROW("7") HEX_ROW("8") HEX_ROW("9") HEX_ROW("a") HEX_ROW("b") HEX_ROW("c") HEX_ROW("d")
+    HEX_ROW("e") HEX_ROW("f");
 
 void pst_buf_u64(struct pst_buf *b, uint64_t value)
 {
     char digits[20];
     size_t at = sizeof(digits);
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
+    for (; value >= 100; value /= 100) {
+        at -= 2;
+        memcpy(digits + at, PAIRS + 2 * (value % 100), 2);
+    }
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, PAIRS + 2 * value, 2);
+    } else {
+        digits[--at] = (char)('0' + value);
+    }
     pst_buf_put(b, pst_bytes_of(digits + at, sizeof(digits) - at));
 }
 
@@ -20,9 +37,13 @@ void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
     char text[16];
 
-    for (unsigned i = 0; i < digits && i < sizeof(text); i++)
-        text[i] = HEX[value >> (4 * (digits - 1 - i)) & 15];
-    pst_buf_put(b, pst_bytes_of(text, digits < sizeof(text) ? digits : sizeof(text)));
+    if (digits > sizeof(text))
+        digits = sizeof(text);
+    for (unsigned at = sizeof(text); at > sizeof(text) - digits; value >>= 8) {
+        at -= 2; /* of an odd number one digit too many is written, in front */
+        memcpy(text + at, HEX_PAIRS + 2 * (value & 0xff), 2);
+    }
+    pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
 }
 
 /* Bytes of the UTF-8 character at the start of b, or 0 when there is none: shortest form only, no
@@ -43,14 +64,31 @@ static size_t utf8_len(struct pst_bytes b)
     return len;
 }
 
+/* How many bytes at the front need no escape. */
+static size_t plain_json(struct pst_bytes text)
+{
+    size_t at = 0;
+
+#ifdef __SSE2__
+    for (; text.len - at >= 16; at += 16) {
+        __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(text.ptr + at));
+        /* Signed: bytes from 0x80 on are below 0x20 too. */
+        __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+        odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')), _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
+        if (_mm_movemask_epi8(odd) != 0)
+            break;
+    }
+#endif
+    while (at < text.len && text.ptr[at] >= 0x20 && text.ptr[at] < 0x7f && text.ptr[at] != '"' && text.ptr[at] != '\\')
+        at++;
+    return at;
+}
+
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
 {
     pst_buf_char(b, '"');
     while (text.len > 0 && !b->full) {
-        size_t plain = 0;
-        while (plain < text.len && text.ptr[plain] >= 0x20 && text.ptr[plain] < 0x7f &&
-               text.ptr[plain] != '"' && text.ptr[plain] != '\\')
-            plain++;
+        size_t plain = plain_json(text);
         pst_buf_put(b, pst_bytes_of(text.ptr, plain));
         text = pst_bytes_from(text, plain);
         if (text.len == 0)

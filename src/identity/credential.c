@@ -4,23 +4,51 @@
  */
 #include "postern/identity/credential.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 struct finding {
     unsigned count; /* credentials, good or not */
     bool malformed; /* one of them */
     struct pst_credential first;
 };
 
+static bool is_token68_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '-' && c <= '9') || c == '_' || c == '~' || c == '+';
+}
+
+/* How many bytes at the front are such characters, in steps of 16: every request carries a token, and
+ * byte by byte this was a sixth of a check's instructions. '-', '.', '/' and the digits are neighbours. */
+static size_t plain_blocks(struct pst_bytes text)
+{
+    size_t at = 0;
+
+#ifdef __SSE2__
+    for (; text.len - at >= 16; at += 16) {
+        __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(text.ptr + at));
+        __m128i low = _mm_or_si128(c, _mm_set1_epi8(0x20));
+        __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(low, _mm_set1_epi8('a' - 1)), _mm_cmplt_epi8(low, _mm_set1_epi8('z' + 1)));
+        __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('-' - 1)), _mm_cmplt_epi8(c, _mm_set1_epi8('9' + 1)));
+        __m128i other = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('_')), _mm_cmpeq_epi8(c, _mm_set1_epi8('~'))),
+                                     _mm_cmpeq_epi8(c, _mm_set1_epi8('+')));
+        if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), other)) != 0xffff)
+            break;
+    }
+#else
+    (void)text;
+#endif
+    return at;
+}
+
 /* The characters of a JWT in compact form, and of RFC 6750's b64token. Never empty. */
 static bool is_token68(struct pst_bytes text)
 {
-    size_t i = 0;
+    size_t i = plain_blocks(text);
 
-    for (; i < text.len; i++) {
-        char c = text.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-              c == '_' || c == '~' || c == '+' || c == '/'))
-            break;
-    }
+    while (i < text.len && is_token68_char(text.ptr[i]))
+        i++;
     size_t body = i;
     while (i < text.len && text.ptr[i] == '=')
         i++;
