@@ -91,7 +91,7 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = load_files(f, a->files, a->file_count, &error);
     if (status == PST_OK)
-        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_READ : PST_STORE_CREATE, &store, &error);
+        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE, &store, &error);
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);

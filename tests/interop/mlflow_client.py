@@ -54,6 +54,17 @@ class Session:
     def search(self):
         return {"names": sorted(e.name for e in mlflow.search_experiments())}
 
+    def create_run(self):
+        return {"made": self.client.create_run(self.client.get_experiment_by_name(NAME).experiment_id).info.run_id}
+
+    def rename_experiment(self):
+        self.client.rename_experiment(self.client.get_experiment_by_name(NAME).experiment_id, "mine now")
+        return {}
+
+    def delete_experiment(self):
+        self.client.delete_experiment(self.client.get_experiment_by_name(NAME).experiment_id)
+        return {}
+
     def write_metric(self):
         self.client.log_metric(self.run_id, "loss", 9.0)
         return {}

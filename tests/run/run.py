@@ -58,7 +58,9 @@ def lines(app, url, tokens):
                 (200, "editor creates one (a second time the app itself answers 400: the name is taken)",
                  bearer("editor") + team % "team-a" + body % "first" + at + "create"),
                 (200, "reader reads team-a", bearer("reader") + team % "team-a" + "'" + at + "search?max_results=5'"),
-                (403, "reader may not create", bearer("reader") + team % "team-a" + body % "mine" + at + "create"),
+                (403, "reader may not start a run in it", bearer("reader") + team % "team-a" +
+                 "-H 'Content-Type: application/json' -d '{\"experiment_id\": \"1\"}' " + url +
+                 "/api/2.0/mlflow/runs/create"),
                 (403, "team-b is for admin alone",
                  bearer("editor") + team % "team-b" + body % "theirs" + at + "create"),
                 (403, "stranger holds nothing", bearer("stranger") + team % "team-a" + body % "other" + at + "create")]

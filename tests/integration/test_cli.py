@@ -1,0 +1,303 @@
+"""The command line: help, JSON, exit codes; apply, diff and export; check, token, policy test, config check."""
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lib import keys, node, paths  # noqa: E402
+from lib.base import WorldCase  # noqa: E402
+
+YES, NO, USAGE, FAILED = 0, 1, 2, 3
+COMMANDS = ("serve", "check", "apply", "export", "diff", "config", "token", "policy", "version")
+TREE = {
+    "workspaces": [{"name": "blue", "kind": "project"}, {"name": "red", "kind": "project"}],
+    "roles": [{"name": "reader", "workspace": "blue", "permissions": [
+                  {"entity": "*", "allow": ["list", "detail"]},
+                  {"entity": "pipelines", "id": "p9", "deny": ["detail"]}]},
+              {"name": "everywhere", "permissions": [{"entity": "runs", "access": ["LIST", "READ"],
+                                                      "read_attributes": ["name"]}]}],
+    "users": [{"name": "alice", "identities": [{"issuer": "https://idp.test/", "subject": "alice"}]},
+              {"name": "bob", "disabled": True}],
+    "bindings": [{"user": "alice", "role": "reader", "workspace": "blue"}, {"user": "alice", "role": "everywhere"}],
+}
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="postern-cli-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.store = "sqlite:///%s" % os.path.join(self.folder, "p.db")
+
+    def file(self, name, tree):
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(tree if isinstance(tree, str) else json.dumps(tree))
+        return path
+
+    def run_cli(self, *args, **more):
+        return node.cli(*args, **more)
+
+    def json(self, *args, code=YES, **more):
+        done = self.run_cli(*args, "--json", **more)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return json.loads(done.stdout)
+
+
+class Help(Folder):
+    def test_every_command_has_help(self):
+        overview = self.run_cli("--help")
+        self.assertEqual(overview.returncode, YES)
+        for name in COMMANDS:
+            self.assertRegex(overview.stdout, r"(?m)^\s+%s\b" % name)
+            done = self.run_cli(name, "--help")
+            self.assertEqual(done.returncode, YES, name)
+            self.assertIn("usage: postern " + name, done.stdout)
+            self.assertEqual(done.stderr, "")
+
+    def test_a_wrong_line_is_told_from_a_failure(self):
+        for line in ((), ("nonsense",), ("apply",), ("apply", "--bogus"), ("check",), ("config", "x"), ("token",),
+                     ("token", "mint", "--ttl"), ("serve", "extra"), ("policy",)):
+            done = self.run_cli(*line)
+            self.assertEqual(done.returncode, USAGE, (line, done.stdout, done.stderr))
+            self.assertTrue(done.stderr, line)
+
+    def test_version(self):
+        self.assertRegex(self.run_cli("version").stdout, r"^postern \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.json("version")["name"], "postern")
+
+
+class Declarations(Folder):
+    def apply(self, tree, *options):
+        return self.json("apply", "--store", self.store, "-f", self.file("d.yaml", tree), *options)
+
+    def export(self):
+        done = self.run_cli("export", "--store", self.store)
+        self.assertEqual(done.returncode, YES, done.stderr)
+        return done.stdout
+
+    def test_apply_twice_changes_nothing_the_second_time(self):
+        first = self.apply(TREE)
+        self.assertGreater(first["added"], 7)
+        before = self.export()
+        second = self.apply(TREE)
+        self.assertEqual((second["added"], second["changed"], second["removed"], second["edits"]), (0, 0, 0, []))
+        self.assertEqual(second["revision"], first["revision"])
+        self.assertEqual(self.export(), before)
+
+    def test_dry_run_says_what_would_change_and_changes_nothing(self):
+        self.apply(TREE)
+        before = self.export()
+        more = {"workspaces": [{"name": "green", "kind": "project"}]}
+        told = self.apply(more, "--dry-run")
+        self.assertEqual((told["dry_run"], told["added"]), (True, 1))
+        self.assertEqual(self.export(), before)
+        self.assertEqual(self.apply(more)["added"], 1)
+        self.assertIn("green", self.export())
+
+    def test_export_goes_round(self):
+        self.apply(TREE)
+        text = self.export()
+        other = "sqlite:///%s" % os.path.join(self.folder, "other.db")
+        path = self.file("exported.yaml", text)
+        done = self.run_cli("apply", "--store", other, "-f", path)
+        self.assertEqual(done.returncode, YES, done.stdout + done.stderr)
+        again = self.run_cli("export", "--store", other).stdout
+        self.assertEqual(again, text)
+        self.assertEqual(self.run_cli("diff", "--store", self.store, "-f", path).returncode, YES)
+        tree = self.json("export", "--store", self.store)
+        self.assertEqual({r["name"] for r in tree["roles"]}, {"reader", "everywhere"})
+
+    def test_diff_exits_with_one_where_something_differs(self):
+        self.apply(TREE)
+        changed = json.loads(json.dumps(TREE))
+        changed["roles"][0]["permissions"].pop()
+        path = self.file("changed.yaml", changed)
+        before = self.export()
+        told = self.json("diff", "--store", self.store, "-f", path, code=NO)
+        self.assertTrue(told["edits"])
+        self.assertEqual(self.export(), before)
+
+    def test_one_fault_leaves_everything_as_it_was(self):
+        self.apply(TREE)
+        before = self.export()
+        for bad, word in (
+                ({"workspaces": [{"name": "new", "kind": "project"}], "bindings": [{"user": "nobody", "role": "x"}]},
+                 "nobody"),
+                ({"roles": [{"name": "r", "permissions": [{"entity": "x", "access": ["FLY"]}]}]}, "FLY"),
+                ({"roles": [{"name": "r", "permissions": [{"entity": "x", "allow": ["list"],
+                                                           "conditions": ["FULL_MOON"]}]}]}, "FULL_MOON"),
+                ({"rolez": []}, "rolez"), ({"workspaces": [{"name": "Not A Name", "kind": "project"}]}, "workspaces[0].name")):
+            done = self.run_cli("apply", "--store", self.store, "-f", self.file("bad.yaml", bad))
+            self.assertEqual(done.returncode, FAILED, (bad, done.stdout))
+            self.assertIn("bad.yaml", done.stderr)
+            self.assertIn(word, done.stderr)
+            self.assertEqual(self.export(), before)
+
+    def test_a_syntax_error_names_file_and_line(self):
+        done = self.run_cli("apply", "--store", self.store, "-f", self.file("broken.yaml", "roles:\n  - {name: [\n"))
+        self.assertEqual(done.returncode, FAILED)
+        self.assertRegex(done.stderr, r"broken\.yaml:\d+")
+
+    def test_prune_takes_away_what_is_not_declared(self):
+        self.apply(TREE)
+        less = {"bindings": TREE["bindings"][:1]}
+        self.assertEqual(self.apply(less)["removed"], 0)
+        self.assertEqual(self.apply(less, "--prune")["removed"], 1)
+
+    def test_shipped_roles_apply(self):
+        for name in ("mage", "mlflow", "workspace"):
+            path = os.path.join(paths.ROLES, name + ".yaml")
+            done = self.run_cli("apply", "--store", "sqlite:///%s/%s.db" % (self.folder, name), "-f", path)
+            self.assertEqual(done.returncode, YES, done.stdout + done.stderr)
+
+
+class Check(WorldCase):
+    def cli(self, *args, code):
+        done = node.cli("check", "--config", self.node.path, "--host", "app.example", *args)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_offline(self):
+        self.assertIn("allow", self.cli("--user", "alice", "/w/blue/x", code=YES))
+        told = self.cli("--user", "alice", "/w/red/x", code=NO)
+        self.assertIn("not-granted", told)
+        self.assertIn("red", told)
+        self.assertIn("rest-all", self.cli("--user", "alice", "/w/blue/x", code=YES))
+        denied = self.cli("--user", "alice", "/w/blue/runs/22222222-2222-4222-8222-222222222222", "--method", "DELETE",
+                          code=NO)
+        self.assertIn("DISABLE_DELETE", denied)
+        self.assertIn("denied", denied)
+
+    def test_offline_with_a_token(self):
+        self.cli("--token", self.tokens["alice"], "/w/blue/x", code=YES)
+        self.cli("--token", self.tokens["mallory"], "/w/blue/x", code=NO)
+        self.assertIn("401", self.cli("--token", self.tokens["alice"][:-8] + "AAAAAAAA", "/w/blue/x", code=NO))
+        self.assertIn("401", self.cli("/w/blue/x", code=NO))
+
+    def test_json(self):
+        tree = json.loads(self.cli("--user", "alice", "/w/red/x", "--json", code=NO))
+        self.assertEqual((tree["verdict"], tree["status"], tree["reason"]), ("deny", 403, "not-granted"))
+        self.assertIn("explanation", tree)
+
+    def test_what_would_allow_it_allows_it(self):
+        tree = json.loads(self.cli("--user", "mallory", "/w/blue/x", "--json", code=NO))
+        self.assertRegex(json.dumps(tree["explanation"]), r"LIST|list")
+        self.node.apply({"roles": [{"name": "smallest", "workspace": "blue",
+                                    "permissions": [{"entity": "x", "allow": ["list"]}]}],
+                         "bindings": [{"user": "mallory", "role": "smallest", "workspace": "blue"}]})
+        self.cli("--user", "mallory", "/w/blue/x", code=YES)
+        self.cli("--user", "mallory", "/w/blue/y", code=NO)
+        self.cli("--user", "mallory", "/w/blue/x", "--method", "POST", code=NO)
+
+    def test_against_the_running_node(self):
+        where = "%s:%d" % self.auth
+        self.assertIn("allow", self.cli("--node", where, "--token", self.tokens["alice"], "/w/blue/x", code=YES))
+        told = self.cli("--node", where, "--token", self.tokens["alice"], "/w/red/x", code=NO)
+        self.assertIn("not-granted", told)
+        tree = json.loads(self.cli("--node", where, "--token", self.tokens["alice"], "/w/red/x", "--json", code=NO))
+        self.assertEqual(tree["verdict"], "deny")
+        done = node.cli("check", "--node", "127.0.0.1:1", "--token", self.tokens["alice"], "/w/blue/x")
+        self.assertEqual(done.returncode, FAILED)
+
+    def test_both_ways_agree(self):
+        where = "%s:%d" % self.auth
+        for target in ("/w/blue/x", "/w/red/x", "/w/blue/a/../b", "/nowhere", "/w/blue/runs/"
+                       "22222222-2222-4222-8222-222222222222"):
+            for method in ("GET", "DELETE", "POST"):
+                codes = {node.cli("check", "--config", self.node.path, "--host", "app.example", *more, "--token",
+                                  self.tokens["alice"], "--method", method, target).returncode
+                         for more in ((), ("--node", where))}
+                self.assertEqual(len(codes), 1, (target, method, codes))
+
+
+class Tokens(Folder):
+    def test_mint_and_inspect(self):
+        signer = keys.Signer(self.folder)
+        tree = self.json("token", "mint", "-s", "alice", "--issuer", signer.issuer, "--key", signer.pem, "--kid",
+                         signer.kid, "--ttl", "120", "--group", "a", "--group", "b", "--email", "a@example.org")
+        token = tree["token"]
+        self.assertEqual(token.count("."), 2)
+        for args, data in ((("token", "inspect", token), None), (("token", "inspect", "-"), token)):
+            told = self.json(*args, data=data)
+            self.assertEqual(told["header"]["alg"], "ES256")
+            self.assertEqual(told["payload"]["sub"], "alice")
+            self.assertEqual(told["payload"]["groups"], ["a", "b"])
+            self.assertEqual(told["payload"]["exp"] - told["payload"]["iat"], 120)
+            self.assertFalse(told["verified"])
+        for broken in ("x", "a.b", "a.b.c.d", "....."):
+            self.assertEqual(self.run_cli("token", "inspect", broken).returncode, FAILED, broken)
+        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", "/nonexistent").returncode, FAILED)
+        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", signer.pem, "--issuer", "x", "--ttl",
+                                      "many").returncode, FAILED)
+
+
+class Minted(WorldCase):
+    def test_a_minted_token_is_taken(self):
+        signer = self.world.signer
+        done = node.cli("token", "mint", "-s", "alice", "--issuer", signer.issuer, "--key", signer.pem, "--kid", signer.kid)
+        self.assertEqual(done.returncode, YES, done.stderr)
+        self.tokens["minted"] = done.stdout.strip()
+        self.assertEqual(self.get(who="minted").status, 200)
+        other = node.cli("token", "mint", "-s", "alice", "--issuer", "https://other.test/", "--key", signer.pem, "--kid",
+                         signer.kid)
+        self.tokens["other"] = other.stdout.strip()
+        self.assertEqual(self.get(who="other").status, 401)
+
+
+class Golden(Folder):
+    def suite(self, cases):
+        self.file("team.yaml", TREE)
+        return self.file("golden.yaml", {"profile": "rest", "declare": ["team.yaml"], "cases": cases})
+
+    def case(self, name, user, method, target, expect, **more):
+        return {"name": name, "user": user, "request": {"method": method, "target": target}, "expect": expect, **more}
+
+    def test_golden_cases(self):
+        good = [self.case("a reader reads", "alice", "GET", "/w/blue/pipelines/p1", "allow"),
+                self.case("a reader does not write", "alice", "POST", "/w/blue/pipelines", "deny", reason="not-granted"),
+                self.case("the deny holds", "alice", "GET", "/w/blue/pipelines/p9", "deny", reason="denied"),
+                self.case("bob is disabled", "bob", "GET", "/w/blue/pipelines/p1", "deny", reason="user-disabled"),
+                self.case("red is closed", "alice", "GET", "/w/red/pipelines/p1", "deny")]
+        tree = self.json("policy", "test", self.suite(good))
+        self.assertEqual((tree["passed"], tree["failed"]), (5, 0))
+
+    def test_a_failing_case_fails_the_command(self):
+        bad = [self.case("right", "alice", "GET", "/w/blue/pipelines/p1", "allow"),
+               self.case("wrong verdict", "alice", "GET", "/w/red/pipelines/p1", "allow"),
+               self.case("wrong reason", "alice", "POST", "/w/blue/pipelines", "deny", reason="denied")]
+        path = self.suite(bad)
+        tree = self.json("policy", "test", path, code=NO)
+        self.assertEqual((tree["passed"], tree["failed"]), (1, 2))
+        done = self.run_cli("policy", "test", path)
+        self.assertEqual(done.returncode, NO)
+        self.assertIn("wrong verdict", done.stdout)
+        self.assertIn("wrong reason", done.stdout)
+
+
+class Configuration(Folder):
+    def test_config_check(self):
+        path = self.file("good.yaml", {"state_dir": self.folder + "/state"})
+        self.assertEqual(self.run_cli("config", "check", path).returncode, YES)
+        self.assertEqual(self.json("config", "check", path)["ok"], True)
+        for text, where in (("state_dir: x\nlimts: {}\n", r":2:limts"), ("workers: many\n", r":1:workers"),
+                            ("listeners:\n  - {name: a, kind: proxies, address: '127.0.0.1:1'}\n", r":2:.*kind"),
+                            ("limits: {request_head_bytes: 1}\n", r":1:.*request_head_bytes")):
+            done = self.run_cli("config", "check", self.file("bad.yaml", text))
+            self.assertEqual(done.returncode, NO, text)
+            self.assertRegex(done.stderr, r"bad\.yaml" + where)
+        self.assertEqual(self.run_cli("config", "check", "/nonexistent.yaml").returncode, NO)
+
+    def test_unknown_keys_are_refused_at_every_depth(self):
+        for tree in ({"identity": {"issuer": 1}}, {"log": {"acces": "stdout"}}, {"identity": {"issuers": [{"isuer": "x"}]}},
+                     {"upstreams": {"a": {"adress": "x"}}}, {"profiles": {"rest": {"shadows": True}}}):
+            done = self.run_cli("config", "check", self.file("bad.yaml", tree))
+            self.assertEqual(done.returncode, NO, tree)
+            self.assertTrue(re.search("isuer|issuer|acces|adress|shadows", done.stderr), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
