@@ -16,7 +16,7 @@
 enum pst_combining { PST_DENY_OVERRIDES = 0, PST_MOST_SPECIFIC };
 
 enum pst_id_state {
-    PST_ID_NONE = 0, /* a collection: LIST, CREATE */
+    PST_ID_NONE = 0, /* a collection: LIST, CREATE; most-specific: the kind as a whole, (run, *) */
     PST_ID_KNOWN,
     PST_ID_UNKNOWN,  /* some id of this entity, which only an upstream look-up (or the filtering of the
                       * answer) would tell */
@@ -29,6 +29,7 @@ struct pst_key {
     enum pst_op op; /* asked of this key when it is the one that decides */
 };
 
+/* Outside deny-overrides' grants an administrator passes every need but CLOSED. */
 enum pst_need {
     PST_NEED_GRANT = 0,      /* keys decide */
     PST_NEED_AUTHENTICATED,  /* any known user */
@@ -36,8 +37,9 @@ enum pst_need {
     PST_NEED_SELF,           /* `self` is the caller's own user name */
     PST_NEED_WORKSPACE_ADMIN,/* MANAGE on (workspace,*), in at least one workspace */
     PST_NEED_WORKSPACE_USE,  /* create_in_workspace: USE on (workspace,*) in the active workspace */
-    PST_NEED_WORKSPACE_MANAGE, /* MANAGE on (workspace,*) in the workspace named `self` */
-    PST_NEED_WORKSPACE_VIEW, /* the workspace named `self` is visible to the caller */
+    PST_NEED_WORKSPACE_MANAGE, /* MANAGE on (workspace,*) in the workspace named `self` (empty: the
+                                * request's own) */
+    PST_NEED_WORKSPACE_VIEW, /* the workspace named `self` (empty: the request's own) is visible */
     PST_NEED_CLOSED,         /* never holds: `closed` says why */
 };
 

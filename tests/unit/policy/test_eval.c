@@ -254,12 +254,35 @@ static void test_many_roles_are_each_asked(void **state)
         fx_role(f, i, "r", 0);
         fx_bind(f, i, i % 3 == 0 ? RED : BLUE);
         fx_grant(f, i, "Pipeline", i == 29 ? "p1" : "p2", PST_A_UPDATE);
+        fx_grant(f, i, "ALL", "p3", PST_A_UPDATE); /* several look-ups per role */
+        fx_grant(f, i, "ALL_EXCEPT_RESERVED", "p4", PST_A_UPDATE);
     }
     fx_ask(f, 0, "Pipeline", "p1", PST_OP_UPDATE);
     assert_int_equal(fx_decide(f), PST_R_GRANTED);
     assert_int_equal(f->detail.role, 29);
     f->facts.binding_count = 28;
     assert_int_equal(fx_decide(f), PST_R_NOT_GRANTED);
+}
+
+/* The operation comes from one row; the row that lists the attribute has a condition of its own. */
+static void test_a_failed_condition_withholds_the_attributes_too(void **state)
+{
+    struct fixture *f = *state;
+    struct pst_bytes names[] = {PST_LIT("name")};
+    struct pst_permission_row row = {.id = 1, .role = 1, .has_access = true, .entity = PST_LIT("Pipeline"),
+                                     .access = PST_A_UPDATE | PST_A_WRITE_ALL,
+                                     .conditions = PST_COND_PIPELINE_EDIT};
+
+    fx_role(f, 1, "r", 0);
+    fx_bind(f, 1, 0);
+    assert_int_equal(pst_model_add_permission(&f->model, &row), PST_OK);
+    fx_grant(f, 1, "Pipeline", NULL, PST_A_UPDATE);
+    fx_ask(f, 0, "Pipeline", "p1", PST_OP_UPDATE);
+    f->requirements[0].attributes[PST_ATTR_WRITE] = names;
+    f->requirements[0].attribute_count[PST_ATTR_WRITE] = 1;
+    assert_int_equal(fx_decide(f), PST_R_GRANTED);
+    f->settings.notebook_edit = 1;
+    assert_int_equal(fx_decide(f), PST_R_ATTRIBUTE);
 }
 
 static void test_all_except_reserved_stops_at_what_postern_keeps(void **state)
@@ -629,6 +652,7 @@ int main(void)
         OVERRIDES(test_an_unknown_id_is_decided_only_when_no_id_matters),
         OVERRIDES(test_many_attributes_are_each_asked),
         OVERRIDES(test_many_roles_are_each_asked),
+        OVERRIDES(test_a_failed_condition_withholds_the_attributes_too),
         OVERRIDES(test_all_except_reserved_stops_at_what_postern_keeps),
         OVERRIDES(test_own_user_object),
         OVERRIDES(test_all_groups_must_hold_and_alternatives_need_one),
