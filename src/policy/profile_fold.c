@@ -10,38 +10,39 @@
 
 struct ending {
     const char *plural, *singular;
+    uint8_t plural_len, singular_len;
 };
+
+#define E(plural, singular) {plural, singular, sizeof(plural) - 1, sizeof(singular) - 1}
 
 /* The longest that fits counts. Words that are their own singular end the search. */
 static const struct ending endings[] = {
-    {"statuses", "status"}, {"status", "status"}, {"statistics", "statistics"}, {"analyses", "analysis"},
-    {"processes", "process"}, {"process", "process"}, {"branches", "branch"},  {"matches", "match"},
-    {"indices", "index"},   {"caches", "cache"},  {"series", "series"},   {"databases", "database"},
-    {"summaries", "summary"}, {"queries", "query"}, {"entries", "entry"},
-    {"boxes", "box"},       {"classes", "class"}, {"class", "class"},     {"access", "access"},
-    {"news", "news"},       {"ches", "ch"},       {"shes", "sh"},         {"sses", "ss"},
-    {"xes", "x"},           {"ies", "y"},         {"us", "us"},           {"ss", "ss"},
-    {"is", "is"},           {"s", ""},
+    E("statuses", "status"),   E("status", "status"),         E("statistics", "statistics"),
+    E("analyses", "analysis"), E("processes", "process"),     E("process", "process"),
+    E("branches", "branch"),   E("matches", "match"),         E("indices", "index"),
+    E("caches", "cache"),      E("series", "series"),         E("databases", "database"),
+    E("classes", "class"),     E("class", "class"),           E("access", "access"),
+    E("boxes", "box"),         E("summaries", "summary"),     E("queries", "query"),
+    E("entries", "entry"),     E("news", "news"),             E("ches", "ch"),
+    E("shes", "sh"),           E("sses", "ss"),               E("xes", "x"),
+    E("ies", "y"),             E("us", "us"),                 E("ss", "ss"),
+    E("is", "is"),             E("s", ""),
 };
 
 static size_t singular(char *name, size_t length)
 {
     const struct ending *best = NULL;
-    size_t best_len = 0;
 
     for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
-        size_t len = strlen(endings[i].plural);
-        if (len > best_len && len < length + 1 &&
-            memcmp(name + length - len, endings[i].plural, len) == 0) {
-            best = &endings[i];
-            best_len = len;
-        }
+        const struct ending *e = &endings[i];
+        if ((best == NULL || e->plural_len > best->plural_len) && e->plural_len <= length &&
+            memcmp(name + length - e->plural_len, e->plural, e->plural_len) == 0)
+            best = e;
     }
     if (best == NULL)
         return length;
-    size_t keep = strlen(best->singular);
-    memcpy(name + length - best_len, best->singular, keep);
-    return length - best_len + keep;
+    memcpy(name + length - best->plural_len, best->singular, best->singular_len);
+    return length - best->plural_len + best->singular_len;
 }
 
 bool profile_fold_name(struct pst_bytes segment, char *out, size_t capacity, size_t *length)
