@@ -104,28 +104,40 @@ static void rested(struct pst_timer *timer)
     event_add(&a->event, NULL);
 }
 
+/* One connection. False when there is none, or none can be had. */
+static bool accept_one(struct pst_acceptor *a)
+{
+    struct pst_address peer = {.len = sizeof(peer.sa)};
+    int on = 1;
+    int client = accept4(a->fd, &peer.sa.any, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (client < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            shed_one(a);
+            rest(a);
+            return false;
+        }
+        return errno == EINTR || errno == ECONNABORTED;
+    }
+    if (a->nodelay)
+        setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    a->ops->accepted(a->owner, client, &peer);
+    return true;
+}
+
 static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
     struct pst_acceptor *a = arg;
-    int on = 1;
 
-    (void)what;
-    for (int i = 0; i < ACCEPTS_PER_TURN && !a->closed; i++) {
-        struct pst_address peer = {.len = sizeof(peer.sa)};
-        int client = accept4((int)fd, &peer.sa.any, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (client < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-                shed_one(a);
-                rest(a);
-            } else if (errno == EINTR || errno == ECONNABORTED) {
-                continue;
-            }
-            return;
-        }
-        if (a->nodelay)
-            setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        a->ops->accepted(a->owner, client, &peer);
-    }
+    (void)fd, (void)what;
+    for (int i = 0; i < ACCEPTS_PER_TURN && !a->closed && accept_one(a); i++)
+        continue;
+}
+
+void pst_acceptor_flush(struct pst_acceptor *a)
+{
+    for (int i = 0; i < 2 * BACKLOG && !a->closed && accept_one(a); i++)
+        continue;
 }
 
 enum pst_status pst_acceptor_open(struct pst_worker *worker, int fd, const struct pst_acceptor_ops *ops,

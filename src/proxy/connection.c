@@ -13,6 +13,7 @@
 #define EXCHANGES_KEPT    256
 #define ARENA_CHUNK       4096
 #define ARENA_LIMIT       (8u << 20)
+#define LAST_CALL_NS      (500 * PST_NS_PER_MS) /* a drain waits so long for a request under way */
 
 /* ---- exchanges ---- */
 
@@ -157,15 +158,15 @@ static bool next_request(struct pst_connection *c)
         return false;
     }
     if (pst_stream_in(&c->stream).len == 0) {
-        if (c->stream.eof || server->draining) {
+        if (c->stream.eof) {
             pst_connection_close(c);
             return false;
         }
         if (c->stream.paused)
             pst_stream_resume(&c->stream);
+        uint64_t idle_ns = server->uses->config->limits.keepalive_idle_s * PST_NS_PER_S;
         pst_timer_set(server->worker, &c->timer,
-                      pst_worker_now(server->worker) +
-                          server->uses->config->limits.keepalive_idle_s * PST_NS_PER_S);
+                      pst_worker_now(server->worker) + (server->draining ? LAST_CALL_NS : idle_ns));
         return false;
     }
     if (c->in_turn >= REQUESTS_PER_TURN) {
@@ -271,12 +272,19 @@ static void on_timer(struct pst_timer *timer)
         /* Idle or lingering for too long; an answer that is still being sent has its own limit. */
         if (pst_stream_sending(&c->stream))
             pst_timer_set(c->server->worker, timer, c->stream.stalled_ns + limits->write_stall_s * PST_NS_PER_S);
-        else
-            c->doomed = true;
+        else if (c->lingering || !pst_stream_read(&c->stream) || c->stream.broken)
+            c->doomed = true; /* else a request came in this very moment */
     } else {
         pst_exchange_on_deadline(x, now_ns);
     }
     pst_connection_advance(c);
+}
+
+/* Idle, and its listener closes: a request that is on its way is still answered, with `close`. */
+void pst_connection_last_call(struct pst_connection *c)
+{
+    if (c->x == NULL && !c->closing && !pst_stream_sending(&c->stream))
+        pst_timer_set(c->server->worker, &c->timer, pst_worker_now(c->server->worker) + LAST_CALL_NS);
 }
 
 /* ---- the socket ---- */

@@ -150,6 +150,7 @@ void pst_connection_accept(struct pst_open_listener *listener, int fd, const str
 void pst_connection_advance(struct pst_connection *c);
 void pst_connection_arm(struct pst_connection *c);
 void pst_connection_close(struct pst_connection *c);
+void pst_connection_last_call(struct pst_connection *c);
 
 /* exchange.c */
 void pst_exchange_goto(struct pst_exchange *x, enum pst_xstate state);

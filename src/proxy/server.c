@@ -89,7 +89,8 @@ static void close_listener(struct pst_open_listener *listener)
     listener->acceptor = NULL;
 }
 
-static void close_idle_connections(struct pst_server *server)
+/* The connections of removed listeners, or all in a drain: no request after the running one. */
+static void end_keep_alive(struct pst_server *server)
 {
     struct pst_list *at = server->connections.next;
 
@@ -98,9 +99,11 @@ static void close_idle_connections(struct pst_server *server)
         at = at->next;
         if (!server->draining && !c->listener->removed)
             continue;
-        if (c->x == NULL && !c->closing && pst_stream_in(&c->stream).len == 0 && !pst_stream_sending(&c->stream))
-            pst_connection_close(c);
-        else if (c->x != NULL && !c->x->answering)
+        if (c->x == NULL && c->listener->removed && !c->closing && !pst_stream_sending(&c->stream))
+            pst_connection_close(c); /* by whose rules should another request be judged? */
+        else if (c->x == NULL)
+            pst_connection_last_call(c);
+        else if (!c->x->answering)
             c->closing = true;
     }
 }
@@ -127,7 +130,7 @@ void pst_server_swap(struct pst_server *server, const struct pst_server_config *
             listener->index = 0;
         }
     }
-    close_idle_connections(server);
+    end_keep_alive(server);
     if (old != NULL && old->users == 0)
         release_config(server, old);
 }
@@ -219,13 +222,16 @@ void pst_server_drain(struct pst_server *server)
 {
     if (server->draining)
         return;
-    server->draining = true;
     for (struct pst_list *at = server->listeners.next; at != &server->listeners; at = at->next) {
         struct pst_open_listener *listener = pst_container_of(at, struct pst_open_listener, node);
-        if (server->uses->config->listeners[listener->index].kind != PST_LISTENER_LOCAL)
-            close_listener(listener); /* /readyz goes on answering */
+        if (server->uses->config->listeners[listener->index].kind == PST_LISTENER_LOCAL)
+            continue; /* /readyz goes on answering */
+        if (listener->acceptor != NULL)
+            pst_acceptor_flush(listener->acceptor);
+        close_listener(listener);
     }
-    close_idle_connections(server);
+    server->draining = true;
+    end_keep_alive(server);
     pst_pools_close_idle(server->pools);
     if (server->connection_count == 0)
         pst_worker_defer(server->worker, &server->drained);

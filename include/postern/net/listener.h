@@ -29,6 +29,8 @@ struct pst_acceptor_ops {
 PST_MUST_USE enum pst_status pst_acceptor_open(struct pst_worker *worker, int fd,
                                                const struct pst_acceptor_ops *ops, void *owner,
                                                struct pst_acceptor **out);
+/* Accepts what waits now, however much it is: before closing, so that nobody is turned away. */
+void pst_acceptor_flush(struct pst_acceptor *acceptor);
 /* Stops accepting. Accepts NULL. */
 void pst_acceptor_close(struct pst_acceptor *acceptor);
 

@@ -44,8 +44,9 @@ bool pst_server_listens(const struct pst_server *server, struct pst_bytes name);
  * must keep their index for as long as decisions of an older policy can name it. */
 void pst_server_swap(struct pst_server *server, const struct pst_server_config *config);
 
-/* Stops accepting, closes idle connections, answers what runs with `Connection: close`, and cuts what
- * is left after limits.drain_total_s. */
+/* Takes in what waits to be accepted, then stops accepting; answers what runs, and what comes on idle
+ * connections within half a second, with `Connection: close`; closes idle connections after that, and cuts
+ * what is left after limits.drain_total_s. Listeners of kind LOCAL go on. */
 void pst_server_drain(struct pst_server *server);
 
 uint32_t pst_server_connections(const struct pst_server *server);
