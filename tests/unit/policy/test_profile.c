@@ -1,3 +1,4 @@
+/* wrap: malloc calloc */
 /* Promises of profile.h that need no shipped file: precedence, limits, errors, options, memory. */
 #include "../test.h"
 
@@ -7,6 +8,32 @@
 
 #include "json_tree.h"
 #include "postern/policy/profile.h"
+
+/* Allocation failure on demand: the linker sends both here. Negative: never fail. */
+static int allocations_before_failure = -1;
+
+static bool fails_now(void)
+{
+    if (allocations_before_failure > 0)
+        allocations_before_failure--;
+    else if (allocations_before_failure == 0)
+        return true;
+    return false;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+    return fails_now() ? NULL : __real_malloc(size);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails_now() ? NULL : __real_calloc(n, size);
+}
 
 #define HEAD                                                                                          \
     "'profile':'t','workspace':{'default':'w1','name':{'chars':'a-z0-9','min':1,'max':8}},"           \
@@ -135,13 +162,11 @@ static void test_a_long_or_winding_path_ends(void **state)
     pst_profile_destroy(p);
 }
 
-static double ns_per_route(unsigned routes)
+/* A profile of many routes as a tree. */
+static void many_routes(unsigned routes, struct pst_tree *tree)
 {
     size_t cap = 400 + (size_t)routes * 64;
     char *text = malloc(cap);
-    struct pst_tree tree;
-    struct pst_profile *profile;
-    struct timespec from, to;
 
     assert_non_null(text);
     size_t n = (size_t)snprintf(text, cap, "{" HEAD "'routes':[{'GET':'/last/{x}','need':'t list'}");
@@ -150,24 +175,76 @@ static double ns_per_route(unsigned routes)
     (void)snprintf(text + n, cap - n, "]}");
     for (char *c = text; *c != '\0'; c++)
         *c = *c == '\'' ? '"' : *c;
-    assert_true(json_tree_load(&tree, text, strlen(text)));
+    assert_true(json_tree_load(tree, text, strlen(text)));
+    free(text);
+}
+
+static double ns_per_route(unsigned routes)
+{
+    struct pst_tree tree;
+    struct pst_profile *profile;
+    struct timespec from, to;
+
+    many_routes(routes, &tree);
     assert_int_equal(pst_profile_compile(&tree, NULL, NULL, &profile, NULL), PST_OK);
     struct pst_request request = request_of("GET", "/last/x");
     struct pst_routed routed = {0};
     double best = 1e9;
     for (int round = 0; round < 9; round++) {
-        clock_gettime(CLOCK_MONOTONIC, &from);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
         for (int i = 0; i < 2000; i++)
             pst_profile_route(profile, &request, &routed);
-        clock_gettime(CLOCK_MONOTONIC, &to);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
         double ns = ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 2000;
         best = ns < best ? ns : best;
     }
     assert_non_null(routed.route);
     pst_profile_destroy(profile);
     pst_tree_fini(&tree);
-    free(text);
     return best;
+}
+
+static void test_a_failed_allocation_is_an_error(void **state)
+{
+    struct pst_tree tree;
+    struct pst_profile *profile = NULL;
+    int failures = 0;
+
+    (void)state;
+    many_routes(300, &tree);
+    while (profile == NULL) {
+        struct pst_error error = {0};
+        allocations_before_failure = failures++;
+        enum pst_status status = pst_profile_compile(&tree, NULL, NULL, &profile, &error);
+        allocations_before_failure = -1;
+        assert_int_equal(status, profile == NULL ? PST_E_NOMEM : PST_OK);
+        assert_true(failures < 1000);
+    }
+    assert_true(failures > 4);
+    pst_profile_destroy(profile);
+    pst_tree_fini(&tree);
+}
+
+static void test_short_memory_refuses_and_never_asks_less(void **state)
+{
+    struct pst_profile *p = compile("{" HEAD "'both_cases':true,'compare':true,'routes':[{'POST':'/{a}/{b...}',"
+                                    "'ids':{'x':'body x[]','y':{'from':'query y|z','form':'uuid'}},"
+                                    "'need':['t:$x update','u:$a/$b! list','v:$y use or admin']}]}");
+    struct pst_request request = request_of("POST", "/%41b/c%20d");
+    unsigned refused = 0;
+
+    (void)state;
+    request.has_body = request.body_given = true;
+    request.body = PST_LIT("{\"x\":[1,2,3,4,5,6,7,8,9]}");
+    request.query = PST_LIT("y=11111111%2D1111-4111-8111-111111111111");
+    for (size_t memory = 256; memory < 32768; memory += 128) {
+        const char *line = ask(p, &request, memory);
+        refused += strcmp(line, "overload") == 0;
+        if (strcmp(line, "overload") != 0)
+            assert_string_equal(line, "t update 1");
+    }
+    assert_in_range(refused, 4, 200);
+    pst_profile_destroy(p);
 }
 
 static void test_matching_does_not_slow_down_with_the_number_of_routes(void **state)
@@ -410,6 +487,8 @@ int main(void)
         cmocka_unit_test(test_the_path_decides_before_the_method),
         cmocka_unit_test(test_a_long_or_winding_path_ends),
         cmocka_unit_test(test_matching_does_not_slow_down_with_the_number_of_routes),
+        cmocka_unit_test(test_a_failed_allocation_is_an_error),
+        cmocka_unit_test(test_short_memory_refuses_and_never_asks_less),
         cmocka_unit_test(test_errors_name_place_and_cause),
         cmocka_unit_test(test_what_could_fall_away_unseen_is_refused),
         cmocka_unit_test(test_each_value_of_many_is_asked),
