@@ -112,18 +112,10 @@ struct outcomes {
 static void branch_ids(struct outcomes *o, const struct pst_question *q, const struct spoken *s,
                        enum pst_op op)
 {
-    uint64_t any = pst_expand(s->id_access);
-
     if (!s->ids)
         return;
-    o->unsure = true;
-    o->refuse |= (any & denying_bits(op)) != 0;
-    if (is_allowed(raised(q, s->grants), op)) {
-        o->allow = true;
-        return;
-    }
-    o->refuse = true;
-    o->allow |= is_allowed(raised(q, s->grants | (any & OPERATIONS)), op);
+    o->unsure = true; /* so no allow is certain any more, and a refusal only if nothing could allow */
+    o->allow |= is_allowed(raised(q, s->grants | (pst_expand(s->id_access) & OPERATIONS)), op);
 }
 
 static void name(struct pst_eval_detail *d, const struct pst_eval_detail *named, uint32_t key, enum pst_op op)

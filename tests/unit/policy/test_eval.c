@@ -197,6 +197,35 @@ static void test_all_in_a_row_outweighs_its_later_denies(void **state)
     assert_int_equal(fx_decide(f), PST_R_DENIED);
 }
 
+/* The lists that rows on single ids deny close the collection, but for rows that hold ALL. */
+static void test_denied_lists_of_single_ids_and_collections(void **state)
+{
+    struct fixture *f = *state;
+    struct pst_bytes names[] = {PST_LIT("name")}, others[] = {PST_LIT("blocks")};
+    struct pst_permission_row row = {.id = 10, .role = 1, .has_access = true, .entity = PST_LIT("Pipeline"),
+                                     .has_entity_id = true, .entity_id = PST_LIT("p1"),
+                                     .access = PST_A_ALL | PST_A_DISABLE_READ};
+
+    fx_role(f, 1, "r", 0);
+    fx_bind(f, 1, 0);
+    fx_grant(f, 1, "Pipeline", NULL, PST_A_LIST | PST_A_READ_ALL);
+    row.attributes[PST_ATTR_READ] = names;
+    row.attribute_count[PST_ATTR_READ] = 1;
+    assert_int_equal(pst_model_add_permission(&f->model, &row), PST_OK);
+    fx_ask(f, 0, "Pipeline", NULL, PST_OP_LIST);
+    f->requirements[0].attributes[PST_ATTR_READ] = names;
+    f->requirements[0].attribute_count[PST_ATTR_READ] = 1;
+    assert_int_equal(fx_decide(f), PST_R_GRANTED);
+    row.id = 11;
+    row.access = PST_A_DISABLE_READ;
+    row.attributes[PST_ATTR_READ] = others;
+    assert_int_equal(pst_model_add_permission(&f->model, &row), PST_OK);
+    assert_int_equal(fx_decide(f), PST_R_GRANTED);
+    f->requirements[0].attributes[PST_ATTR_READ] = others;
+    assert_int_equal(fx_decide(f), PST_R_ATTRIBUTE);
+    assert_int_equal(f->detail.permission, 11);
+}
+
 static void test_an_unknown_id_is_decided_only_when_no_id_matters(void **state)
 {
     struct fixture *f = *state;
@@ -649,6 +678,7 @@ int main(void)
         OVERRIDES(test_the_detail_names_what_granted_and_what_denied),
         OVERRIDES(test_rows_on_single_ids_and_collections),
         OVERRIDES(test_all_in_a_row_outweighs_its_later_denies),
+        OVERRIDES(test_denied_lists_of_single_ids_and_collections),
         OVERRIDES(test_an_unknown_id_is_decided_only_when_no_id_matters),
         OVERRIDES(test_many_attributes_are_each_asked),
         OVERRIDES(test_many_roles_are_each_asked),

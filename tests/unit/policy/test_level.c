@@ -67,6 +67,9 @@ static const char TABLE[] = "levels:\n"
                             "      update:\n"
                             "        editor[]:\n"
                             "          - __*MAGE*__\n"
+                            "  Tag:\n"
+                            "    operations:\n"
+                            "      list: viewer\n"
                             "  Status:\n"
                             "    closed: true\n"
                             "    open:\n"
@@ -287,6 +290,25 @@ static void test_nobody_passes_what_is_public_only(void **state)
     pst_levels_free(levels);
 }
 
+/* A level that is bound to a pipeline counts only for entities that ask for the pipeline. */
+static void test_a_pipeline_level_stays_with_its_pipeline(void **state)
+{
+    struct pst_levels *levels = load(TABLE);
+    struct fixture f;
+
+    (void)state;
+    start(&f, levels);
+    level_row(&f, 1, PST_A_VIEWER, PST_SCOPE_PIPELINE, "p1");
+    fx_ask(&f, 0, "Tag", NULL, PST_OP_LIST);
+    f.requirements[0].pipeline = PST_LIT("p1");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL_TOO_LOW);
+    fx_ask(&f, 0, "Run", NULL, PST_OP_LIST);
+    f.requirements[0].pipeline = PST_LIT("p1");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    fx_fini(&f);
+    pst_levels_free(levels);
+}
+
 /* ---- presets ---- */
 
 static void test_presets_build_on_each_other(void **state)
@@ -340,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_levels_and_the_editing_switch),
         cmocka_unit_test(test_attributes_are_asked_but_of_an_owner),
         cmocka_unit_test(test_nobody_passes_what_is_public_only),
+        cmocka_unit_test(test_a_pipeline_level_stays_with_its_pipeline),
         cmocka_unit_test(test_presets_build_on_each_other),
         cmocka_unit_test(test_broken_presets_are_refused),
     };
