@@ -184,6 +184,11 @@ static void answer(struct pst_facts_service *s, uint32_t chain)
     }
     if (alive != NIL)
         status = read_question(s, &s->slots[alive], &facts, &revision);
+    pthread_mutex_lock(&s->lock); /* before the replies: who has one finds it counted */
+    s->stats.expired += expired_count;
+    s->stats.reads += alive != NIL;
+    s->stats.failed += status != PST_OK;
+    pthread_mutex_unlock(&s->lock);
     for (uint32_t at = chain; at != NIL; at = s->slots[at].next) {
         const struct slot *q = &s->slots[at];
         struct pst_facts *own = NULL;
@@ -197,9 +202,6 @@ static void answer(struct pst_facts_service *s, uint32_t chain)
     pst_facts_free(facts);
 
     pthread_mutex_lock(&s->lock);
-    s->stats.expired += expired_count;
-    s->stats.reads += alive != NIL;
-    s->stats.failed += status != PST_OK;
     while (chain != NIL) {
         uint32_t next = s->slots[chain].next;
         s->slots[chain].next = s->free;

@@ -24,6 +24,7 @@ struct world {
     enum pst_status answer;
     const struct pst_lease *lease;
     uint64_t start_seen; /* the lease word while apply ran */
+    uint64_t takes_ns;   /* what the clock moves on while it runs */
 };
 
 static uint64_t now_ns; /* the fake clock */
@@ -53,6 +54,7 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *b, struct p
         pst_store_free_model(b->model);
     }
     w->start_seen = atomic_load(&w->lease->start_ns);
+    now_ns += w->takes_ns;
     return w->answer == PST_OK ? PST_OK : pst_error_set(error, w->answer, NULL, "told to fail");
 }
 
@@ -114,6 +116,20 @@ static void test_first_poll_loads(void **state)
     assert_true(pst_lease_holds(w->lease, now_ns));
     assert_int_equal(atomic_load(&w->lease->applied_n), at.n);
     assert_int_equal(atomic_load(&w->lease->epoch), at.epoch);
+}
+
+/* A slow load takes from the lease: it counts from the sending of the read, not from its reply. */
+static void test_lease_counts_from_the_sending(void **state)
+{
+    struct world *w = *state;
+    uint64_t sent_ns = now_ns;
+
+    w->takes_ns = 3 * PST_NS_PER_S;
+    poll_ok(w);
+    assert_int_equal(w->lease_start_ns, sent_ns);
+    assert_int_equal(atomic_load(&w->lease->start_ns), sent_ns);
+    assert_true(pst_lease_holds(w->lease, sent_ns + 5 * PST_NS_PER_S));
+    assert_false(pst_lease_holds(w->lease, now_ns + 5 * PST_NS_PER_S));
 }
 
 static void test_quiet_polls_read_nothing(void **state)
@@ -405,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_first_poll_loads, make, drop),
+        cmocka_unit_test_setup_teardown(test_lease_counts_from_the_sending, make, drop),
         cmocka_unit_test_setup_teardown(test_quiet_polls_read_nothing, make, drop),
         cmocka_unit_test_setup_teardown(test_keys_and_models, make, drop),
         cmocka_unit_test_setup_teardown(test_failed_apply_comes_again, make, drop),
