@@ -108,7 +108,7 @@ static enum pst_status read_limits(struct pst_config_reader *r, const struct pst
         "request_head_bytes", "field_bytes", "authorization_bytes", "cookie_bytes", "fields", "target_bytes",
         "body_bytes", "chunk_extension_bytes", "framing_overhead_bytes", "interim_responses", "drain_bytes",
         "drain_s", "request_head_s", "connect_s", "first_byte_s", "response_head_s", "idle_body_s",
-        "write_stall_s", "keepalive_idle_s", "inspect_body_bytes", "pipelined", "drain_total_s", "connections",
+        "write_stall_s", "keepalive_idle_s", "inspect_body_bytes", "drain_total_s", "connections",
         "body_rate_bytes", "body_rate_after_s", NULL,
     };
     struct pst_server_limits *l = &r->config->limits;
