@@ -233,7 +233,8 @@ static inline bool world_open(struct world *w, const json_t *meta, const json_t 
     json_t *value;
 
     *w = (struct world){.meta = meta, .users = json_object_get(meta, "users")};
-    w->config = merge_patch(json_object_get(meta, "config"), patch == NULL ? json_object() : patch);
+    const json_t *base = json_object_get(meta, "config");
+    w->config = patch == NULL ? json_deep_copy(base) : merge_patch(base, patch);
     w->keys = keys != NULL ? json_deep_copy(keys) : merge_keys(json_object_get(meta, "keys"), json_object_get(own, "keys"));
     pst_arena_init(&w->arena, 4096, 8u << 20);
     json_object_foreach(w->keys, name, value) add_issuer(w, name);
