@@ -14,6 +14,9 @@
  *
  * Threads   Immutable after compile: any.
  *
+ * Cost      About 0.1-0.4 us for a route and 0.4-0.5 us for an extraction without a body; a profile takes
+ *           64 KiB (rest) to 1.5 MiB (mlflow).
+ *
  * Failure   A request that cannot be read for certain is refused with a reason; a profile that cannot
  *           be compiled is an error that names file:line:key.
  */
@@ -65,10 +68,11 @@ struct pst_routed {
     bool inspect_body;         /* extract needs the body */
     uint64_t inspect_limit;    /* bytes; 0: the configuration's default */
     uint64_t body_limit;       /* of a forwarded body; 0: the configuration's default; UINT64_MAX: none */
-    uint32_t captures[16];     /* private to profile.c: (offset, length) of path parameters */
+    uint32_t captures[16];     /* private: (offset, length) of path parameters */
 };
 
-/* Never fails: without a route `refuse` says why. */
+/* Never fails: without a route `refuse` says why. A route that is refused to everybody (upgrade, closed)
+ * and a path that no route takes have refuse_after_identity set. */
 void pst_profile_route(const struct pst_profile *profile, const struct pst_request *request,
                        struct pst_routed *out);
 
@@ -84,7 +88,10 @@ struct pst_extracted {
     struct pst_bytes forward_workspace_header; /* name of a field to be set to `workspace` upstream; empty: none */
 };
 
-/* request->body_given must be true when the route inspects the body and the request has one. */
+/* For a route that is public or a preflight it tells the workspace only; its requirements do not count.
+ * A request that names one id in two places, of which the app reads one, and differently, has a last
+ * requirement that is closed with AMBIGUOUS: 400, but only to a caller who may do the rest.
+ * request->body_given must be true when the route inspects the body and the request has one. */
 void pst_profile_extract(const struct pst_profile *profile, const struct pst_routed *routed,
                          const struct pst_request *request, struct pst_arena *arena,
                          struct pst_extracted *out);

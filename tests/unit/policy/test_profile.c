@@ -342,6 +342,28 @@ static void test_each_value_of_many_is_asked(void **state)
     pst_profile_destroy(p);
 }
 
+static void test_an_alternative_that_falls_away_does_not_join_what_follows(void **state)
+{
+    struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/a','ids':{'u':'query u',"
+                                    "'x':{'from':'query x','missing':'skip'}},"
+                                    "'need':['self $u or n:$x list','m list']}]}");
+    struct pst_request request = request_of("GET", "/a");
+    struct pst_routed routed;
+    struct pst_extracted got;
+    struct pst_arena arena;
+
+    (void)state;
+    request.query = PST_LIT("u=me");
+    pst_arena_init(&arena, 1024, 1 << 16);
+    pst_profile_route(p, &request, &routed);
+    pst_profile_extract(p, &routed, &request, &arena, &got);
+    assert_int_equal(got.requirement_count, 2);
+    assert_int_equal(got.requirements[0].need, PST_NEED_SELF);
+    assert_false(got.requirements[0].or_next);
+    pst_arena_fini(&arena);
+    pst_profile_destroy(p);
+}
+
 static void test_limits(void **state)
 {
     struct pst_profile *p = compile("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]'},'need':'t:$x list'}]}");
@@ -492,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_errors_name_place_and_cause),
         cmocka_unit_test(test_what_could_fall_away_unseen_is_refused),
         cmocka_unit_test(test_each_value_of_many_is_asked),
+        cmocka_unit_test(test_an_alternative_that_falls_away_does_not_join_what_follows),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_the_body_is_needed_where_it_is_announced),
         cmocka_unit_test(test_shadow_is_an_option_and_a_key),
