@@ -3,9 +3,9 @@
  *
  *   workspaces -> roles and their permissions -> users -> identities -> bindings -> prune
  *
- * Everything happens inside the change, so what is compared is what is written over; a dry run is the
- * same work, rolled back.  Identities are removed before any is added, so that one may move from one
- * user to another.
+ * Everything happens inside the change, so what is compared is what is written over; a dry run is
+ * the same work, rolled back.  Identities are removed before any is added, so that one may move
+ * from one user to another.
  */
 #include "postern/manage/declare.h"
 
@@ -37,8 +37,9 @@ static enum pst_status at(struct applying *a, struct place place, enum pst_statu
 static enum pst_status report(struct applying *a, enum pst_edit_action action, const char *kind,
                               const char *name, const char *detail)
 {
-    return pst_report_add(a->report, action, kind, name, detail) == PST_OK ? PST_OK
-                                                                           : pst_declare_nomem(a->error);
+    return pst_report_add(a->report, action, kind, name, detail) == PST_OK
+               ? PST_OK
+               : pst_declare_nomem(a->error);
 }
 
 static const char *text(struct applying *a, struct pst_bytes b)
@@ -67,8 +68,8 @@ static enum pst_status apply_workspace(struct applying *a, struct declared_works
     if (status != PST_OK && !is_new)
         return status;
     if (is_new)
-        row = (struct pst_row_workspace){.name = w->name, .kind = PST_LIT("project"),
-                                         .organization = PST_LIT("default")};
+        row = (struct pst_row_workspace){
+            .name = w->name, .kind = PST_LIT("project"), .organization = PST_LIT("default")};
     const char *detail = "";
     bool changed = false;
     if (w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind)) {
@@ -88,7 +89,8 @@ static enum pst_status apply_workspace(struct applying *a, struct declared_works
     w->id = row.id;
     if (status != PST_OK)
         return status;
-    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace", text(a, w->name), detail);
+    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace", text(a, w->name),
+                  detail);
 }
 
 /* *id is 0 for an empty name. */
@@ -156,18 +158,21 @@ static enum pst_status remove_permission(struct applying *a, const struct declar
 
     if (status != PST_OK)
         return status;
-    return report(a, PST_EDIT_REMOVE, "permission", role_name(a, r), pst_permission_text(ARENA(a), &p->row));
+    return report(a, PST_EDIT_REMOVE, "permission", role_name(a, r),
+                  pst_permission_text(ARENA(a), &p->row));
 }
 
 static enum pst_status add_permission(struct applying *a, const struct declared_role *r,
                                       struct declared_permission *p, bool quiet)
 {
     p->row.role = r->id;
-    enum pst_status status = at(a, p->place, pst_change_add_permission(a->change, &p->row, a->error));
+    enum pst_status status =
+        at(a, p->place, pst_change_add_permission(a->change, &p->row, a->error));
 
     if (status != PST_OK || quiet)
         return status;
-    return report(a, PST_EDIT_ADD, "permission", role_name(a, r), pst_permission_text(ARENA(a), &p->row));
+    return report(a, PST_EDIT_ADD, "permission", role_name(a, r),
+                  pst_permission_text(ARENA(a), &p->row));
 }
 
 /* Both sides in the order of their keys; what stands on one side only is the difference. */
@@ -186,7 +191,7 @@ static enum pst_status apply_permissions(struct applying *a, struct declared_rol
         return pst_declare_nomem(a->error);
     size_t h = 0, w = 0;
     while ((h < c.count || w < r->permission_count) && status == PST_OK) {
-        int order = h == c.count                ? 1
+        int order = h == c.count               ? 1
                     : w == r->permission_count ? -1
                                                : pst_permission_order(&have[h], &want[w]);
         if (order < 0)
@@ -331,7 +336,8 @@ static enum pst_status find_identity(void *ctx, const struct pst_row_identity *r
 {
     struct identity_search *s = ctx;
 
-    s->found |= pst_bytes_equal(row->issuer, s->issuer) && pst_bytes_equal(row->subject, s->subject);
+    s->found |=
+        pst_bytes_equal(row->issuer, s->issuer) && pst_bytes_equal(row->subject, s->subject);
     return PST_OK;
 }
 
@@ -339,7 +345,8 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
 {
     enum pst_status status = PST_OK;
 
-    for (const struct declared_identity *i = u->identities; i != NULL && status == PST_OK; i = i->next) {
+    for (const struct declared_identity *i = u->identities; i != NULL && status == PST_OK;
+         i = i->next) {
         struct identity_search s = {.issuer = i->issuer, .subject = i->subject};
         status = pst_store_each_identity(a->store, u->id, find_identity, &s, a->error);
         if (status != PST_OK || s.found)
@@ -360,7 +367,8 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
 
 /* ---- bindings ---- */
 
-/* The role that a binding means: role_workspace says which; else the workspace's own, else the global. */
+/* The role that a binding means: role_workspace says which; else the workspace's own, else the
+ * global. */
 static enum pst_status binding_role(struct applying *a, const struct declared_binding *b,
                                     uint32_t workspace, uint32_t *role)
 {
@@ -393,16 +401,18 @@ static enum pst_status find_binding(void *ctx, const struct pst_row_binding *row
     return PST_OK;
 }
 
-static const char *binding_name(struct applying *a, struct pst_bytes user, struct pst_bytes role_workspace,
-                                struct pst_bytes role, struct pst_bytes workspace)
+static const char *binding_name(struct applying *a, struct pst_bytes user,
+                                struct pst_bytes role_workspace, struct pst_bytes role,
+                                struct pst_bytes workspace)
 {
     const char *who = joined(a, user, " ", role_workspace);
     const char *what = joined(a, role_workspace.len > 0 ? PST_LIT("/") : PST_LIT(""), "", role);
 
     if (who == NULL || what == NULL)
         return NULL;
-    return pst_arena_printf(ARENA(a), "%s%s %s%.*s", who, what, workspace.len > 0 ? "in " : "everywhere",
-                            (int)workspace.len, workspace.len == 0 ? "" : workspace.ptr)
+    return pst_arena_printf(ARENA(a), "%s%s %s%.*s", who, what,
+                            workspace.len > 0 ? "in " : "everywhere", (int)workspace.len,
+                            workspace.len == 0 ? "" : workspace.ptr)
         .ptr;
 }
 
@@ -411,7 +421,8 @@ static enum pst_status apply_binding(struct applying *a, struct declared_binding
     struct pst_row_user user;
     struct binding_search s = {0};
 
-    enum pst_status status = at(a, b->place, pst_store_find_user(a->store, b->user, &user, a->error));
+    enum pst_status status =
+        at(a, b->place, pst_store_find_user(a->store, b->user, &user, a->error));
     if (status != PST_OK)
         return status;
     s.wanted.user = user.id;
@@ -599,7 +610,8 @@ static enum pst_status apply_all(struct applying *a)
 {
     enum pst_status status = PST_OK;
 
-    for (struct declared_workspace *w = a->d->workspaces; w != NULL && status == PST_OK; w = w->next)
+    for (struct declared_workspace *w = a->d->workspaces; w != NULL && status == PST_OK;
+         w = w->next)
         status = apply_workspace(a, w);
     for (struct declared_role *r = a->d->roles; r != NULL && status == PST_OK; r = r->next)
         status = apply_role(a, r);
@@ -636,7 +648,10 @@ enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const 
 {
     struct pst_error unheard = {0};
     struct declared d = {.presets = options->presets, .report = report_out};
-    struct applying a = {.d = &d, .options = options, .store = store, .report = report_out,
+    struct applying a = {.d = &d,
+                         .options = options,
+                         .store = store,
+                         .report = report_out,
                          .error = error != NULL ? error : &unheard};
 
     *report_out = (struct pst_apply_report){0};
@@ -656,9 +671,9 @@ enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const 
     return status;
 }
 
-enum pst_status pst_diff(struct pst_store *store, const struct pst_tree *const *trees, size_t tree_count,
-                         const struct pst_apply_options *options, struct pst_error *error,
-                         struct pst_apply_report *report_out)
+enum pst_status pst_diff(struct pst_store *store, const struct pst_tree *const *trees,
+                         size_t tree_count, const struct pst_apply_options *options,
+                         struct pst_error *error, struct pst_apply_report *report_out)
 {
     struct pst_apply_options all = *options;
 

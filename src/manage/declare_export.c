@@ -1,9 +1,9 @@
 /*
  * The store as declarations.
  *
- * Every name is written so that any YAML 1.1 or 1.2 reader takes it as the same text: bare only when it
- * begins with a letter, holds letters, digits, '-' and '_', and is no word that YAML gives a meaning;
- * else in double quotes.
+ * Every name is written so that any YAML 1.1 or 1.2 reader takes it as the same text: bare only
+ * when it begins with a letter, holds letters, digits, '-' and '_', and is no word that YAML gives
+ * a meaning; else in double quotes.
  */
 #include <stdlib.h>
 
@@ -41,8 +41,8 @@ struct exporting {
 
 static bool is_word(struct pst_bytes text)
 {
-    static const char *const MEANT[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n",
-                                        "nan", "inf"};
+    static const char *const MEANT[] = {"true", "false", "yes", "no",  "on", "off",
+                                        "null", "y",     "n",   "nan", "inf"};
 
     if (text.len == 0 || pst_lower(text.ptr[0]) < 'a' || pst_lower(text.ptr[0]) > 'z')
         return false;
@@ -95,7 +95,8 @@ static void put_list(struct exporting *x, const char *key, struct pst_bytes list
     put(x, key);
     for (size_t i = 0; i < list.len; i++) {
         (void)fputc(list.ptr[i], x->out);
-        if (list.ptr[i] == ',' && i + 1 < list.len && list.ptr[i + 1] == '"' && list.ptr[i - 1] == '"')
+        if (list.ptr[i] == ',' && i + 1 < list.len && list.ptr[i + 1] == '"' &&
+            list.ptr[i - 1] == '"')
             put(x, " ");
     }
 }
@@ -247,10 +248,12 @@ static enum pst_status keep_permission(void *ctx, const struct pst_row_permissio
 }
 
 /* Sorted by content: the order in which rows were written is nobody's business. */
-static enum pst_status write_permissions(struct exporting *x, struct pst_arena *arena, uint32_t role)
+static enum pst_status write_permissions(struct exporting *x, struct pst_arena *arena,
+                                         uint32_t role)
 {
     struct permissions c = {.arena = arena, .end = &c.first};
-    enum pst_status status = pst_store_each_permission(x->store, role, keep_permission, &c, x->error);
+    enum pst_status status =
+        pst_store_each_permission(x->store, role, keep_permission, &c, x->error);
     size_t n = 0;
 
     if (status != PST_OK)
@@ -315,7 +318,8 @@ static enum pst_status write_users(struct exporting *x)
         if (u->row.legacy_level != 0)
             (void)fprintf(x->out, "\n    legacy_level: %u", u->row.legacy_level);
         if (u->row.sessions_from != 0)
-            (void)fprintf(x->out, "\n    sessions_from: %llu", (unsigned long long)u->row.sessions_from);
+            (void)fprintf(x->out, "\n    sessions_from: %llu",
+                          (unsigned long long)u->row.sessions_from);
         put(x, "\n");
         x->any = false;
         status = pst_store_each_identity(x->store, u->row.id, write_identity, x, x->error);
@@ -334,8 +338,8 @@ static enum pst_status write_binding(void *ctx, const struct pst_row_named_bindi
     x->any = true;
     put_key(x, "  - {user: ", row->user);
     put_key(x, ", role: ", row->role);
-    if (row->shadowed || (row->role_workspace.len > 0 &&
-                          !pst_bytes_equal(row->role_workspace, row->workspace)))
+    if (row->shadowed ||
+        (row->role_workspace.len > 0 && !pst_bytes_equal(row->role_workspace, row->workspace)))
         put_key(x, ", role_workspace: ", row->role_workspace);
     if (row->workspace.len > 0)
         put_key(x, ", workspace: ", row->workspace);

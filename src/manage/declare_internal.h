@@ -1,8 +1,8 @@
 /*
  * declare_internal.h - declarations as they were read, before the store is asked anything.
  *
- * Everything stands in one arena, in lists in the order of the files.  `tree` and `node` tell where a
- * thing was declared.
+ * Everything stands in one arena, in lists in the order of the files.  `tree` and `node` tell where
+ * a thing was declared.
  */
 #ifndef POSTERN_MANAGE_DECLARE_INTERNAL_H
 #define POSTERN_MANAGE_DECLARE_INTERNAL_H
@@ -76,15 +76,15 @@ struct declared {
     size_t workspace_count, role_count, user_count, binding_count;
 };
 
-PST_MUST_USE enum pst_status pst_declared_read(struct declared *d, const struct pst_tree *const *trees,
+PST_MUST_USE enum pst_status pst_declared_read(struct declared *d,
+                                               const struct pst_tree *const *trees,
                                                size_t tree_count, struct pst_error *error);
 
 /* declare_permission.c */
-PST_MUST_USE enum pst_status pst_declared_permission(struct declared *d, const struct pst_tree *tree,
-                                                     const struct pst_node *node,
-                                                     const struct declared_role *role,
-                                                     struct declared_permission **out,
-                                                     struct pst_error *error);
+PST_MUST_USE enum pst_status
+pst_declared_permission(struct declared *d, const struct pst_tree *tree,
+                        const struct pst_node *node, const struct declared_role *role,
+                        struct declared_permission **out, struct pst_error *error);
 /* The key of a row, in the arena. ptr NULL: no memory. */
 struct pst_bytes pst_permission_key(struct pst_arena *arena, const struct pst_row_permission *row);
 /* A row and its texts in the arena. */
@@ -97,8 +97,9 @@ const char *pst_permission_text(struct pst_arena *arena, const struct pst_row_pe
 int pst_permission_order(const void *a, const void *b);
 
 /* declare_report.c */
-PST_MUST_USE enum pst_status pst_report_add(struct pst_apply_report *report, enum pst_edit_action action,
-                                            const char *kind, const char *name, const char *detail);
+PST_MUST_USE enum pst_status pst_report_add(struct pst_apply_report *report,
+                                            enum pst_edit_action action, const char *kind,
+                                            const char *name, const char *detail);
 
 /* The rest of a store's or a memory's failure in words. */
 enum pst_status pst_declare_nomem(struct pst_error *error);

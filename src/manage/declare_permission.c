@@ -9,9 +9,21 @@
 #include "declare_internal.h"
 #include "postern/base/buf.h"
 
-static const char *const KEYS[] = {
-    "entity", "id", "access", "allow", "deny", "level", "direct", "scope", "entity_type",
-    "attributes_only", "conditions", "query_attributes", "read_attributes", "write_attributes", NULL};
+static const char *const KEYS[] = {"entity",
+                                   "id",
+                                   "access",
+                                   "allow",
+                                   "deny",
+                                   "level",
+                                   "direct",
+                                   "scope",
+                                   "entity_type",
+                                   "attributes_only",
+                                   "conditions",
+                                   "query_attributes",
+                                   "read_attributes",
+                                   "write_attributes",
+                                   NULL};
 
 static const uint64_t ALLOW[PST_OPS] = {
     [PST_OP_LIST] = PST_A_LIST,     [PST_OP_DETAIL] = PST_A_DETAIL, [PST_OP_CREATE] = PST_A_CREATE,
@@ -62,10 +74,12 @@ static enum pst_status read_access(struct reading *r)
     if (n->kind == PST_NODE_LIST)
         return read_names(r, n);
     if (n->kind != PST_NODE_SCALAR || !pst_bytes_u63(n->text, &number))
-        return pst_node_fail(r->tree, n, r->error, "expected a list of access bits, a number, or null");
+        return pst_node_fail(r->tree, n, r->error,
+                             "expected a list of access bits, a number, or null");
     if ((number & ~PST_A_KNOWN) != 0)
         return pst_node_fail(r->tree, n, r->error, "%llu holds bits that mean nothing (0x%llx)",
-                             (unsigned long long)number, (unsigned long long)(number & ~PST_A_KNOWN));
+                             (unsigned long long)number,
+                             (unsigned long long)(number & ~PST_A_KNOWN));
     r->row.access |= number;
     return PST_OK;
 }
@@ -82,10 +96,11 @@ static enum pst_status read_operations(struct reading *r, const char *key, const
     for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
         uint64_t bit = n->kind == PST_NODE_SCALAR ? bits[pst_op_of(n->text)] : 0;
         if (bit == 0)
-            return pst_node_fail(r->tree, n, r->error,
-                                 "\"%s\" is no operation (list, detail, create, update, delete, use, "
-                                 "manage)",
-                                 n->kind == PST_NODE_SCALAR ? n->text.ptr : "(list)");
+            return pst_node_fail(
+                r->tree, n, r->error,
+                "\"%s\" is no operation (list, detail, create, update, delete, use, "
+                "manage)",
+                n->kind == PST_NODE_SCALAR ? n->text.ptr : "(list)");
         r->row.access |= bit;
     }
     return PST_OK;
@@ -126,7 +141,8 @@ static enum pst_status read_all_access(struct reading *r)
         return pst_node_fail(r->tree, r->node, r->error,
                              "a permission needs access, allow, deny or level");
     if (only && !r->row.has_access)
-        return pst_node_fail(r->tree, r->node, r->error, "attributes_only says nothing without access");
+        return pst_node_fail(r->tree, r->node, r->error,
+                             "attributes_only says nothing without access");
     if (only)
         r->row.access |= PST_A_ATTRIBUTES_ONLY;
     return PST_OK;
@@ -143,17 +159,20 @@ static bool is_plain(struct pst_bytes text)
     return text.len > 0;
 }
 
-static enum pst_status read_text(struct reading *r, const char *key, size_t max, struct pst_bytes *out)
+static enum pst_status read_text(struct reading *r, const char *key, size_t max,
+                                 struct pst_bytes *out)
 {
     enum pst_status status = pst_node_text(r->tree, r->node, key, out, r->error);
 
     if (status != PST_OK || out->len <= max)
         return status;
-    return pst_node_fail(r->tree, pst_node_get(r->node, key), r->error, "longer than %zu bytes", max);
+    return pst_node_fail(r->tree, pst_node_get(r->node, key), r->error, "longer than %zu bytes",
+                         max);
 }
 
 /* The canonical text of a list of names; the bytes were counted by the first pass. */
-static struct pst_bytes join_list(struct pst_arena *arena, const struct pst_node *list, size_t bytes)
+static struct pst_bytes join_list(struct pst_arena *arena, const struct pst_node *list,
+                                  size_t bytes)
 {
     char *text = pst_arena_alloc(arena, bytes + 1);
 
@@ -169,7 +188,8 @@ static struct pst_bytes join_list(struct pst_arena *arena, const struct pst_node
     return pst_buf_bytes(&b);
 }
 
-static enum pst_status read_list(struct reading *r, const char *key, uint32_t max, struct pst_bytes *out)
+static enum pst_status read_list(struct reading *r, const char *key, uint32_t max,
+                                 struct pst_bytes *out)
 {
     const struct pst_node *list = pst_node_get(r->node, key);
     size_t bytes = 1;
@@ -243,10 +263,11 @@ static enum pst_status read_texts(struct reading *r)
 
 static enum pst_status warn(struct reading *r, const struct declared_role *role, const char *what)
 {
-    struct pst_bytes name = pst_arena_printf(&r->d->arena, "%.*s", (int)role->name.len, role->name.ptr);
-    struct pst_bytes detail =
-        pst_arena_printf(&r->d->arena, "%s:%u: %s: %s", r->tree->name.len == 0 ? "-" : r->tree->name.ptr,
-                         r->node->line, pst_permission_text(&r->d->arena, &r->row), what);
+    struct pst_bytes name =
+        pst_arena_printf(&r->d->arena, "%.*s", (int)role->name.len, role->name.ptr);
+    struct pst_bytes detail = pst_arena_printf(
+        &r->d->arena, "%s:%u: %s: %s", r->tree->name.len == 0 ? "-" : r->tree->name.ptr,
+        r->node->line, pst_permission_text(&r->d->arena, &r->row), what);
 
     return pst_report_add(r->d->report, PST_EDIT_WARN, "permission", name.ptr, detail.ptr);
 }
@@ -267,8 +288,9 @@ static enum pst_status warn_all(struct reading *r, const struct declared_role *r
     enum pst_status status = PST_OK;
 
     if (p->entity_type.len > 0)
-        status = warn(r, role,
-                      "a grant with an entity_type grants nothing where the object's subtype is not known");
+        status = warn(
+            r, role,
+            "a grant with an entity_type grants nothing where the object's subtype is not known");
     if (status == PST_OK)
         status = warn_list(r, role, p->query_attributes, PST_A_QUERY | PST_A_DISABLE_QUERY,
                            "query_attributes are not asked without QUERY or DISABLE_QUERY");
@@ -284,7 +306,8 @@ static enum pst_status warn_all(struct reading *r, const struct declared_role *r
 /* ---- public to manage ---- */
 
 enum pst_status pst_declared_permission(struct declared *d, const struct pst_tree *tree,
-                                        const struct pst_node *node, const struct declared_role *role,
+                                        const struct pst_node *node,
+                                        const struct declared_role *role,
                                         struct declared_permission **out, struct pst_error *error)
 {
     struct reading r = {.d = d, .tree = tree, .node = node, .error = error};
@@ -312,9 +335,9 @@ enum pst_status pst_declared_permission(struct declared *d, const struct pst_tre
 /* Texts hold no control characters, so 0x1f parts them. */
 struct pst_bytes pst_permission_key(struct pst_arena *arena, const struct pst_row_permission *row)
 {
-    const struct pst_bytes texts[] = {row->entity,          row->entity_id,       row->entity_type,
-                                      row->scope,           row->conditions,      row->query_attributes,
-                                      row->read_attributes, row->write_attributes};
+    const struct pst_bytes texts[] = {
+        row->entity,     row->entity_id,        row->entity_type,     row->scope,
+        row->conditions, row->query_attributes, row->read_attributes, row->write_attributes};
     size_t bytes = 32;
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -338,9 +361,9 @@ enum pst_status pst_permission_copy(struct pst_arena *arena, const struct pst_ro
                                     struct pst_row_permission *out)
 {
     *out = *row;
-    struct pst_bytes *const texts[] = {&out->entity,           &out->entity_id,       &out->entity_type,
-                                       &out->scope,            &out->conditions,      &out->query_attributes,
-                                       &out->read_attributes,  &out->write_attributes};
+    struct pst_bytes *const texts[] = {
+        &out->entity,     &out->entity_id,        &out->entity_type,     &out->scope,
+        &out->conditions, &out->query_attributes, &out->read_attributes, &out->write_attributes};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         if (pst_arena_copy(arena, *texts[i], texts[i]) != PST_OK)
             return PST_E_NOMEM;
@@ -361,7 +384,8 @@ const char *pst_permission_text(struct pst_arena *arena, const struct pst_row_pe
             pst_buf_char(&b, ',');
         pst_buf_put(&b, pst_bytes_of(name, strlen(name)));
     }
-    struct pst_bytes id = row->has_entity_id ? row->entity_id : (struct pst_bytes){.ptr = "", .len = 0};
+    struct pst_bytes id =
+        row->has_entity_id ? row->entity_id : (struct pst_bytes){.ptr = "", .len = 0};
     struct pst_bytes text = pst_arena_printf(
         arena, "%s%.*s%s%.*s %.*s", row->direct ? "direct " : "", (int)row->entity.len,
         row->entity.len == 0 ? "" : row->entity.ptr, row->has_entity_id ? "/" : "", (int)id.len,

@@ -7,8 +7,8 @@
 
 enum pst_status pst_declare_nomem(struct pst_error *error)
 {
-    return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory, or more than fits into %zu bytes",
-                         PST_DECLARED_MAX);
+    return pst_error_set(error, PST_E_NOMEM, NULL,
+                         "out of memory, or more than fits into %zu bytes", PST_DECLARED_MAX);
 }
 
 static enum pst_status required(const struct pst_tree *tree, const struct pst_node *node,
@@ -21,8 +21,9 @@ static enum pst_status required(const struct pst_tree *tree, const struct pst_no
     return status;
 }
 
-static enum pst_status list_of(const struct pst_tree *tree, const struct pst_node *map, const char *key,
-                               const struct pst_node **out, bool *says, struct pst_error *error)
+static enum pst_status list_of(const struct pst_tree *tree, const struct pst_node *map,
+                               const char *key, const struct pst_node **out, bool *says,
+                               struct pst_error *error)
 {
     *out = pst_node_get(map, key);
     if (*out == NULL)
@@ -63,8 +64,9 @@ static enum pst_status read_workspace(struct declared *d, const struct pst_tree 
     if (status == PST_OK)
         status = required(tree, node, "name", &w->name, error);
     if (status == PST_OK && !is_dns_label(w->name))
-        return pst_node_fail(tree, pst_node_get(node, "name"), error,
-                             "a workspace's name is 1 to 63 of a-z, 0-9 and '-', with no '-' at the ends");
+        return pst_node_fail(
+            tree, pst_node_get(node, "name"), error,
+            "a workspace's name is 1 to 63 of a-z, 0-9 and '-', with no '-' at the ends");
     if (status == PST_OK)
         status = pst_node_enum(tree, node, "kind", KINDS, &kind, error);
     if (status == PST_OK)
@@ -86,7 +88,8 @@ static enum pst_status read_permissions(struct declared *d, const struct pst_tre
     const struct pst_node *list;
     struct declared_permission **end = &role->permissions;
 
-    enum pst_status status = list_of(tree, node, "permissions", &list, &role->says_permissions, error);
+    enum pst_status status =
+        list_of(tree, node, "permissions", &list, &role->says_permissions, error);
     if (status != PST_OK || list == NULL)
         return status;
     for (const struct pst_node *n = list->first; n != NULL && status == PST_OK; n = n->next) {
@@ -134,7 +137,8 @@ static enum pst_status read_identities(struct declared *d, const struct pst_tree
     const struct pst_node *list;
     struct declared_identity **end = &user->identities;
 
-    enum pst_status status = list_of(tree, node, "identities", &list, &user->says_identities, error);
+    enum pst_status status =
+        list_of(tree, node, "identities", &list, &user->says_identities, error);
     if (status != PST_OK || list == NULL)
         return status;
     for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
@@ -158,8 +162,8 @@ static enum pst_status read_identities(struct declared *d, const struct pst_tree
 static enum pst_status read_user(struct declared *d, const struct pst_tree *tree,
                                  const struct pst_node *node, struct pst_error *error)
 {
-    static const char *const KEYS[] = {"name",         "email",         "disabled",
-                                       "legacy_level", "sessions_from", "identities", NULL};
+    static const char *const KEYS[] = {"name",          "email",      "disabled", "legacy_level",
+                                       "sessions_from", "identities", NULL};
     struct declared_user *u = pst_arena_zalloc(&d->arena, sizeof(*u));
 
     if (u == NULL)
@@ -224,8 +228,9 @@ static enum pst_status read_binding(struct declared *d, const struct pst_tree *t
 typedef enum pst_status read_fn(struct declared *d, const struct pst_tree *tree,
                                 const struct pst_node *node, struct pst_error *error);
 
-static enum pst_status read_section(struct declared *d, const struct pst_tree *tree, const char *key,
-                                    bool *says, read_fn *read, struct pst_error *error)
+static enum pst_status read_section(struct declared *d, const struct pst_tree *tree,
+                                    const char *key, bool *says, read_fn *read,
+                                    struct pst_error *error)
 {
     const struct pst_node *list;
     enum pst_status status = list_of(tree, tree->root, key, &list, says, error);
@@ -237,7 +242,8 @@ static enum pst_status read_section(struct declared *d, const struct pst_tree *t
     return status;
 }
 
-static enum pst_status read_tree(struct declared *d, const struct pst_tree *tree, struct pst_error *error)
+static enum pst_status read_tree(struct declared *d, const struct pst_tree *tree,
+                                 struct pst_error *error)
 {
     static const char *const KEYS[] = {"workspaces", "roles", "users", "bindings", NULL};
 
@@ -288,8 +294,8 @@ static enum pst_status refuse_twice(struct named *all, size_t count, const char 
             /* qsort is not stable: tell the later of the two, as a reader would see it. */
             const struct named *late =
                 all[i].place.node->line >= all[i - 1].place.node->line ? &all[i] : &all[i - 1];
-            return pst_node_fail(late->place.tree, late->place.node, error, "%s \"%s\" is declared twice",
-                                 what, late->a.ptr);
+            return pst_node_fail(late->place.tree, late->place.node, error,
+                                 "%s \"%s\" is declared twice", what, late->a.ptr);
         }
     return PST_OK;
 }

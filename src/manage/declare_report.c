@@ -13,7 +13,8 @@ enum pst_status pst_report_add(struct pst_apply_report *report, enum pst_edit_ac
 
     if (name == NULL || detail == NULL ||
         pst_arena_copy(&report->arena_, pst_bytes_of(name, strlen(name)), &kept_name) != PST_OK ||
-        pst_arena_copy(&report->arena_, pst_bytes_of(detail, strlen(detail)), &kept_detail) != PST_OK)
+        pst_arena_copy(&report->arena_, pst_bytes_of(detail, strlen(detail)), &kept_detail) !=
+            PST_OK)
         return PST_E_NOMEM;
     if (report->count == report->cap_) {
         size_t cap = report->cap_ == 0 ? 64 : report->cap_ * 2;
@@ -56,8 +57,10 @@ static enum pst_status written(FILE *out)
 
 enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_run, FILE *out)
 {
-    static const char SIGNS[] = {
-        [PST_EDIT_ADD] = '+', [PST_EDIT_CHANGE] = '~', [PST_EDIT_REMOVE] = '-', [PST_EDIT_WARN] = '!'};
+    static const char SIGNS[] = {[PST_EDIT_ADD] = '+',
+                                 [PST_EDIT_CHANGE] = '~',
+                                 [PST_EDIT_REMOVE] = '-',
+                                 [PST_EDIT_WARN] = '!'};
 
     for (size_t i = 0; i < report->count; i++) {
         const struct pst_edit *e = &report->edits[i];
@@ -91,15 +94,16 @@ enum pst_status pst_report_json(const struct pst_apply_report *report, bool dry_
                                           [PST_EDIT_REMOVE] = "remove",
                                           [PST_EDIT_WARN] = "warn"};
 
-    (void)fprintf(out, "{\"dry_run\":%s,\"added\":%zu,\"changed\":%zu,\"removed\":%zu,\"warnings\":%zu,"
-                       "\"revision\":\"%016llx-%llu\",\"edits\":[",
+    (void)fprintf(out,
+                  "{\"dry_run\":%s,\"added\":%zu,\"changed\":%zu,\"removed\":%zu,\"warnings\":%zu,"
+                  "\"revision\":\"%016llx-%llu\",\"edits\":[",
                   dry_run ? "true" : "false", report->added, report->changed, report->removed,
                   report->warnings, (unsigned long long)report->revision.epoch,
                   (unsigned long long)report->revision.n);
     for (size_t i = 0; i < report->count; i++) {
         const struct pst_edit *e = &report->edits[i];
-        (void)fprintf(out, "%s{\"action\":\"%s\",\"kind\":\"%s\",", i == 0 ? "" : ",", ACTIONS[e->action],
-                      e->kind);
+        (void)fprintf(out, "%s{\"action\":\"%s\",\"kind\":\"%s\",", i == 0 ? "" : ",",
+                      ACTIONS[e->action], e->kind);
         put_json(out, "name", e->name);
         (void)fputc(',', out);
         put_json(out, "detail", e->detail);

@@ -47,8 +47,8 @@ static enum pst_status number_change(struct pst_store *store, struct pst_error *
         status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
     if (status != PST_OK)
         return status;
-    return PST_RUN(store, PST_SQL_LOG_INSERT, NULL, NULL, error, pst_sql_int(c->n), stamp_text(stamp),
-                   pst_sql_int(pst_clock_wall_ns() / PST_NS_PER_MS),
+    return PST_RUN(store, PST_SQL_LOG_INSERT, NULL, NULL, error, pst_sql_int(c->n),
+                   stamp_text(stamp), pst_sql_int(pst_clock_wall_ns() / PST_NS_PER_MS),
                    pst_sql_text(pst_bytes_of(c->actor, c->actor_len)));
 }
 
@@ -148,7 +148,8 @@ enum pst_status pst_change_commit(struct pst_change *change, struct pst_revision
     *revision = (struct pst_revision){0};
     if (change->failed) {
         pst_change_abort(change);
-        return pst_error_set(error, PST_E_INVALID, NULL, "a change that failed cannot be committed");
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "a change that failed cannot be committed");
     }
     if (!change->dirty) {
         pst_change_abort(change);
@@ -203,7 +204,8 @@ static enum pst_status absent(struct pst_change *c, const char *what, uint64_t i
                               struct pst_error *error)
 {
     c->failed = true;
-    return pst_error_set(error, PST_E_ABSENT, NULL, "there is no %s %llu", what, (unsigned long long)id);
+    return pst_error_set(error, PST_E_ABSENT, NULL, "there is no %s %llu", what,
+                         (unsigned long long)id);
 }
 
 /* ---- what a row may hold, beyond what the schema checks ---- */
@@ -212,10 +214,12 @@ static enum pst_status check_text(struct pst_change *c, const char *what, struct
                                   size_t max, struct pst_error *error)
 {
     if (text.len > max)
-        return done(c, pst_error_set(error, PST_E_LIMIT, NULL, "%s is longer than %zu bytes", what, max));
+        return done(
+            c, pst_error_set(error, PST_E_LIMIT, NULL, "%s is longer than %zu bytes", what, max));
     for (size_t i = 0; i < text.len; i++)
         if ((unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f)
-            return done(c, pst_error_set(error, PST_E_INVALID, NULL, "%s holds a control character", what));
+            return done(
+                c, pst_error_set(error, PST_E_INVALID, NULL, "%s holds a control character", what));
     return PST_OK;
 }
 
@@ -229,7 +233,8 @@ static enum pst_status put_organization(struct pst_change *c, struct pst_bytes n
     if (status == PST_OK)
         status = PST_RUN(c->store, PST_SQL_ORGANIZATION_FIND, on_u64, id, error, pst_sql_text(org));
     if (status == PST_OK && *id == 0)
-        status = PST_RUN(c->store, PST_SQL_ORGANIZATION_INSERT, on_u64, id, error, pst_sql_text(org));
+        status =
+            PST_RUN(c->store, PST_SQL_ORGANIZATION_INSERT, on_u64, id, error, pst_sql_text(org));
     return done(c, status);
 }
 
@@ -243,11 +248,13 @@ enum pst_status pst_change_put_workspace(struct pst_change *change, struct pst_r
     if (status != PST_OK)
         return status;
     if (row->id == 0)
-        status = PST_RUN(store, PST_SQL_WORKSPACE_INSERT, on_u64, &id, error, pst_sql_text(row->name),
-                         pst_sql_text(row->kind), pst_sql_int(organization));
+        status =
+            PST_RUN(store, PST_SQL_WORKSPACE_INSERT, on_u64, &id, error, pst_sql_text(row->name),
+                    pst_sql_text(row->kind), pst_sql_int(organization));
     else
-        status = PST_RUN(store, PST_SQL_WORKSPACE_UPDATE, on_u64, &id, error, pst_sql_text(row->name),
-                         pst_sql_text(row->kind), pst_sql_int(organization), pst_sql_int(row->id));
+        status =
+            PST_RUN(store, PST_SQL_WORKSPACE_UPDATE, on_u64, &id, error, pst_sql_text(row->name),
+                    pst_sql_text(row->kind), pst_sql_int(organization), pst_sql_int(row->id));
     if (status != PST_OK)
         return done(change, status);
     if (id == 0 || id > UINT32_MAX)
@@ -299,8 +306,9 @@ enum pst_status pst_change_put_role(struct pst_change *change, struct pst_row_ro
         status = PST_RUN(store, PST_SQL_ROLE_INSERT, on_u64, &id, error, pst_sql_text(row->name),
                          pst_sql_id(row->workspace), pst_sql_int(row->builtin));
     else
-        status = PST_RUN(store, PST_SQL_ROLE_UPDATE, on_u64, &id, error, pst_sql_text(row->name),
-                         pst_sql_id(row->workspace), pst_sql_int(row->builtin), pst_sql_int(row->id));
+        status =
+            PST_RUN(store, PST_SQL_ROLE_UPDATE, on_u64, &id, error, pst_sql_text(row->name),
+                    pst_sql_id(row->workspace), pst_sql_int(row->builtin), pst_sql_int(row->id));
     if (status != PST_OK)
         return done(change, status);
     if (id == 0 || id > UINT32_MAX)
@@ -310,8 +318,8 @@ enum pst_status pst_change_put_role(struct pst_change *change, struct pst_row_ro
     return PST_OK;
 }
 
-enum pst_status pst_change_add_identity(struct pst_change *change, const struct pst_row_identity *row,
-                                        struct pst_error *error)
+enum pst_status pst_change_add_identity(struct pst_change *change,
+                                        const struct pst_row_identity *row, struct pst_error *error)
 {
     enum pst_status status = check_text(change, "the issuer", row->issuer, PST_SUBJECT_MAX, error);
     if (status == PST_OK)
@@ -336,15 +344,15 @@ enum pst_status pst_change_add_permission(struct pst_change *change, struct pst_
     if (status == PST_OK)
         status = check_text(change, "the entity's type", row->entity_type, PST_ENTITY_MAX, error);
     if (status == PST_OK)
-        status = done(change,
-                      PST_RUN(change->store, PST_SQL_PERMISSION_INSERT, on_u64, &id, error,
-                              pst_sql_int(row->role), pst_sql_int(row->direct), pst_sql_text(row->scope),
-                              pst_sql_text(row->entity),
-                              row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null(),
-                              pst_sql_text(row->entity_type), pst_sql_list(row->conditions),
-                              row->has_access ? pst_sql_int(row->access) : pst_sql_null(),
-                              pst_sql_list(row->query_attributes), pst_sql_list(row->read_attributes),
-                              pst_sql_list(row->write_attributes)));
+        status = done(
+            change, PST_RUN(change->store, PST_SQL_PERMISSION_INSERT, on_u64, &id, error,
+                            pst_sql_int(row->role), pst_sql_int(row->direct),
+                            pst_sql_text(row->scope), pst_sql_text(row->entity),
+                            row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null(),
+                            pst_sql_text(row->entity_type), pst_sql_list(row->conditions),
+                            row->has_access ? pst_sql_int(row->access) : pst_sql_null(),
+                            pst_sql_list(row->query_attributes), pst_sql_list(row->read_attributes),
+                            pst_sql_list(row->write_attributes)));
     if (status != PST_OK)
         return status;
     row->id = id;
@@ -356,9 +364,10 @@ enum pst_status pst_change_add_binding(struct pst_change *change, struct pst_row
                                        struct pst_error *error)
 {
     uint64_t id = 0;
-    enum pst_status status = done(change, PST_RUN(change->store, PST_SQL_BINDING_INSERT, on_u64, &id, error,
-                                                  pst_sql_int(row->user), pst_sql_int(row->role),
-                                                  pst_sql_id(row->workspace)));
+    enum pst_status status =
+        done(change,
+             PST_RUN(change->store, PST_SQL_BINDING_INSERT, on_u64, &id, error,
+                     pst_sql_int(row->user), pst_sql_int(row->role), pst_sql_id(row->workspace)));
     if (status != PST_OK)
         return status;
     row->id = id;
@@ -379,7 +388,8 @@ static enum pst_status delete_one(struct pst_change *c, unsigned sql, const char
     return done(c, status);
 }
 
-enum pst_status pst_change_delete_role(struct pst_change *change, uint32_t id, struct pst_error *error)
+enum pst_status pst_change_delete_role(struct pst_change *change, uint32_t id,
+                                       struct pst_error *error)
 {
     struct pst_store *store = change->store;
     enum pst_status status =
@@ -394,7 +404,8 @@ enum pst_status pst_change_delete_role(struct pst_change *change, uint32_t id, s
     return done(change, status);
 }
 
-enum pst_status pst_change_delete_user(struct pst_change *change, uint64_t id, struct pst_error *error)
+enum pst_status pst_change_delete_user(struct pst_change *change, uint64_t id,
+                                       struct pst_error *error)
 {
     struct pst_store *store = change->store;
     enum pst_status status =
@@ -451,12 +462,14 @@ enum pst_status pst_change_delete_workspace(struct pst_change *change, uint32_t 
 }
 
 enum pst_status pst_change_delete_identity(struct pst_change *change,
-                                           const struct pst_row_identity *row, struct pst_error *error)
+                                           const struct pst_row_identity *row,
+                                           struct pst_error *error)
 {
     uint64_t gone = 0;
-    enum pst_status status = done(change, PST_RUN(change->store, PST_SQL_IDENTITY_DELETE, on_u64, &gone,
-                                                  error, pst_sql_text(row->issuer),
-                                                  pst_sql_text(row->subject), pst_sql_int(row->user)));
+    enum pst_status status =
+        done(change, PST_RUN(change->store, PST_SQL_IDENTITY_DELETE, on_u64, &gone, error,
+                             pst_sql_text(row->issuer), pst_sql_text(row->subject),
+                             pst_sql_int(row->user)));
 
     if (status == PST_OK && gone == 0)
         return absent(change, "identity of user", row->user, error);
@@ -469,8 +482,9 @@ enum pst_status pst_change_delete_permission(struct pst_change *change, uint64_t
                                              struct pst_error *error)
 {
     uint64_t gone = 0;
-    enum pst_status status = done(change, PST_RUN(change->store, PST_SQL_PERMISSION_DELETE, on_u64, &gone,
-                                                  error, pst_sql_int(id), pst_sql_int(role)));
+    enum pst_status status =
+        done(change, PST_RUN(change->store, PST_SQL_PERMISSION_DELETE, on_u64, &gone, error,
+                             pst_sql_int(id), pst_sql_int(role)));
 
     if (status == PST_OK && gone == 0)
         return absent(change, "permission", id, error);
@@ -479,12 +493,14 @@ enum pst_status pst_change_delete_permission(struct pst_change *change, uint64_t
     return status;
 }
 
-enum pst_status pst_change_delete_binding(struct pst_change *change, const struct pst_row_binding *row,
+enum pst_status pst_change_delete_binding(struct pst_change *change,
+                                          const struct pst_row_binding *row,
                                           struct pst_error *error)
 {
     uint64_t gone = 0;
-    enum pst_status status = done(change, PST_RUN(change->store, PST_SQL_BINDING_DELETE, on_u64, &gone,
-                                                  error, pst_sql_int(row->id), pst_sql_int(row->user)));
+    enum pst_status status =
+        done(change, PST_RUN(change->store, PST_SQL_BINDING_DELETE, on_u64, &gone, error,
+                             pst_sql_int(row->id), pst_sql_int(row->user)));
 
     if (status == PST_OK && gone == 0)
         return absent(change, "binding", row->id, error);
@@ -495,8 +511,8 @@ enum pst_status pst_change_delete_binding(struct pst_change *change, const struc
 
 /* ---- first sign-in ---- */
 
-static enum pst_status create_user(struct pst_change *c, const struct pst_new_user *user, uint64_t *id,
-                                   struct pst_error *error)
+static enum pst_status create_user(struct pst_change *c, const struct pst_new_user *user,
+                                   uint64_t *id, struct pst_error *error)
 {
     struct pst_row_user row = {.name = user->name.len == 0 ? user->subject : user->name,
                                .email = user->email};

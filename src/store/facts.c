@@ -1,15 +1,16 @@
 /*
  * One thread, one connection, one bounded queue.
  *
- *   slots[]   every request is in one: free list -> waiting queue (first in, first out) -> free list
+ *   slots[]   every request is in one: free list -> waiting queue (first in, first out) -> free
+ * list
  *
  * Invariants (under `lock`)
  *   I1  a slot is on the free list or in the queue, never both
  *   I2  a slot that the thread took out of the queue is in no list until its reply went out
  *
- * A read answers all equal requests that are in the queue when it is taken up.  One that comes during
- * the read waits for the next: rows read before a question was asked may be older than what the asker
- * has seen already.
+ * A read answers all equal requests that are in the queue when it is taken up.  One that comes
+ * during the read waits for the next: rows read before a question was asked may be older than what
+ * the asker has seen already.
  */
 #include "postern/store/facts.h"
 
@@ -59,13 +60,14 @@ static bool same_question(const struct slot *a, const struct slot *b)
     const struct pst_facts_request *x = &a->request, *y = &b->request;
 
     if (x->who.kind != y->who.kind || x->who.id != y->who.id ||
-        !pst_bytes_equal(x->who.issuer, y->who.issuer) || !pst_bytes_equal(x->who.value, y->who.value) ||
-        (x->create == NULL) != (y->create == NULL))
+        !pst_bytes_equal(x->who.issuer, y->who.issuer) ||
+        !pst_bytes_equal(x->who.value, y->who.value) || (x->create == NULL) != (y->create == NULL))
         return false;
-    return x->create == NULL ||
-           (pst_bytes_equal(a->create.issuer, b->create.issuer) && pst_bytes_equal(a->create.subject, b->create.subject) &&
-            pst_bytes_equal(a->create.name, b->create.name) && pst_bytes_equal(a->create.email, b->create.email) &&
-            pst_bytes_equal(a->create.role, b->create.role));
+    return x->create == NULL || (pst_bytes_equal(a->create.issuer, b->create.issuer) &&
+                                 pst_bytes_equal(a->create.subject, b->create.subject) &&
+                                 pst_bytes_equal(a->create.name, b->create.name) &&
+                                 pst_bytes_equal(a->create.email, b->create.email) &&
+                                 pst_bytes_equal(a->create.role, b->create.role));
 }
 
 /* Takes the first request and all equal ones out, as a chain in their order. */
@@ -241,7 +243,8 @@ enum pst_status pst_facts_service_create(const struct pst_facts_config *config,
 {
     *out = NULL;
     if (config->queue < 1 || config->queue > QUEUE_MAX)
-        return pst_error_set(error, PST_E_INVALID, NULL, "the queue of facts holds 1 to %d requests", QUEUE_MAX);
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the queue of facts holds 1 to %d requests", QUEUE_MAX);
     struct pst_facts_service *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
@@ -312,7 +315,8 @@ static bool fill(struct slot *q, const struct pst_facts_request *request)
            keep(q, &used, &q->create.role);
 }
 
-enum pst_status pst_facts_post(struct pst_facts_service *service, const struct pst_facts_request *request)
+enum pst_status pst_facts_post(struct pst_facts_service *service,
+                               const struct pst_facts_request *request)
 {
     enum pst_status status = PST_PENDING;
 

@@ -6,8 +6,8 @@
 #include "postern/store/log.h"
 #include "statements.h"
 
-#define PST_NAME_MAX    255 /* bytes of a name */
-#define PST_SUBJECT_MAX 512 /* bytes of an issuer, a subject, an e-mail address */
+#define PST_NAME_MAX        255  /* bytes of a name */
+#define PST_SUBJECT_MAX     512  /* bytes of an issuer, a subject, an e-mail address */
 #define PST_CHANGE_KEYS_MAX 1000 /* more than this: the log row says `all` */
 
 struct pst_change {
@@ -68,10 +68,10 @@ static inline uint32_t pst_sql_u32(const struct pst_sql_value *v)
     return value <= UINT32_MAX ? (uint32_t)value : 0;
 }
 
-#define PST_RUN(store, id, row, ctx, error, ...)                                                    \
-    (store)->ops->run((store)->backend, (id), (const struct pst_sql_value[]){__VA_ARGS__},          \
-                      (unsigned)(sizeof((const struct pst_sql_value[]){__VA_ARGS__}) /              \
-                                 sizeof(struct pst_sql_value)),                                     \
+#define PST_RUN(store, id, row, ctx, error, ...)                                                   \
+    (store)->ops->run((store)->backend, (id), (const struct pst_sql_value[]){__VA_ARGS__},         \
+                      (unsigned)(sizeof((const struct pst_sql_value[]){__VA_ARGS__}) /             \
+                                 sizeof(struct pst_sql_value)),                                    \
                       (row), (ctx), (error))
 
 /* Exactly `digits` (at most 16) lower-case hexadecimal ones. */

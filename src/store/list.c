@@ -29,7 +29,8 @@ bool pst_list_read(struct pst_bytes text, struct pst_bytes *items, uint32_t max,
     if (text.len == 0 || pst_bytes_equal(text, PST_LIT("[]")))
         return true;
     while (at.len > 0) {
-        if (*count == max || (at.ptr[0] == '[') != (at.ptr == text.ptr) || !pst_text_list_next(&at, &item))
+        if (*count == max || (at.ptr[0] == '[') != (at.ptr == text.ptr) ||
+            !pst_text_list_next(&at, &item))
             return false;
         items[(*count)++] = item;
     }

@@ -1,8 +1,8 @@
 /*
  * list.h - the lists in text columns: JSON arrays of strings without blanks and without escapes.
  *
- * The store writes them and refuses names that would need an escape, so reading is a scan that copies
- * nothing.  Anything else in such a column is an error, never a guess.
+ * The store writes them and refuses names that would need an escape, so reading is a scan that
+ * copies nothing.  Anything else in such a column is an error, never a guess.
  */
 #ifndef POSTERN_STORE_LIST_H
 #define POSTERN_STORE_LIST_H

@@ -1,9 +1,9 @@
 /*
  * Reads: the model, one user's facts, the change log, look-ups and lists.
  *
- * Rows that this program could not have written (a list it cannot read, a condition it does not know)
- * fail the read.  A node then keeps what it has until its lease ends, and refuses; it never decides
- * from a row that it only half understands.
+ * Rows that this program could not have written (a list it cannot read, a condition it does not
+ * know) fail the read.  A node then keeps what it has until its lease ends, and refuses; it never
+ * decides from a row that it only half understands.
  */
 #include <stdlib.h>
 
@@ -66,13 +66,15 @@ static bool read_conditions(struct pst_bytes text, uint32_t *out)
 static enum pst_status on_model_workspace(void *ctx, const struct pst_row_workspace *row)
 {
     struct loading *l = ctx;
-    struct pst_workspace_row w = {.id = row->id, .name = row->name, .organization = row->organization};
+    struct pst_workspace_row w = {
+        .id = row->id, .name = row->name, .organization = row->organization};
 
     if (!read_kind(row->kind, &w.kind))
         return pst_error_set(l->error, PST_E_IO, NULL, "workspace %u: unknown kind", row->id);
     enum pst_status status = pst_model_add_workspace(l->model, &w);
-    return status == PST_OK ? status
-                            : pst_error_set(l->error, status, NULL, "workspace %u does not load", row->id);
+    return status == PST_OK
+               ? status
+               : pst_error_set(l->error, status, NULL, "workspace %u does not load", row->id);
 }
 
 static enum pst_status on_model_role(void *ctx, const struct pst_row_role *row)
@@ -82,8 +84,9 @@ static enum pst_status on_model_role(void *ctx, const struct pst_row_role *row)
         .id = row->id, .name = row->name, .workspace = row->workspace, .builtin = row->builtin};
 
     enum pst_status status = pst_model_add_role(l->model, &r);
-    return status == PST_OK ? status
-                            : pst_error_set(l->error, status, NULL, "role %u does not load", row->id);
+    return status == PST_OK
+               ? status
+               : pst_error_set(l->error, status, NULL, "role %u does not load", row->id);
 }
 
 static enum pst_status on_model_permission(void *ctx, const struct pst_row_permission *row)
@@ -112,10 +115,11 @@ static enum pst_status on_model_permission(void *ctx, const struct pst_row_permi
         p.attributes[k] = l->attributes[k];
     }
     if (!good)
-        return pst_error_set(l->error, PST_E_IO, NULL,
-                             "permission %llu: a scope, condition or list that this program does not "
-                             "know",
-                             (unsigned long long)row->id);
+        return pst_error_set(
+            l->error, PST_E_IO, NULL,
+            "permission %llu: a scope, condition or list that this program does not "
+            "know",
+            (unsigned long long)row->id);
     enum pst_status status = pst_model_add_permission(l->model, &p);
     return status == PST_OK ? status
                             : pst_error_set(l->error, status, NULL, "permission %llu does not load",
@@ -220,8 +224,9 @@ static enum pst_status add_binding(struct fact_rows *f, const struct pst_sql_val
     /* A workspace that is there but does not fit 32 bits must not read as "everywhere". */
     if (row[2].kind == PST_SQL_INT && pst_sql_u32(&row[2]) == 0)
         return PST_E_IO;
-    f->bindings[f->count++] = (struct pst_binding){
-        .id = pst_sql_u64(&row[0]), .role = pst_sql_u32(&row[1]), .workspace = pst_sql_u32(&row[2])};
+    f->bindings[f->count++] = (struct pst_binding){.id = pst_sql_u64(&row[0]),
+                                                   .role = pst_sql_u32(&row[1]),
+                                                   .workspace = pst_sql_u32(&row[2])};
     return PST_OK;
 }
 
@@ -321,7 +326,9 @@ static bool read_key(struct pst_bytes text, struct pst_log_key *out)
     static const struct {
         struct pst_bytes prefix;
         enum pst_log_key_kind kind;
-    } KINDS[] = {{{"user:", 5}, PST_LOG_USER}, {{"role:", 5}, PST_LOG_ROLE}, {{"workspace:", 10}, PST_LOG_WORKSPACE}};
+    } KINDS[] = {{{"user:", 5}, PST_LOG_USER},
+                 {{"role:", 5}, PST_LOG_ROLE},
+                 {{"workspace:", 10}, PST_LOG_WORKSPACE}};
 
     for (size_t i = 0; i < 3; i++)
         if (pst_bytes_starts(text, KINDS[i].prefix)) {

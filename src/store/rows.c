@@ -122,8 +122,8 @@ static enum pst_status on_named_binding(void *ctx, const struct pst_sql_value *r
     return e->fn.named_binding(e->ctx, &b);
 }
 
-enum pst_status pst_store_each_workspace(struct pst_store *store, pst_each_workspace_fn *each, void *ctx,
-                                         struct pst_error *error)
+enum pst_status pst_store_each_workspace(struct pst_store *store, pst_each_workspace_fn *each,
+                                         void *ctx, struct pst_error *error)
 {
     struct each e = {.ctx = ctx, .fn.workspace = each};
     return store->ops->run(store->backend, PST_SQL_WORKSPACES, NULL, 0, on_workspace, &e, error);
@@ -144,7 +144,8 @@ enum pst_status pst_store_each_role(struct pst_store *store, pst_each_role_fn *e
 }
 
 enum pst_status pst_store_each_identity(struct pst_store *store, uint64_t user,
-                                        pst_each_identity_fn *each, void *ctx, struct pst_error *error)
+                                        pst_each_identity_fn *each, void *ctx,
+                                        struct pst_error *error)
 {
     struct each e = {.ctx = ctx, .fn.identity = each};
 
@@ -154,7 +155,8 @@ enum pst_status pst_store_each_identity(struct pst_store *store, uint64_t user,
 }
 
 enum pst_status pst_store_each_binding(struct pst_store *store, uint64_t user,
-                                       pst_each_binding_fn *each, void *ctx, struct pst_error *error)
+                                       pst_each_binding_fn *each, void *ctx,
+                                       struct pst_error *error)
 {
     struct each e = {.ctx = ctx, .fn.binding = each};
 
@@ -163,11 +165,13 @@ enum pst_status pst_store_each_binding(struct pst_store *store, uint64_t user,
     return store->ops->run(store->backend, PST_SQL_BINDINGS, NULL, 0, on_binding, &e, error);
 }
 
-enum pst_status pst_store_each_named_binding(struct pst_store *store, pst_each_named_binding_fn *each,
-                                             void *ctx, struct pst_error *error)
+enum pst_status pst_store_each_named_binding(struct pst_store *store,
+                                             pst_each_named_binding_fn *each, void *ctx,
+                                             struct pst_error *error)
 {
     struct each e = {.ctx = ctx, .fn.named_binding = each};
-    return store->ops->run(store->backend, PST_SQL_BINDINGS_NAMED, NULL, 0, on_named_binding, &e, error);
+    return store->ops->run(store->backend, PST_SQL_BINDINGS_NAMED, NULL, 0, on_named_binding, &e,
+                           error);
 }
 
 enum pst_status pst_store_each_permission(struct pst_store *store, uint32_t role,
@@ -241,8 +245,9 @@ static enum pst_status found_role(void *ctx, const struct pst_sql_value *row)
     return f->full ? PST_E_LIMIT : PST_OK;
 }
 
-static enum pst_status found_or_absent(const struct found *f, enum pst_status status, const char *what,
-                                       struct pst_bytes name, struct pst_error *error)
+static enum pst_status found_or_absent(const struct found *f, enum pst_status status,
+                                       const char *what, struct pst_bytes name,
+                                       struct pst_error *error)
 {
     if (status != PST_OK || f->any)
         return status;
@@ -267,19 +272,22 @@ enum pst_status pst_store_find_user(struct pst_store *store, struct pst_bytes na
     struct found f = {.store = store, .out.user = out};
 
     *out = (struct pst_row_user){0};
-    enum pst_status status = PST_RUN(store, PST_SQL_USER_FIND, found_user, &f, error, pst_sql_text(name));
+    enum pst_status status =
+        PST_RUN(store, PST_SQL_USER_FIND, found_user, &f, error, pst_sql_text(name));
     return found_or_absent(&f, status, "user", name, error);
 }
 
-enum pst_status pst_store_find_role(struct pst_store *store, struct pst_bytes name, uint32_t workspace,
-                                    struct pst_row_role *out, struct pst_error *error)
+enum pst_status pst_store_find_role(struct pst_store *store, struct pst_bytes name,
+                                    uint32_t workspace, struct pst_row_role *out,
+                                    struct pst_error *error)
 {
     struct found f = {.store = store, .out.role = out};
     enum pst_status status;
 
     *out = (struct pst_row_role){0};
     if (workspace == 0)
-        status = PST_RUN(store, PST_SQL_ROLE_FIND_GLOBAL, found_role, &f, error, pst_sql_text(name));
+        status =
+            PST_RUN(store, PST_SQL_ROLE_FIND_GLOBAL, found_role, &f, error, pst_sql_text(name));
     else
         status = PST_RUN(store, PST_SQL_ROLE_FIND, found_role, &f, error, pst_sql_text(name),
                          pst_sql_int(workspace));

@@ -33,15 +33,19 @@ extern const char pst_migration_0001_sqlite[], pst_migration_0001_sqlite_end[];
 static enum pst_status status_of(int code)
 {
     switch (code & 0xff) {
-    case SQLITE_OK: case SQLITE_DONE: case SQLITE_ROW:
+    case SQLITE_OK:
+    case SQLITE_DONE:
+    case SQLITE_ROW:
         return PST_OK;
-    case SQLITE_BUSY: case SQLITE_LOCKED:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
         return PST_E_BUSY;
     case SQLITE_NOMEM:
         return PST_E_NOMEM;
     case SQLITE_CONSTRAINT:
-        return code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY ? PST_E_EXISTS
-                                                                                       : PST_E_INVALID;
+        return code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY
+                   ? PST_E_EXISTS
+                   : PST_E_INVALID;
     case SQLITE_TOOBIG:
         return PST_E_LIMIT;
     default:
@@ -65,23 +69,27 @@ static enum pst_status still_there(const struct pst_backend *b, struct pst_error
 {
     int moved = 0;
 
-    if (sqlite3_file_control(b->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved == 0)
+    if (sqlite3_file_control(b->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+        moved == 0)
         return PST_OK;
     return pst_error_set(error, PST_E_IO, NULL,
                          "the database file was moved, deleted or replaced while it was open");
 }
 
-static enum pst_status execute(const struct pst_backend *b, const char *sql, struct pst_error *error)
+static enum pst_status execute(const struct pst_backend *b, const char *sql,
+                               struct pst_error *error)
 {
     int code = sqlite3_exec(b->db, sql, NULL, NULL, NULL);
 
     return code == SQLITE_OK ? PST_OK : fail(b, sqlite3_extended_errcode(b->db), sql, error);
 }
 
-/* The file itself, so that its mode is right from its first instant. A file that is there is not opened:
- * closing any descriptor of it would drop the locks of this process's other connections (POSIX), and the
- * next process to close would take itself for the last one and delete the WAL under us. */
-static enum pst_status make_file(const char *path, enum pst_store_mode mode, struct pst_error *error)
+/* The file itself, so that its mode is right from its first instant. A file that is there is not
+ * opened: closing any descriptor of it would drop the locks of this process's other connections
+ * (POSIX), and the next process to close would take itself for the last one and delete the WAL
+ * under us. */
+static enum pst_status make_file(const char *path, enum pst_store_mode mode,
+                                 struct pst_error *error)
 {
     struct stat st;
 
@@ -95,11 +103,13 @@ static enum pst_status make_file(const char *path, enum pst_store_mode mode, str
     if (fd >= 0 || errno == EEXIST)
         return PST_OK;
     if (errno != ENOENT)
-        return pst_error_set(error, PST_E_IO, path, "cannot open the database: %s", strerror(errno));
-    return pst_error_set(error, PST_E_ABSENT, path,
-                         "there is no database%s (sqlite:///x is relative to the working directory, an "
-                         "absolute path takes four slashes: sqlite:////x)",
-                         mode == PST_STORE_CREATE ? " and no folder to make it in" : "");
+        return pst_error_set(error, PST_E_IO, path, "cannot open the database: %s",
+                             strerror(errno));
+    return pst_error_set(
+        error, PST_E_ABSENT, path,
+        "there is no database%s (sqlite:///x is relative to the working directory, an "
+        "absolute path takes four slashes: sqlite:////x)",
+        mode == PST_STORE_CREATE ? " and no folder to make it in" : "");
 }
 
 static enum pst_status switch_to_wal(const struct pst_backend *b, struct pst_error *error)
@@ -135,8 +145,8 @@ static enum pst_status set_up(const struct pst_backend *b, enum pst_store_mode m
     enum pst_status status = switch_to_wal(b, error);
     if (status == PST_OK)
         status = execute(b, "PRAGMA synchronous = FULL", error);
-    /* The planner builds an index of the whole table for one look-up rather than use one that does not
-     * cover it: 30 ms in place of 10 us at 3 x 10^5 bindings. */
+    /* The planner builds an index of the whole table for one look-up rather than use one that does
+     * not cover it: 30 ms in place of 10 us at 3 x 10^5 bindings. */
     if (status == PST_OK)
         status = execute(b, "PRAGMA automatic_index = OFF", error);
     if (status == PST_OK)
@@ -189,22 +199,23 @@ static enum pst_status sqlite_open(struct pst_bytes where, enum pst_store_mode m
     return PST_OK;
 }
 
-/* Parameters are numbered by where they first appear; a text that names them out of order would bind
- * silently wrong. */
+/* Parameters are numbered by where they first appear; a text that names them out of order would
+ * bind silently wrong. */
 static bool in_order(sqlite3_stmt *s)
 {
     for (int i = 1; i <= sqlite3_bind_parameter_count(s); i++) {
         const char *name = sqlite3_bind_parameter_name(s, i);
         uint64_t number;
         if (name == NULL || name[0] != '$' ||
-            !pst_bytes_u63(pst_bytes_of(name + 1, strlen(name + 1)), &number) || number != (uint64_t)i)
+            !pst_bytes_u63(pst_bytes_of(name + 1, strlen(name + 1)), &number) ||
+            number != (uint64_t)i)
             return false;
     }
     return true;
 }
 
-static enum pst_status prepare(struct pst_backend *b, unsigned id, unsigned count, sqlite3_stmt **out,
-                               struct pst_error *error)
+static enum pst_status prepare(struct pst_backend *b, unsigned id, unsigned count,
+                               sqlite3_stmt **out, struct pst_error *error)
 {
     const struct pst_sql *sql = &pst_statements[id];
 
@@ -236,8 +247,8 @@ static int bind(sqlite3_stmt *s, const struct pst_sql_value *params, unsigned co
             code = sqlite3_bind_int64(s, (int)i + 1, v->i);
             break;
         case PST_SQL_TEXT:
-            code = sqlite3_bind_text64(s, (int)i + 1, v->text.len == 0 ? "" : v->text.ptr, v->text.len,
-                                       SQLITE_STATIC, SQLITE_UTF8);
+            code = sqlite3_bind_text64(s, (int)i + 1, v->text.len == 0 ? "" : v->text.ptr,
+                                       v->text.len, SQLITE_STATIC, SQLITE_UTF8);
             break;
         }
     }
@@ -266,9 +277,9 @@ static bool read_row(sqlite3_stmt *s, const char *columns, struct pst_sql_value 
     return true;
 }
 
-static enum pst_status sqlite_run(struct pst_backend *b, unsigned id, const struct pst_sql_value *params,
-                                  unsigned count, pst_sql_row_fn *each, void *ctx,
-                                  struct pst_error *error)
+static enum pst_status sqlite_run(struct pst_backend *b, unsigned id,
+                                  const struct pst_sql_value *params, unsigned count,
+                                  pst_sql_row_fn *each, void *ctx, struct pst_error *error)
 {
     const struct pst_sql *sql = &pst_statements[id];
     struct pst_sql_value row[PST_SQL_COLUMNS_MAX];
@@ -290,7 +301,8 @@ static enum pst_status sqlite_run(struct pst_backend *b, unsigned id, const stru
         if (code != SQLITE_ROW || each == NULL)
             continue;
         if (!read_row(s, sql->columns, row))
-            status = pst_error_set(error, PST_E_IO, NULL, "%s: a column of the wrong type", sql->name);
+            status =
+                pst_error_set(error, PST_E_IO, NULL, "%s: a column of the wrong type", sql->name);
         else
             status = each(ctx, row);
         if (status != PST_OK)
@@ -370,20 +382,22 @@ static enum pst_status number(const struct pst_backend *b, const char *sql, int6
         code = sqlite3_step(s);
     if (code == SQLITE_ROW)
         *out = sqlite3_column_int64(s, 0);
-    enum pst_status status = code == SQLITE_ROW || code == SQLITE_DONE ? PST_OK : fail(b, code, sql, error);
+    enum pst_status status =
+        code == SQLITE_ROW || code == SQLITE_DONE ? PST_OK : fail(b, code, sql, error);
     sqlite3_finalize(s);
     return status;
 }
 
-static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version, struct pst_error *error)
+static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version,
+                                     struct pst_error *error)
 {
     int64_t tables = 0, ours = 0, value = 0;
 
     *version = 0;
     enum pst_status status = number(b, "SELECT count(*) FROM sqlite_schema", &tables, error);
     if (status == PST_OK && tables > 0)
-        status = number(b, "SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'log_head')", &ours,
-                        error);
+        status = number(b, "SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'log_head')",
+                        &ours, error);
     if (status != PST_OK || tables == 0)
         return status;
     if (ours != 2)

@@ -7,21 +7,21 @@
  */
 #include "statements.h"
 
-#define FACTS(user)                                                                                 \
-    "SELECT h.n, m.epoch, u.id, u.name, u.disabled, u.legacy_level, u.sessions_from,"               \
-    " b.id, b.role_id, b.workspace_id FROM log_head h CROSS JOIN meta m"                            \
+#define FACTS(user)                                                                                \
+    "SELECT h.n, m.epoch, u.id, u.name, u.disabled, u.legacy_level, u.sessions_from,"              \
+    " b.id, b.role_id, b.workspace_id FROM log_head h CROSS JOIN meta m"                           \
     " LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id"
 #define FACTS_COLUMNS "ititiiiiii"
 
 #define PERMISSION_COLUMNS "iiitttttittt"
-#define PERMISSIONS                                                                                 \
-    "SELECT id, role_id, direct, scope, entity, entity_id, entity_type, conditions, access,"        \
+#define PERMISSIONS                                                                                \
+    "SELECT id, role_id, direct, scope, entity, entity_id, entity_type, conditions, access,"       \
     " query_attributes, read_attributes, write_attributes FROM permissions "
 #define USERS    "SELECT id, name, email, disabled, legacy_level, sessions_from FROM users "
 #define ROLES    "SELECT r.id, r.name, r.workspace_id, r.builtin FROM roles r "
 #define BINDINGS "SELECT id, user_id, role_id, workspace_id FROM bindings "
-#define WORKSPACES                                                                                  \
-    "SELECT w.id, w.name, w.kind, o.name FROM workspaces w"                                         \
+#define WORKSPACES                                                                                 \
+    "SELECT w.id, w.name, w.kind, o.name FROM workspaces w"                                        \
     " JOIN organizations o ON o.id = w.organization_id "
 
 #define S(id, name, columns, text) [PST_SQL_##id] = {name, columns, text}
@@ -50,14 +50,17 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(FACTS_ID, "facts_id", FACTS_COLUMNS, FACTS("$1")),
     S(WORKSPACES, "workspaces", "ittt", WORKSPACES "ORDER BY w.name"),
     S(ROLES, "roles", "itii",
-      ROLES "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
+      ROLES
+      "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
     S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
-    S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS, PERMISSIONS "WHERE role_id = $1 ORDER BY id"),
+    S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS,
+      PERMISSIONS "WHERE role_id = $1 ORDER BY id"),
     S(USERS, "users", "ittiii", USERS "ORDER BY name"),
     S(IDENTITIES, "identities", "tti",
       "SELECT issuer, subject, user_id FROM identities ORDER BY issuer, subject"),
     S(IDENTITIES_OF, "identities_of", "tti",
-      "SELECT issuer, subject, user_id FROM identities WHERE user_id = $1 ORDER BY issuer, subject"),
+      "SELECT issuer, subject, user_id FROM identities WHERE user_id = $1 ORDER BY issuer, "
+      "subject"),
     S(BINDINGS, "bindings", "iiii", BINDINGS "ORDER BY id"),
     S(BINDINGS_OF, "bindings_of", "iiii", BINDINGS "WHERE user_id = $1 ORDER BY id"),
     S(BINDINGS_NAMED, "bindings_named", "iitttti",
@@ -76,7 +79,8 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(IDENTITY_FIND, "identity_find", "i",
       "SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2"),
 
-    S(HEAD_OPEN, "head_open", "i", "UPDATE log_head SET n = n + 1, open = 1 WHERE id = 1 RETURNING n"),
+    S(HEAD_OPEN, "head_open", "i",
+      "UPDATE log_head SET n = n + 1, open = 1 WHERE id = 1 RETURNING n"),
     S(HEAD_CLOSE, "head_close", "", "UPDATE log_head SET open = 0 WHERE id = 1"),
     S(LOG_INSERT, "log_insert", "",
       "INSERT INTO change_log (n, stamp, at, actor) VALUES ($1, $2, $3, $4)"),
@@ -89,8 +93,10 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(WORKSPACE_INSERT, "workspace_insert", "i",
       "INSERT INTO workspaces (name, kind, organization_id) VALUES ($1, $2, $3) RETURNING id"),
     S(WORKSPACE_UPDATE, "workspace_update", "i",
-      "UPDATE workspaces SET name = $1, kind = $2, organization_id = $3 WHERE id = $4 RETURNING id"),
-    S(WORKSPACE_DELETE, "workspace_delete", "i", "DELETE FROM workspaces WHERE id = $1 RETURNING id"),
+      "UPDATE workspaces SET name = $1, kind = $2, organization_id = $3 WHERE id = $4 RETURNING "
+      "id"),
+    S(WORKSPACE_DELETE, "workspace_delete", "i",
+      "DELETE FROM workspaces WHERE id = $1 RETURNING id"),
     S(WORKSPACE_ROLES, "workspace_roles", "i", "SELECT id FROM roles WHERE workspace_id = $1"),
     S(WORKSPACE_UNBIND, "workspace_unbind", "i",
       "DELETE FROM bindings WHERE workspace_id = $1 RETURNING user_id"),
@@ -113,7 +119,8 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(IDENTITY_INSERT, "identity_insert", "",
       "INSERT INTO identities (issuer, subject, user_id) VALUES ($1, $2, $3)"),
     S(IDENTITY_DELETE, "identity_delete", "i",
-      "DELETE FROM identities WHERE issuer = $1 AND subject = $2 AND user_id = $3 RETURNING user_id"),
+      "DELETE FROM identities WHERE issuer = $1 AND subject = $2 AND user_id = $3 RETURNING "
+      "user_id"),
     S(PERMISSION_INSERT, "permission_insert", "i",
       "INSERT INTO permissions (role_id, direct, scope, entity, entity_id, entity_type, conditions,"
       " access, query_attributes, read_attributes, write_attributes)"

@@ -58,9 +58,10 @@ static enum pst_status find_scheme(struct pst_bytes url, const struct pst_store_
         return pst_error_set(error, PST_E_INVALID, NULL, "%.*s: not in this build",
                              (int)pst_bytes_find(SCHEMES[i].prefix, ':'), url.ptr);
     }
-    return pst_error_set(error, PST_E_INVALID, NULL,
-                         "the store's url must begin with sqlite:/// (relative path) or sqlite://// "
-                         "(absolute path)");
+    return pst_error_set(
+        error, PST_E_INVALID, NULL,
+        "the store's url must begin with sqlite:/// (relative path) or sqlite://// "
+        "(absolute path)");
 }
 
 static enum pst_status check_schema(struct pst_store *store, struct pst_error *error)
@@ -71,17 +72,18 @@ static enum pst_status check_schema(struct pst_store *store, struct pst_error *e
     if (status != PST_OK || version == SCHEMA_NEWEST)
         return status;
     if (version > SCHEMA_NEWEST)
-        return pst_error_set(error, PST_E_INVALID, NULL,
-                             "the database has schema %u, this program reads up to %u: a newer Postern "
-                             "wrote it",
-                             version, SCHEMA_NEWEST);
+        return pst_error_set(
+            error, PST_E_INVALID, NULL,
+            "the database has schema %u, this program reads up to %u: a newer Postern "
+            "wrote it",
+            version, SCHEMA_NEWEST);
     return pst_error_set(error, PST_E_INVALID, NULL,
-                         "the database has schema %u, this program needs %u: migrate it first", version,
-                         SCHEMA_NEWEST);
+                         "the database has schema %u, this program needs %u: migrate it first",
+                         version, SCHEMA_NEWEST);
 }
 
-enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode, struct pst_store **out,
-                               struct pst_error *error)
+enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
+                               struct pst_store **out, struct pst_error *error)
 {
     const struct pst_store_ops *ops;
     struct pst_bytes where;
@@ -126,7 +128,8 @@ const char *pst_store_backend(const struct pst_store *store)
 }
 
 /* Under the write lock: two processes that start together migrate once. */
-static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps, struct pst_error *error)
+static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps,
+                                      struct pst_error *error)
 {
     uint32_t version;
     enum pst_status status = store->ops->schema(store->backend, &version, error);
@@ -220,7 +223,8 @@ enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error
     if (s.open != 0 || s.incomplete != 0)
         return pst_error_set(error, PST_E_INVALID, NULL,
                              "the change log was left open: something wrote past its guards");
-    if (s.newest != s.n || (s.rows != 0 && s.newest - s.oldest + 1 != s.rows) || (s.rows == 0 && s.n != 0))
+    if (s.newest != s.n || (s.rows != 0 && s.newest - s.oldest + 1 != s.rows) ||
+        (s.rows == 0 && s.n != 0))
         return pst_error_set(error, PST_E_INVALID, NULL,
                              "the change log has gaps: head %llu, %llu rows from %llu to %llu",
                              (unsigned long long)s.n, (unsigned long long)s.rows,

@@ -3,8 +3,8 @@
  *
  *   poll    hint unchanged and lease young  -> nothing
  *           else read()
- *   read    sent = now; view: prove against `mark`, load the model if a role or workspace was touched;
- *           apply(batch); mark = head; lease = sent
+ *   read    sent = now; view: prove against `mark`, load the model if a role or workspace was
+ * touched; apply(batch); mark = head; lease = sent
  *
  * Invariants
  *   I1  `mark` is the last row whose batch was applied: a batch that failed comes again
@@ -21,7 +21,7 @@ struct pst_tail {
     struct pst_tail_config config;
     struct pst_store *store; /* NULL: to be opened */
     struct pst_log_mark mark;
-    uint64_t hint;      /* at the last read that was applied */
+    uint64_t hint; /* at the last read that was applied */
     bool hint_known;
     uint64_t bound_ns;
     uint64_t retry_ns; /* after a batch that could not be applied: not before */
@@ -71,8 +71,8 @@ static bool touches_model(const struct pst_log_page *page)
 }
 
 /* The proof and all that is to be loaded, of one moment. */
-static enum pst_status read_view(struct pst_tail *t, struct pst_log_page *page, struct pst_model **model,
-                                 struct pst_error *error)
+static enum pst_status read_view(struct pst_tail *t, struct pst_log_page *page,
+                                 struct pst_model **model, struct pst_error *error)
 {
     struct pst_revision revision;
 
@@ -103,7 +103,8 @@ static void move_lease(struct pst_tail *t, uint64_t sent_ns)
 }
 
 static enum pst_status apply_page(struct pst_tail *t, const struct pst_log_page *page,
-                                  struct pst_model *model, uint64_t sent_ns, struct pst_error *error)
+                                  struct pst_model *model, uint64_t sent_ns,
+                                  struct pst_error *error)
 {
     struct pst_tail_batch batch = {
         .revision = page->head.revision,
@@ -183,7 +184,8 @@ enum pst_status pst_tail_poll(struct pst_tail *tail, struct pst_error *error)
 {
     tail->stats.polls++;
     if (tail->config.now_ns() < tail->retry_ns)
-        return pst_error_set(error, PST_E_BUSY, NULL, "waiting after a change that could not be applied");
+        return pst_error_set(error, PST_E_BUSY, NULL,
+                             "waiting after a change that could not be applied");
     return is_quiet(tail) ? PST_OK : pst_tail_read(tail, error);
 }
 

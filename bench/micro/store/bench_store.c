@@ -53,7 +53,8 @@ static void fill(struct pst_store *s, unsigned permissions, unsigned users)
         (void)snprintf(name, sizeof(name), "user-%u", i);
         struct pst_row_user row = {.name = pst_bytes_of(name, strlen(name))};
         must(pst_change_put_user(c, &row, &error), &error);
-        struct pst_row_identity id = {.user = row.id, .issuer = PST_LIT("https://idp.test/"), .subject = row.name};
+        struct pst_row_identity id = {
+            .user = row.id, .issuer = PST_LIT("https://idp.test/"), .subject = row.name};
         must(pst_change_add_identity(c, &id, &error), &error);
         for (unsigned k = 0; k < 3; k++) {
             struct pst_row_binding b = {.user = row.id, .role = roles[(i + k) % ROLES]};
@@ -93,7 +94,8 @@ static void run(struct pst_store *s)
         char name[32];
         struct pst_facts *facts;
         (void)snprintf(name, sizeof(name), "user-%u", (i * 7919) % 100000);
-        struct pst_who who = {.kind = PST_WHO_SUBJECT, .issuer = PST_LIT("https://idp.test/"),
+        struct pst_who who = {.kind = PST_WHO_SUBJECT,
+                              .issuer = PST_LIT("https://idp.test/"),
                               .value = pst_bytes_of(name, strlen(name))};
         must(pst_store_load_facts(s, &who, &facts, &r, &error), &error);
         if (facts->binding_count != 3)

@@ -6,14 +6,14 @@
  *
  * Form        workspaces, roles (with permissions), users (with identities), bindings.  What a file
  *             lists replaces what the store has under that name: a role's permissions, a user's
- *             identities.  A key that is left out stays as it is in the store (a user that was disabled
- *             in an emergency stays disabled unless the file says `disabled: false`).  What no file
+ *             identities.  A key that is left out stays as it is in the store (a user that was
+ * disabled in an emergency stays disabled unless the file says `disabled: false`).  What no file
  *             lists stays, unless `prune`.  Bindings are added; `prune` removes the others.
  *
- * Permission  entity and id; access as a list of bit names, a list of operations under allow / deny, a
- *             level, a raw number under access (all of them added up) or `access: null`; attribute
- *             lists; conditions.  A condition, an access name or a level that nobody knows is refused
- *             when it is written.  A row that is less than it looks (a subtype, a list that no bit
+ * Permission  entity and id; access as a list of bit names, a list of operations under allow /
+ * deny, a level, a raw number under access (all of them added up) or `access: null`; attribute
+ *             lists; conditions.  A condition, an access name or a level that nobody knows is
+ * refused when it is written.  A row that is less than it looks (a subtype, a list that no bit
  *             asks) is taken with a warning.
  *
  * Binding     role names the role of that workspace, or else the global one; role_workspace says
@@ -34,7 +34,8 @@ struct pst_apply_options {
     bool dry_run;
     bool prune; /* delete what is not declared, of the kinds that the files contain */
     struct pst_bytes actor;
-    const struct pst_presets *presets; /* what `level` may name (policies/roles/levels.yaml); NULL: none */
+    const struct pst_presets
+        *presets; /* what `level` may name (policies/roles/levels.yaml); NULL: none */
 };
 
 enum pst_edit_action { PST_EDIT_ADD, PST_EDIT_CHANGE, PST_EDIT_REMOVE, PST_EDIT_WARN };
@@ -62,13 +63,14 @@ PST_MUST_USE enum pst_status pst_apply(struct pst_store *store, const struct pst
                                        struct pst_error *error, struct pst_apply_report *report);
 void pst_apply_report_fini(struct pst_apply_report *report);
 
-/* What apply with prune would do: every difference between the files and the store, of the kinds that
- * the files contain. Changes nothing. */
+/* What apply with prune would do: every difference between the files and the store, of the kinds
+ * that the files contain. Changes nothing. */
 PST_MUST_USE enum pst_status pst_diff(struct pst_store *store, const struct pst_tree *const *trees,
                                       size_t tree_count, const struct pst_apply_options *options,
                                       struct pst_error *error, struct pst_apply_report *report);
 
-/* For people: one line an edit ("+ role blue/rest-all", "~", "-", "!"), and a last line of counts. */
+/* For people: one line an edit ("+ role blue/rest-all", "~", "-", "!"), and a last line of counts.
+ */
 PST_MUST_USE enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_run,
                                              FILE *out);
 /* For programs: one JSON object. */
@@ -77,6 +79,7 @@ PST_MUST_USE enum pst_status pst_report_json(const struct pst_apply_report *repo
 
 /* Everything that apply understands, as YAML that apply accepts and that is the same for the same
  * content: sorted by name. Holds no credential of any kind. */
-PST_MUST_USE enum pst_status pst_export(struct pst_store *store, FILE *out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_export(struct pst_store *store, FILE *out,
+                                        struct pst_error *error);
 
 #endif

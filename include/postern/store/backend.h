@@ -1,20 +1,20 @@
 /*
  * backend.h - what a database must be able to do to hold the store.
  *
- * Purpose  The store (store.h, change.h) is written once, in SQL that every backend understands, over
- *          this narrow seam: run one prepared statement, open and close a transaction.  A backend is
+ * Purpose  The store (store.h, change.h) is written once, in SQL that every backend understands,
+ * over this narrow seam: run one prepared statement, open and close a transaction.  A backend is
  *          one connection.
  *
  * SQL      Statements are named by number and stand in one table (statements.c).  Parameters are
- *          written $1, $2, ... and appear in that order; values never stand in the text.  A statement
- *          says what its columns are, so that a backend whose wire carries text can convert.
+ *          written $1, $2, ... and appear in that order; values never stand in the text.  A
+ * statement says what its columns are, so that a backend whose wire carries text can convert.
  *
  * Memory   A row and its texts are borrowed for the row callback.
  *
  * Threads  A backend is used by one thread at a time; separate ones are independent.
  *
- * Failure  PST_E_BUSY: somebody else holds the write lock, nothing happened.  PST_E_EXISTS: a unique
- *          key is taken.  PST_E_INVALID: a constraint or a guard of the schema refuses.  PST_E_IO:
+ * Failure  PST_E_BUSY: somebody else holds the write lock, nothing happened.  PST_E_EXISTS: a
+ * unique key is taken.  PST_E_INVALID: a constraint or a guard of the schema refuses.  PST_E_IO:
  *          the database failed.  All fill the error when there is one.
  */
 #ifndef POSTERN_STORE_BACKEND_H
@@ -43,7 +43,7 @@ struct pst_sql {
 typedef enum pst_status pst_sql_row_fn(void *ctx, const struct pst_sql_value *row);
 
 enum pst_store_mode {
-    PST_STORE_READ,   /* every write is refused by the connection */
+    PST_STORE_READ, /* every write is refused by the connection */
     PST_STORE_WRITE,
     PST_STORE_CREATE, /* write, make the database when there is none, bring its schema up to date */
     PST_STORE_ANY,    /* write, whatever version the schema has: for migrate, status and check */
@@ -54,27 +54,31 @@ struct pst_backend; /* one connection; each backend defines its own */
 struct pst_store_ops {
     const char *name; /* "sqlite" */
     /* `where` is the url without its scheme and "://". */
-    enum pst_status (*open)(struct pst_bytes where, enum pst_store_mode mode, struct pst_backend **out,
-                            struct pst_error *error);
+    enum pst_status (*open)(struct pst_bytes where, enum pst_store_mode mode,
+                            struct pst_backend **out, struct pst_error *error);
     void (*close)(struct pst_backend *backend); /* accepts NULL */
     /* `id` indexes the table of statements; `row` may be NULL when there are no columns. */
-    enum pst_status (*run)(struct pst_backend *backend, unsigned id, const struct pst_sql_value *params,
-                           unsigned count, pst_sql_row_fn *row, void *ctx, struct pst_error *error);
+    enum pst_status (*run)(struct pst_backend *backend, unsigned id,
+                           const struct pst_sql_value *params, unsigned count, pst_sql_row_fn *row,
+                           void *ctx, struct pst_error *error);
     /* One consistent view until the transaction ends. */
     enum pst_status (*begin_read)(struct pst_backend *backend, struct pst_error *error);
     /* The same, holding the one write lock of the database from the start. */
     enum pst_status (*begin_write)(struct pst_backend *backend, struct pst_error *error);
     enum pst_status (*commit)(struct pst_backend *backend, struct pst_error *error);
-    void (*rollback)(struct pst_backend *backend); /* also ends a read; without a transaction: nothing */
+    void (*rollback)(
+        struct pst_backend *backend); /* also ends a read; without a transaction: nothing */
     /* Several statements of the program's own (migrations), inside a transaction. */
-    enum pst_status (*script)(struct pst_backend *backend, struct pst_bytes sql, struct pst_error *error);
+    enum pst_status (*script)(struct pst_backend *backend, struct pst_bytes sql,
+                              struct pst_error *error);
     /* Whether the schema is there at all, and its version. 0: an empty database. */
-    enum pst_status (*schema)(struct pst_backend *backend, uint32_t *version, struct pst_error *error);
+    enum pst_status (*schema)(struct pst_backend *backend, uint32_t *version,
+                              struct pst_error *error);
     /* The migration that leads to `version`; empty when there is none. */
     struct pst_bytes (*migration)(uint32_t version);
     /* A number that differs from the last one when another connection may have committed something;
-     * costs far less than a read. PST_E_ABSENT: the backend has no such thing. PST_E_IO: the database
-     * is not the one that was opened any more. */
+     * costs far less than a read. PST_E_ABSENT: the backend has no such thing. PST_E_IO: the
+     * database is not the one that was opened any more. */
     enum pst_status (*hint)(struct pst_backend *backend, uint64_t *out, struct pst_error *error);
     /* The database's own look at its health. */
     enum pst_status (*check)(struct pst_backend *backend, struct pst_error *error);

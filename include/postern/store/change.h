@@ -1,13 +1,13 @@
 /*
  * change.h - changing policy: one transaction, one row of the change log.
  *
- * Purpose  begin takes the write lock and numbers the change; the functions here write rows and note
- *          which users, roles and workspaces they touch; commit writes the log row and an audit row
- *          and makes everything visible at once.  A change that touched nothing is rolled back: no log
- *          row, no gap, and commit gives the revision that stands.
+ * Purpose  begin takes the write lock and numbers the change; the functions here write rows and
+ * note which users, roles and workspaces they touch; commit writes the log row and an audit row and
+ * makes everything visible at once.  A change that touched nothing is rolled back: no log row, no
+ * gap, and commit gives the revision that stands.
  *
- * Guard    The schema itself refuses a policy write outside of a numbered change and a commit without
- *          the log row (migrations/0001), whoever writes.
+ * Guard    The schema itself refuses a policy write outside of a numbered change and a commit
+ * without the log row (migrations/0001), whoever writes.
  *
  * Use      After any error abort the change; commit of a failed change is refused.
  *
@@ -25,7 +25,8 @@ struct pst_change; /* part of its store */
 /* actor: who does it, for the log and the audit ("cli:root", "issuer|subject"). */
 PST_MUST_USE enum pst_status pst_change_begin(struct pst_store *store, struct pst_bytes actor,
                                               struct pst_change **out, struct pst_error *error);
-/* Ends the change either way; *revision is what shows it (or the standing one when nothing changed). */
+/* Ends the change either way; *revision is what shows it (or the standing one when nothing
+ * changed). */
 PST_MUST_USE enum pst_status pst_change_commit(struct pst_change *change,
                                                struct pst_revision *revision,
                                                struct pst_error *error);
@@ -36,15 +37,15 @@ bool pst_change_dirty(const struct pst_change *change);
 /* One line for the audit row: what was done. The last one counts. */
 void pst_change_describe(struct pst_change *change, const char *action, const char *detail);
 
-/* put: id 0 inserts and sets row->id; else the row with that id is overwritten. PST_E_EXISTS when the
- * name is taken, PST_E_INVALID when the schema refuses a value or a reference. */
+/* put: id 0 inserts and sets row->id; else the row with that id is overwritten. PST_E_EXISTS when
+ * the name is taken, PST_E_INVALID when the schema refuses a value or a reference. */
 PST_MUST_USE enum pst_status pst_change_put_workspace(struct pst_change *change,
                                                       struct pst_row_workspace *row,
                                                       struct pst_error *error);
-PST_MUST_USE enum pst_status pst_change_put_user(struct pst_change *change, struct pst_row_user *row,
-                                                 struct pst_error *error);
-PST_MUST_USE enum pst_status pst_change_put_role(struct pst_change *change, struct pst_row_role *row,
-                                                 struct pst_error *error);
+PST_MUST_USE enum pst_status pst_change_put_user(struct pst_change *change,
+                                                 struct pst_row_user *row, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_change_put_role(struct pst_change *change,
+                                                 struct pst_row_role *row, struct pst_error *error);
 PST_MUST_USE enum pst_status pst_change_add_identity(struct pst_change *change,
                                                      const struct pst_row_identity *row,
                                                      struct pst_error *error);
@@ -56,8 +57,9 @@ PST_MUST_USE enum pst_status pst_change_add_binding(struct pst_change *change,
                                                     struct pst_row_binding *row,
                                                     struct pst_error *error);
 
-/* delete: what hangs on the row goes with it (a role's permissions and bindings, a user's identities
- * and bindings, a workspace's roles and bindings) and is noted in the log. PST_E_ABSENT: no such. */
+/* delete: what hangs on the row goes with it (a role's permissions and bindings, a user's
+ * identities and bindings, a workspace's roles and bindings) and is noted in the log. PST_E_ABSENT:
+ * no such. */
 PST_MUST_USE enum pst_status pst_change_delete_workspace(struct pst_change *change, uint32_t id,
                                                          struct pst_error *error);
 PST_MUST_USE enum pst_status pst_change_delete_user(struct pst_change *change, uint64_t id,
@@ -75,7 +77,8 @@ PST_MUST_USE enum pst_status pst_change_delete_binding(struct pst_change *change
 
 /* Look-ups, inside a change or outside. PST_E_ABSENT when there is none; *out keeps its texts until
  * the next look-up of the store. workspace 0 with a role's name: the global definition. */
-PST_MUST_USE enum pst_status pst_store_find_workspace(struct pst_store *store, struct pst_bytes name,
+PST_MUST_USE enum pst_status pst_store_find_workspace(struct pst_store *store,
+                                                      struct pst_bytes name,
                                                       struct pst_row_workspace *out,
                                                       struct pst_error *error);
 PST_MUST_USE enum pst_status pst_store_find_user(struct pst_store *store, struct pst_bytes name,
@@ -84,8 +87,8 @@ PST_MUST_USE enum pst_status pst_store_find_role(struct pst_store *store, struct
                                                  uint32_t workspace, struct pst_row_role *out,
                                                  struct pst_error *error);
 
-/* Lists, in the order of names (permissions: of ids). A function that does not return PST_OK ends the
- * list, which then returns the same. No other call on the store from inside the function. */
+/* Lists, in the order of names (permissions: of ids). A function that does not return PST_OK ends
+ * the list, which then returns the same. No other call on the store from inside the function. */
 typedef enum pst_status pst_each_workspace_fn(void *ctx, const struct pst_row_workspace *row);
 typedef enum pst_status pst_each_user_fn(void *ctx, const struct pst_row_user *row);
 typedef enum pst_status pst_each_role_fn(void *ctx, const struct pst_row_role *row);
@@ -108,10 +111,11 @@ PST_MUST_USE enum pst_status pst_store_each_binding(struct pst_store *store, uin
                                                     pst_each_binding_fn *each, void *ctx,
                                                     struct pst_error *error);
 /* All, in the order of their names. */
-typedef enum pst_status pst_each_named_binding_fn(void *ctx, const struct pst_row_named_binding *row);
+typedef enum pst_status pst_each_named_binding_fn(void *ctx,
+                                                  const struct pst_row_named_binding *row);
 PST_MUST_USE enum pst_status pst_store_each_named_binding(struct pst_store *store,
-                                                          pst_each_named_binding_fn *each, void *ctx,
-                                                          struct pst_error *error);
+                                                          pst_each_named_binding_fn *each,
+                                                          void *ctx, struct pst_error *error);
 /* Of one role, of all when role is 0. */
 PST_MUST_USE enum pst_status pst_store_each_permission(struct pst_store *store, uint32_t role,
                                                        pst_each_permission_fn *each, void *ctx,

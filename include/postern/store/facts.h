@@ -2,19 +2,19 @@
  * facts.h - users' facts for worker threads, which never wait.
  *
  * Purpose   A worker posts a request and goes on; a thread of the service's own, with its own
- *           connection, reads the rows and delivers the reply.  Equal requests that wait in the queue
- *           are answered by one read, which begins after the last of them was posted: nobody gets rows
+ *           connection, reads the rows and delivers the reply.  Equal requests that wait in the
+ * queue are answered by one read, which begins after the last of them was posted: nobody gets rows
  *           older than its question.
  *
- * Memory    The queue is bounded and taken at creation; a full one is PST_E_BUSY at once.  A reply's
- *           facts block is one allocation that the receiver owns (pst_facts_free); each waiter gets its
- *           own.
+ * Memory    The queue is bounded and taken at creation; a full one is PST_E_BUSY at once.  A
+ * reply's facts block is one allocation that the receiver owns (pst_facts_free); each waiter gets
+ * its own.
  *
  * Threads   post: any thread.  deliver: called on the service's thread, must only pass the reply on
  *           (put it into the worker's mailbox) and not block.
  *
- * Failure   The reply carries a status: PST_OK with facts (user_id 0: unknown user), PST_E_BUSY when
- *           the deadline passed before the read began, else what the store said.  A service whose
+ * Failure   The reply carries a status: PST_OK with facts (user_id 0: unknown user), PST_E_BUSY
+ * when the deadline passed before the read began, else what the store said.  A service whose
  *           database cannot be opened answers every request with that error and tries again.
  */
 #ifndef POSTERN_STORE_FACTS_H
@@ -39,7 +39,7 @@ typedef void pst_facts_deliver_fn(void *ctx, struct pst_facts_reply *reply);
 struct pst_facts_request {
     struct pst_who who;
     uint64_t ticket;
-    uint64_t deadline_ns; /* boot clock; 0: none */
+    uint64_t deadline_ns;              /* boot clock; 0: none */
     const struct pst_new_user *create; /* make an unknown user first; NULL: leave it unknown */
     pst_facts_deliver_fn *deliver;
     void *ctx;

@@ -1,10 +1,10 @@
 /*
  * log.h - reading the change log: what changed since, and the proof that it is the same history.
  *
- * Purpose  Every policy change has one row: n (gapless), a random stamp, the keys that it touched.  A
- *          reader remembers the last row it applied.  One statement returns the head, B, that very
- *          row and all later ones; the read proves freshness only when the remembered row is there
- *          with the remembered stamp and the epoch is the known one (contract C1, C8).
+ * Purpose  Every policy change has one row: n (gapless), a random stamp, the keys that it touched.
+ * A reader remembers the last row it applied.  One statement returns the head, B, that very row and
+ * all later ones; the read proves freshness only when the remembered row is there with the
+ * remembered stamp and the epoch is the known one (contract C1, C8).
  *
  * Memory   A page owns its keys; pst_log_page_fini gives them back, and accepts a zeroed page.
  */
@@ -44,12 +44,13 @@ struct pst_log_page {
 #define PST_LOG_ROWS_MAX 1000   /* further behind than this: `all` */
 #define PST_LOG_KEYS_MAX 100000 /* more keys in a page than this: `all` */
 
-PST_MUST_USE enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+PST_MUST_USE enum pst_status pst_store_log(struct pst_store *store,
+                                           const struct pst_log_mark *since,
                                            struct pst_log_page *out, struct pst_error *error);
 void pst_log_page_fini(struct pst_log_page *page);
 
-/* A number that differs when another connection may have committed; far cheaper than a log read, and
- * no proof. PST_E_ABSENT: this backend cannot tell, read the log. */
+/* A number that differs when another connection may have committed; far cheaper than a log read,
+ * and no proof. PST_E_ABSENT: this backend cannot tell, read the log. */
 PST_MUST_USE enum pst_status pst_store_hint(struct pst_store *store, uint64_t *out,
                                             struct pst_error *error);
 

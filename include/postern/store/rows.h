@@ -1,8 +1,8 @@
 /*
  * rows.h - the rows of the policy tables, as the store reads and writes them.
  *
- * Texts are borrowed: from the caller when a row is written, for the call of the row function when it
- * is read.  Id 0 is "none": a workspace id of 0 means everywhere, or a global definition.
+ * Texts are borrowed: from the caller when a row is written, for the call of the row function when
+ * it is read.  Id 0 is "none": a workspace id of 0 means everywhere, or a global definition.
  */
 #ifndef POSTERN_STORE_ROWS_H
 #define POSTERN_STORE_ROWS_H

@@ -4,8 +4,8 @@
  * Purpose    Reads with the revision that they show, and the change log that proves what is newest.
  *            Writing is change.h.  The backends stand behind backend.h; one schema for all.
  *
- * URLs       sqlite:///rel.db and sqlite:////abs/file.db (SQLAlchemy's forms: three slashes and a path
- *            relative to the working directory, four for an absolute one), sqlite:/abs/file.db.
+ * URLs       sqlite:///rel.db and sqlite:////abs/file.db (SQLAlchemy's forms: three slashes and a
+ * path relative to the working directory, four for an absolute one), sqlite:/abs/file.db.
  *            postgresql:// is refused by name in a build without it.
  *
  * Files      A database is created with mode 0600; SQLite gives its -wal and -shm the same.
@@ -25,8 +25,8 @@
 
 struct pst_store; /* opaque */
 
-/* A missing database is PST_E_ABSENT (but for PST_STORE_CREATE); a schema that is older or newer than
- * this program's is PST_E_INVALID (but for PST_STORE_ANY, and an older one for CREATE). */
+/* A missing database is PST_E_ABSENT (but for PST_STORE_CREATE); a schema that is older or newer
+ * than this program's is PST_E_INVALID (but for PST_STORE_ANY, and an older one for CREATE). */
 PST_MUST_USE enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
                                             struct pst_store **out, struct pst_error *error);
 /* Accepts NULL. A change that was begun is rolled back. */
@@ -52,8 +52,8 @@ PST_MUST_USE enum pst_status pst_store_status(struct pst_store *store, struct ps
 PST_MUST_USE enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
                                                 struct pst_error *error);
 
-/* The database's integrity, foreign keys, and that the log is gapless and closed. PST_E_INVALID with
- * the first thing found. */
+/* The database's integrity, foreign keys, and that the log is gapless and closed. PST_E_INVALID
+ * with the first thing found. */
 PST_MUST_USE enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error);
 
 /* Several reads of one moment: between the two every read shows the same revision. end accepts a
@@ -85,8 +85,8 @@ struct pst_who {
 
 /* One statement, so user, bindings and revision are of one moment. An unknown user is PST_OK with
  * user_id 0. *out is one allocation, to be given to pst_facts_free. */
-PST_MUST_USE enum pst_status pst_store_load_facts(struct pst_store *store, const struct pst_who *who,
-                                                  struct pst_facts **out,
+PST_MUST_USE enum pst_status pst_store_load_facts(struct pst_store *store,
+                                                  const struct pst_who *who, struct pst_facts **out,
                                                   struct pst_revision *revision,
                                                   struct pst_error *error);
 /* Accepts NULL. */

@@ -139,7 +139,8 @@ static const char WORLD[] =
     "    disabled: true\n"
     "    legacy_level: 2147483652\n"
     "    sessions_from: 1700000000\n"
-    "    identities: [{issuer: \"https://idp.test/\", subject: \"0x1F\"}, {issuer: i, subject: \"~\"}]\n"
+    "    identities: [{issuer: \"https://idp.test/\", subject: \"0x1F\"}, {issuer: i, subject: "
+    "\"~\"}]\n"
     "  - {name: \"- x\"}\n"
     "bindings:\n"
     "  - {user: \"on\", role: all, workspace: blue}\n"
@@ -186,11 +187,13 @@ static void test_faults_name_the_line(void **state)
 {
     struct world *w = *state;
 
-    assert_int_equal(apply_text(w, w->store, "roles:\n  - name: r\n    permissions:\n"
-                                             "      - entity: x\n        access: [LIST, LOOK]\n"),
+    assert_int_equal(apply_text(w, w->store,
+                                "roles:\n  - name: r\n    permissions:\n"
+                                "      - entity: x\n        access: [LIST, LOOK]\n"),
                      PST_E_INVALID);
     assert_string_equal(w->error.where, "t.yaml:5:roles[0].permissions[0].access[1]");
-    assert_int_equal(apply_text(w, w->store, "bindings:\n  - user: nobody\n    role: none\n"), PST_E_INVALID);
+    assert_int_equal(apply_text(w, w->store, "bindings:\n  - user: nobody\n    role: none\n"),
+                     PST_E_INVALID);
     assert_string_equal(w->error.where, "t.yaml:2:bindings[0]");
     assert_int_equal(apply_text(w, w->store, ""), PST_OK); /* an empty file says nothing */
     assert_int_equal(w->report.count, 0);

@@ -1,4 +1,5 @@
-/* flow.h - trees from text like {roles: [{name: a}]}, with lines; for tests below the YAML parser. */
+/* flow.h - trees from text like {roles: [{name: a}]}, with lines; for tests below the YAML parser.
+ */
 #ifndef POSTERN_TESTS_UNIT_MANAGE_FLOW_H
 #define POSTERN_TESTS_UNIT_MANAGE_FLOW_H
 

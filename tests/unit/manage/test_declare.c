@@ -103,17 +103,20 @@ static bool has_edit(const struct world *w, enum pst_edit_action action, const c
 }
 
 static const char BASE[] =
-    "{workspaces: [{name: blue, kind: project}, {name: default, kind: default, organization: acme}],\n"
+    "{workspaces: [{name: blue, kind: project}, {name: default, kind: default, organization: "
+    "acme}],\n"
     " roles: [{name: all, workspace: blue, permissions: [\n"
     "   {entity: \"*\", allow: [list, detail, create, update, delete]},\n"
     "   {entity: pipelines, id: 22, deny: [list, delete]},\n"
     "   {entity: experiment, level: EDIT},\n"
-    "   {entity: Pipeline, access: [LIST, READ], read_attributes: [name, tags], attributes_only: true,\n"
+    "   {entity: Pipeline, access: [LIST, READ], read_attributes: [name, tags], attributes_only: "
+    "true,\n"
     "    conditions: [HAS_NOTEBOOK_EDIT_ACCESS], scope: pipeline},\n"
     "   {entity: Block, access: 8208}, {entity: Nothing, access: null},\n"
     "   {direct: true, scope: project, id: p1, access: [ADMIN]}]},\n"
     "  {name: viewer}],\n"
-    " users: [{name: alice, email: \"a@x.test\", identities: [{issuer: \"https://idp.test/\", subject: alice}]},\n"
+    " users: [{name: alice, email: \"a@x.test\", identities: [{issuer: \"https://idp.test/\", "
+    "subject: alice}]},\n"
     "  {name: bob}],\n"
     " bindings: [{user: alice, role: all, workspace: blue}, {user: bob, role: viewer}]}";
 
@@ -150,17 +153,20 @@ static void test_apply(void **state)
 
     apply_ok(w, BASE);
     assert_int_equal(w->report.revision.n, 1);
-    assert_int_equal(w->report.added, 9); /* 2 workspaces, 2 roles, 2 users, 1 identity, 2 bindings */
+    assert_int_equal(w->report.added,
+                     9); /* 2 workspaces, 2 roles, 2 users, 1 identity, 2 bindings */
     assert_int_equal(w->report.changed + w->report.removed + w->report.warnings, 0);
     assert_true(has_edit(w, PST_EDIT_ADD, "role", "blue/all", "7 permissions"));
 
     MUST(pst_store_each_permission(w->store, 0, on_row, &f, &why));
     assert_int_equal(f.count, 7);
-    assert_int_equal(row_of(&f, "*")->access, PST_A_LIST | PST_A_DETAIL | PST_A_CREATE | PST_A_UPDATE | PST_A_DELETE);
+    assert_int_equal(row_of(&f, "*")->access,
+                     PST_A_LIST | PST_A_DETAIL | PST_A_CREATE | PST_A_UPDATE | PST_A_DELETE);
     assert_int_equal(row_of(&f, "pipelines")->access, PST_A_DISABLE_LIST | PST_A_DISABLE_DELETE);
     assert_true(row_of(&f, "pipelines")->has_entity_id);
     assert_int_equal(row_of(&f, "experiment")->access, PST_A_LIST | PST_A_DETAIL | PST_A_UPDATE);
-    assert_int_equal(row_of(&f, "Pipeline")->access, PST_A_LIST | PST_A_READ | PST_A_ATTRIBUTES_ONLY);
+    assert_int_equal(row_of(&f, "Pipeline")->access,
+                     PST_A_LIST | PST_A_READ | PST_A_ATTRIBUTES_ONLY);
     assert_int_equal(row_of(&f, "Block")->access, 8208);
     assert_false(row_of(&f, "Nothing")->has_access);
     assert_true(row_of(&f, "")->direct);
@@ -213,7 +219,8 @@ static void test_changes(void **state)
     apply_ok(w, "{workspaces: [{name: blue, kind: environment}],"
                 " roles: [{name: all, workspace: blue, permissions: [{entity: Block, access: 8208},"
                 "   {entity: New, level: READ}]}],"
-                " users: [{name: alice, disabled: true, identities: [{issuer: \"https://new.test/\", subject: a}]}]}");
+                " users: [{name: alice, disabled: true, identities: [{issuer: "
+                "\"https://new.test/\", subject: a}]}]}");
     assert_true(has_edit(w, PST_EDIT_CHANGE, "workspace", "blue", "environment"));
     assert_true(has_edit(w, PST_EDIT_ADD, "permission", "blue/all", "New LIST,DETAIL"));
     assert_true(has_edit(w, PST_EDIT_REMOVE, "permission", "blue/all", "pipelines/22"));
@@ -225,7 +232,8 @@ static void test_changes(void **state)
 
     /* What is not said stays: alice keeps her address, her identities, and stays disabled. */
     uint64_t n = head(w);
-    apply_ok(w, "{users: [{name: alice}], roles: [{name: all, workspace: blue}], workspaces: [{name: blue}]}");
+    apply_ok(w, "{users: [{name: alice}], roles: [{name: all, workspace: blue}], workspaces: "
+                "[{name: blue}]}");
     assert_int_equal(head(w), n);
     apply_ok(w, "{users: [{name: alice, disabled: false}]}");
     assert_true(has_edit(w, PST_EDIT_CHANGE, "user", "alice", "enabled"));
@@ -238,12 +246,18 @@ static void test_identity_moves(void **state)
 {
     struct world *w = *state;
 
-    apply_ok(w, "{users: [{name: a, identities: [{issuer: i, subject: s}]}, {name: b, identities: []}]}");
-    assert_int_equal(apply_with(w, "{users: [{name: b,\n identities: [\n{issuer: i, subject: s}]}]}", false, false),
+    apply_ok(
+        w,
+        "{users: [{name: a, identities: [{issuer: i, subject: s}]}, {name: b, identities: []}]}");
+    assert_int_equal(apply_with(w,
+                                "{users: [{name: b,\n identities: [\n{issuer: i, subject: s}]}]}",
+                                false, false),
                      PST_E_INVALID);
     assert_string_equal(w->error.where, "f.yaml:3:users[0].identities[0]");
     assert_non_null(strstr(w->error.message, "belongs to another user"));
-    apply_ok(w, "{users: [{name: b, identities: [{issuer: i, subject: s}]}, {name: a, identities: []}]}");
+    apply_ok(
+        w,
+        "{users: [{name: b, identities: [{issuer: i, subject: s}]}, {name: a, identities: []}]}");
     assert_int_equal(w->report.removed, 1);
     assert_int_equal(w->report.added, 1);
 }
@@ -258,7 +272,9 @@ static void test_prune(void **state)
     assert_int_equal(apply_with(w, "{bindings: [{user: bob, role: viewer}]}", false, true), PST_OK);
     assert_int_equal(w->report.removed, 1);
     assert_true(has_edit(w, PST_EDIT_REMOVE, "binding", "alice blue/all in blue", ""));
-    assert_int_equal(apply_with(w, "{users: [{name: bob}], roles: [{name: viewer}], workspaces: []}", false, true),
+    assert_int_equal(apply_with(w,
+                                "{users: [{name: bob}], roles: [{name: viewer}], workspaces: []}",
+                                false, true),
                      PST_OK);
     assert_true(has_edit(w, PST_EDIT_REMOVE, "user", "alice", ""));
     assert_true(has_edit(w, PST_EDIT_REMOVE, "role", "all", ""));
@@ -286,10 +302,12 @@ static void test_binding_names_its_role(void **state)
 {
     struct world *w = *state;
 
-    apply_ok(w, "{workspaces: [{name: blue}, {name: red}],"
-                " roles: [{name: r}, {name: r, workspace: blue}, {name: g}], users: [{name: u}],"
-                " bindings: [{user: u, role: r, workspace: blue}, {user: u, role: r, workspace: red},"
-                "  {user: u, role: g, workspace: blue}, {user: u, role: r, role_workspace: \"\", workspace: blue}]}");
+    apply_ok(w,
+             "{workspaces: [{name: blue}, {name: red}],"
+             " roles: [{name: r}, {name: r, workspace: blue}, {name: g}], users: [{name: u}],"
+             " bindings: [{user: u, role: r, workspace: blue}, {user: u, role: r, workspace: red},"
+             "  {user: u, role: g, workspace: blue}, {user: u, role: r, role_workspace: \"\", "
+             "workspace: blue}]}");
     struct pst_row_user u;
     struct pst_row_role mine, global;
     struct pst_row_workspace blue;
@@ -304,9 +322,9 @@ static void test_binding_names_its_role(void **state)
     assert_int_equal(f->binding_count, 4);
     struct pst_row_workspace red;
     MUST(pst_store_find_workspace(w->store, PST_LIT("red"), &red, &why));
-    assert_true(is_bound(f, mine.id, blue.id));    /* the workspace's own comes first */
-    assert_true(is_bound(f, global.id, red.id));   /* red has none of that name */
-    assert_true(is_bound(f, global.id, blue.id));  /* said so */
+    assert_true(is_bound(f, mine.id, blue.id));   /* the workspace's own comes first */
+    assert_true(is_bound(f, global.id, red.id));  /* red has none of that name */
+    assert_true(is_bound(f, global.id, blue.id)); /* said so */
     pst_facts_free(f);
 }
 
@@ -320,22 +338,29 @@ static void test_faults(void **state)
         {"{roles: {name: x}}", "f.yaml:1:roles", "expected a list"},
         {"{\nroles: [\n{name: x,\n colour: red}]}", "f.yaml:4:roles[0].colour", "unknown key"},
         {"{roles: [{workspace: x}]}", "f.yaml:1:roles[0]", "name is missing"},
-        {"{roles: [\n{name: x, workspace: nowhere}]}", "f.yaml:2:roles[0]", "no workspace \"nowhere\""},
+        {"{roles: [\n{name: x, workspace: nowhere}]}", "f.yaml:2:roles[0]",
+         "no workspace \"nowhere\""},
         {"{roles: [{name: x}, {name: x}]}", "f.yaml:1:roles[", "declared twice"},
         {"{users: [{name: x},\n{name: x}]}", "f.yaml:2:users[1]", "declared twice"},
         {"{workspaces: [{name: Blue}]}", "f.yaml:1:workspaces[0].name", "a-z"},
         {"{workspaces: [{name: b, kind: galaxy}]}", "f.yaml:1:workspaces[0].kind", "none of"},
         {"{workspaces: [{name: b},\n{name: b}]}", "f.yaml:2:workspaces[1]", "declared twice"},
         {"{users: [{name: u, disabled: maybe}]}", "f.yaml:1:users[0].disabled", "true or false"},
-        {"{users: [{name: u, legacy_level: 4294967296}]}", "f.yaml:1:users[0].legacy_level", "whole number"},
-        {"{users: [{name: u, identities: [{issuer: i}]}]}", "f.yaml:1:users[0].identities[0]", "subject is missing"},
+        {"{users: [{name: u, legacy_level: 4294967296}]}", "f.yaml:1:users[0].legacy_level",
+         "whole number"},
+        {"{users: [{name: u, identities: [{issuer: i}]}]}", "f.yaml:1:users[0].identities[0]",
+         "subject is missing"},
         {"{bindings: [\n\n{user: ghost, role: r}]}", "f.yaml:3:bindings[0]", "no user \"ghost\""},
-        {"{users: [{name: u}],\nbindings: [{user: u, role: ghost}]}", "f.yaml:2:bindings[0]", "no role \"ghost\""},
+        {"{users: [{name: u}],\nbindings: [{user: u, role: ghost}]}", "f.yaml:2:bindings[0]",
+         "no role \"ghost\""},
         {"{users: [{name: u}], roles: [{name: r}],\nbindings: [{user: u, role: r, workspace: w}]}",
          "f.yaml:2:bindings[0]", "no workspace \"w\""},
-        {"{bindings: [{user: u, role: r, workspace: \"\"}]}", "f.yaml:1:bindings[0].workspace", "everywhere"},
-        {"{roles: [{name: r, permissions: [\n{entity: e}]}]}", "f.yaml:2:roles[0].permissions[0]", "needs access"},
-        {"{roles: [{name: r, permissions: [{access: [LIST]}]}]}", "f.yaml:1:roles[0].permissions[0]", "needs an entity"},
+        {"{bindings: [{user: u, role: r, workspace: \"\"}]}", "f.yaml:1:bindings[0].workspace",
+         "everywhere"},
+        {"{roles: [{name: r, permissions: [\n{entity: e}]}]}", "f.yaml:2:roles[0].permissions[0]",
+         "needs access"},
+        {"{roles: [{name: r, permissions: [{access: [LIST]}]}]}",
+         "f.yaml:1:roles[0].permissions[0]", "needs an entity"},
         {"{roles: [{name: r, permissions: [{entity: e,\naccess: [LIST,\nLOOK]}]}]}",
          "f.yaml:3:roles[0].permissions[0].access[1]", "\"LOOK\" is no access bit"},
         {"{roles: [{name: r, permissions: [{entity: e, access: 256}]}]}",
@@ -358,7 +383,8 @@ static void test_faults(void **state)
          "f.yaml:1:roles[0].permissions[0].read_attributes[0]", "expected a name"},
         {"{roles: [{name: r, permissions: [{entity: e, level: READ, read_attributes: [\"\"]}]}]}",
          "f.yaml:1:roles[0].permissions[0].read_attributes[0]", "expected a name"},
-        {"{roles: [{name: r, permissions: [{entity: e, level: READ, read_attributes: [\"a\\b\"]}]}]}",
+        {"{roles: [{name: r, permissions: [{entity: e, level: READ, read_attributes: "
+         "[\"a\\b\"]}]}]}",
          "f.yaml:1:roles[0].permissions[0].read_attributes[0]", "expected a name"},
         {"{roles: [{name: r, permissions: [{entity: e, level: READ, scope: any}]}]}",
          "f.yaml:1:roles[0].permissions[0].scope", "none of"},
@@ -385,12 +411,16 @@ static void test_warnings(void **state)
 {
     struct world *w = *state;
 
-    apply_ok(w, "{roles: [{name: r, permissions: [{entity: e, level: READ, entity_type: streaming},\n"
-                "{entity: e, level: READ, read_attributes: [a]}, {entity: e, access: [VIEWER], read_attributes: [a]},"
-                "{entity: e, access: [LIST, QUERY], query_attributes: [a]}]}]}");
+    apply_ok(w,
+             "{roles: [{name: r, permissions: [{entity: e, level: READ, entity_type: streaming},\n"
+             "{entity: e, level: READ, read_attributes: [a]}, {entity: e, access: [VIEWER], "
+             "read_attributes: [a]},"
+             "{entity: e, access: [LIST, QUERY], query_attributes: [a]}]}]}");
     assert_int_equal(w->report.warnings, 2);
-    assert_true(has_edit(w, PST_EDIT_WARN, "permission", "r", "f.yaml:1: e LIST,DETAIL: a grant with an entity_type"));
-    assert_true(has_edit(w, PST_EDIT_WARN, "permission", "r", "f.yaml:2: e LIST,DETAIL: read_attributes are not asked"));
+    assert_true(has_edit(w, PST_EDIT_WARN, "permission", "r",
+                         "f.yaml:1: e LIST,DETAIL: a grant with an entity_type"));
+    assert_true(has_edit(w, PST_EDIT_WARN, "permission", "r",
+                         "f.yaml:2: e LIST,DETAIL: read_attributes are not asked"));
 }
 
 static void test_diff_and_reports(void **state)
@@ -421,7 +451,9 @@ static void test_diff_and_reports(void **state)
     out = open_memstream(&text, &len);
     assert_int_equal(pst_report_json(&w->report, true, out), PST_OK);
     fclose(out);
-    assert_non_null(strstr(text, "{\"action\":\"change\",\"kind\":\"user\",\"name\":\"bob\",\"detail\":\"disabled\"}"));
+    assert_non_null(strstr(
+        text,
+        "{\"action\":\"change\",\"kind\":\"user\",\"name\":\"bob\",\"detail\":\"disabled\"}"));
     assert_non_null(strstr(text, "\"dry_run\":true,\"added\":1"));
     free(text);
 }

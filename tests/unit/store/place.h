@@ -53,12 +53,12 @@ static inline struct pst_store *place_open(const struct place *p, enum pst_store
 }
 
 /* fails the test with the error's text */
-#define MUST(call)                                                                                  \
-    do {                                                                                            \
-        struct pst_error why = {0};                                                                 \
-        enum pst_status must_ = (call);                                                             \
-        if (must_ != PST_OK)                                                                        \
-            fail_msg("%s: %s: %s", #call, pst_status_name(must_), why.message);                     \
+#define MUST(call)                                                                                 \
+    do {                                                                                           \
+        struct pst_error why = {0};                                                                \
+        enum pst_status must_ = (call);                                                            \
+        if (must_ != PST_OK)                                                                       \
+            fail_msg("%s: %s: %s", #call, pst_status_name(must_), why.message);                    \
     } while (0)
 
 /* A user "name" with the identity (https://idp.test/, name). */
@@ -86,7 +86,8 @@ static inline uint32_t add_role(struct pst_change *c, const char *name, uint32_t
     return r.id;
 }
 
-static inline void add_permission(struct pst_change *c, uint32_t role, const char *entity, uint64_t access)
+static inline void add_permission(struct pst_change *c, uint32_t role, const char *entity,
+                                  uint64_t access)
 {
     struct pst_row_permission p = {.role = role,
                                    .scope = PST_LIT("global"),
@@ -96,7 +97,8 @@ static inline void add_permission(struct pst_change *c, uint32_t role, const cha
     MUST(pst_change_add_permission(c, &p, &why));
 }
 
-static inline uint64_t bind_role(struct pst_change *c, uint64_t user, uint32_t role, uint32_t workspace)
+static inline uint64_t bind_role(struct pst_change *c, uint64_t user, uint32_t role,
+                                 uint32_t workspace)
 {
     struct pst_row_binding b = {.user = user, .role = role, .workspace = workspace};
     MUST(pst_change_add_binding(c, &b, &why));

@@ -90,7 +90,9 @@ static enum pst_status ask(struct pst_facts_service *s, struct inbox *in, const 
                            uint64_t ticket)
 {
     struct pst_facts_request r = {
-        .who = {.kind = PST_WHO_SUBJECT, .issuer = PST_LIT("https://idp.test/"), .value = text_of(subject)},
+        .who = {.kind = PST_WHO_SUBJECT,
+                .issuer = PST_LIT("https://idp.test/"),
+                .value = text_of(subject)},
         .ticket = ticket,
         .deliver = deliver,
         .ctx = in,
@@ -196,7 +198,9 @@ static void test_deadline(void **state)
     struct pst_facts_service *s = start(in, 8);
 
     struct pst_facts_request r = {.who = {.kind = PST_WHO_NAME, .value = PST_LIT("alice")},
-                                  .deadline_ns = 1, .deliver = deliver, .ctx = in};
+                                  .deadline_ns = 1,
+                                  .deliver = deliver,
+                                  .ctx = in};
     assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
     wait_for(in, 1);
     assert_int_equal(in->replies[0].status, PST_E_BUSY);
@@ -212,11 +216,15 @@ static void test_creates_a_user(void **state)
 {
     struct inbox *in = *state;
     struct pst_facts_service *s = start(in, 8);
-    struct pst_new_user user = {.issuer = PST_LIT("https://idp.test/"), .subject = PST_LIT("new"),
-                                .name = PST_LIT("newcomer"), .role = PST_LIT("viewer")};
+    struct pst_new_user user = {.issuer = PST_LIT("https://idp.test/"),
+                                .subject = PST_LIT("new"),
+                                .name = PST_LIT("newcomer"),
+                                .role = PST_LIT("viewer")};
     struct pst_facts_request r = {
         .who = {.kind = PST_WHO_SUBJECT, .issuer = user.issuer, .value = user.subject},
-        .create = &user, .deliver = deliver, .ctx = in};
+        .create = &user,
+        .deliver = deliver,
+        .ctx = in};
 
     assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
     wait_for(in, 1);

@@ -73,7 +73,8 @@ static void test_keys_since(void **state)
     assert_false(page.all);
     assert_int_equal(page.head.revision.n, 2);
     assert_int_equal(page.key_count, 4);
-    static const enum pst_log_key_kind KINDS[] = {PST_LOG_USER, PST_LOG_ROLE, PST_LOG_WORKSPACE, PST_LOG_USER};
+    static const enum pst_log_key_kind KINDS[] = {PST_LOG_USER, PST_LOG_ROLE, PST_LOG_WORKSPACE,
+                                                  PST_LOG_USER};
     const uint64_t ids[] = {alice, role, blue, alice}, ns[] = {1, 1, 1, 2};
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(page.keys[i].kind, KINDS[i]);
@@ -93,7 +94,8 @@ static void test_deletions_touch_all_they_take_along(void **state)
 {
     struct pst_store *s = place_open(*state, PST_STORE_CREATE);
     struct pst_change *c = begin(s);
-    uint32_t blue = add_workspace(c, "blue"), mine = add_role(c, "mine", blue), common = add_role(c, "c", 0);
+    uint32_t blue = add_workspace(c, "blue"), mine = add_role(c, "mine", blue),
+             common = add_role(c, "c", 0);
     uint64_t a = add_user(c, "a"), b = add_user(c, "b");
     (void)bind_role(c, a, common, blue);
     (void)bind_role(c, b, mine, blue);
@@ -199,10 +201,10 @@ static void test_broken_proofs(void **state)
         (void)commit(c);
     }
     struct pst_log_mark good = head_of(s), bad[4] = {good, good, good, good};
-    bad[0].revision.epoch ^= 1;      /* another epoch */
-    bad[1].stamp.lo ^= 1;            /* the same number, another change */
+    bad[0].revision.epoch ^= 1; /* another epoch */
+    bad[1].stamp.lo ^= 1;       /* the same number, another change */
     bad[2].stamp.hi ^= 1;
-    bad[3].revision.n += 5;          /* the log went back */
+    bad[3].revision.n += 5; /* the log went back */
     for (size_t i = 0; i < 4; i++) {
         struct pst_log_page page = read_log(s, &bad[i]);
         assert_false(page.proved);
@@ -218,20 +220,21 @@ static void test_broken_proofs(void **state)
 
 static void test_unreadable_keys_mean_all(void **state)
 {
-    static const char *const KEYS[] = {"", "[]x", "[\"user:1\"", "[\"user:x\"]", "[\"team:1\"]",
-                                       "[\"user:-1\"]", "{}", "[1]"};
+    static const char *const KEYS[] = {
+        "", "[]x", "[\"user:1\"", "[\"user:x\"]", "[\"team:1\"]", "[\"user:-1\"]", "{}", "[1]"};
     struct pst_store *s = place_open(*state, PST_STORE_CREATE);
 
     for (size_t i = 0; i < sizeof(KEYS) / sizeof(KEYS[0]); i++) {
         struct pst_log_mark mark = head_of(s);
         char sql[512];
-        (void)snprintf(sql, sizeof(sql),
-                       "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; UPDATE log_head SET n = n + 1, open = 1;"
-                       "INSERT INTO change_log (n, stamp, at, actor)"
-                       " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
-                       "UPDATE change_log SET keys = '%s' WHERE n = (SELECT n FROM log_head);"
-                       "UPDATE log_head SET open = 0; COMMIT",
-                       KEYS[i]);
+        (void)snprintf(
+            sql, sizeof(sql),
+            "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; UPDATE log_head SET n = n + 1, open = 1;"
+            "INSERT INTO change_log (n, stamp, at, actor)"
+            " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
+            "UPDATE change_log SET keys = '%s' WHERE n = (SELECT n FROM log_head);"
+            "UPDATE log_head SET open = 0; COMMIT",
+            KEYS[i]);
         foreign(*state, sql);
         struct pst_log_page page = read_log(s, &mark);
         assert_true(page.proved);
@@ -244,7 +247,8 @@ static void test_unreadable_keys_mean_all(void **state)
 
 static void test_hint(void **state)
 {
-    struct pst_store *a = place_open(*state, PST_STORE_CREATE), *b = place_open(*state, PST_STORE_READ);
+    struct pst_store *a = place_open(*state, PST_STORE_CREATE),
+                     *b = place_open(*state, PST_STORE_READ);
     uint64_t before, same, after;
 
     MUST(pst_store_hint(b, &before, &why));

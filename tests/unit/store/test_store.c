@@ -118,7 +118,8 @@ static void test_migrates_once(void **state)
     uint32_t steps;
 
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &error), PST_E_ABSENT);
-    assert_int_equal(raw(p, "PRAGMA user_version = 0; CREATE TABLE t (a); DROP TABLE t;"), SQLITE_OK);
+    assert_int_equal(raw(p, "PRAGMA user_version = 0; CREATE TABLE t (a); DROP TABLE t;"),
+                     SQLITE_OK);
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "migrate"));
 
@@ -272,14 +273,20 @@ static void test_guards_refuse(void **state)
         "PRAGMA foreign_keys = ON; BEGIN; UPDATE log_head SET n = n + 1, open = 1; COMMIT",
         /* a log row that is never completed */
         "PRAGMA foreign_keys = ON; BEGIN; UPDATE log_head SET n = n + 1, open = 1;"
-        " INSERT INTO change_log (n, stamp, at, actor) SELECT n, hex(randomblob(16)), 0, 'x' FROM log_head;"
+        " INSERT INTO change_log (n, stamp, at, actor) SELECT n, hex(randomblob(16)), 0, 'x' FROM "
+        "log_head;"
         " UPDATE users SET disabled = 1; COMMIT",
         /* foreign keys off: the deferred reference would not be looked at */
         "PRAGMA foreign_keys = OFF; BEGIN; UPDATE log_head SET n = n + 1, open = 1; COMMIT",
         "PRAGMA foreign_keys = ON; UPDATE log_head SET n = n + 2, open = 1",
-        "UPDATE log_head SET n = 0", "DELETE FROM log_head", "INSERT INTO log_closed VALUES (1)",
-        "INSERT INTO change_log (n, stamp, at, actor, keys) VALUES (2, hex(randomblob(16)), 0, 'x', '[]')",
-        "UPDATE change_log SET keys = '[]'", "DELETE FROM change_log", "UPDATE audit SET actor = 'x'",
+        "UPDATE log_head SET n = 0",
+        "DELETE FROM log_head",
+        "INSERT INTO log_closed VALUES (1)",
+        "INSERT INTO change_log (n, stamp, at, actor, keys) VALUES (2, hex(randomblob(16)), 0, "
+        "'x', '[]')",
+        "UPDATE change_log SET keys = '[]'",
+        "DELETE FROM change_log",
+        "UPDATE audit SET actor = 'x'",
         "DELETE FROM audit",
     };
 
@@ -298,13 +305,14 @@ static void test_guards_refuse(void **state)
     pst_store_close(s);
 
     /* The guards let a proper change pass, whoever makes it. */
-    assert_int_equal(raw(p, "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
-                            " UPDATE log_head SET n = n + 1, open = 1;"
-                            " INSERT INTO change_log (n, stamp, at, actor)"
-                            " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
-                            " UPDATE users SET disabled = 1;"
-                            " UPDATE change_log SET keys = 'all' WHERE n = (SELECT n FROM log_head);"
-                            " UPDATE log_head SET open = 0; COMMIT"),
+    assert_int_equal(raw(p,
+                         "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
+                         " UPDATE log_head SET n = n + 1, open = 1;"
+                         " INSERT INTO change_log (n, stamp, at, actor)"
+                         " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
+                         " UPDATE users SET disabled = 1;"
+                         " UPDATE change_log SET keys = 'all' WHERE n = (SELECT n FROM log_head);"
+                         " UPDATE log_head SET open = 0; COMMIT"),
                      SQLITE_OK);
     assert_int_equal(raw_number(p, "SELECT n FROM log_head"), 2);
 }
@@ -312,8 +320,11 @@ static void test_guards_refuse(void **state)
 static void test_row_rules(void **state)
 {
     const struct place *p = *state;
-    static const char *const BAD[] = {"", "-a", "a-", "A", "a_b", "a.b", "\xc3\xa9",
-                                      "a234567890123456789012345678901234567890123456789012345678901234"};
+    static const char *const BAD[] = {
+        "",         "-a",
+        "a-",       "A",
+        "a_b",      "a.b",
+        "\xc3\xa9", "a234567890123456789012345678901234567890123456789012345678901234"};
     struct pst_store *s = place_open(p, PST_STORE_CREATE);
 
     for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
@@ -321,7 +332,8 @@ static void test_row_rules(void **state)
         struct pst_row_workspace w = {.name = text_of(BAD[i]), .kind = PST_LIT("project")};
         assert_int_equal(pst_change_put_workspace(c, &w, NULL), PST_E_INVALID);
         struct pst_revision r;
-        assert_int_equal(pst_change_commit(c, &r, NULL), PST_E_INVALID); /* failed: cannot be committed */
+        assert_int_equal(pst_change_commit(c, &r, NULL),
+                         PST_E_INVALID); /* failed: cannot be committed */
     }
     struct pst_change *c = begin(s);
     struct pst_row_workspace w = {.name = PST_LIT("a-1"), .kind = PST_LIT("galaxy")};
@@ -374,9 +386,13 @@ static void test_facts(void **state)
     const struct place *p = *state;
     struct pst_store *s = place_open(p, PST_STORE_CREATE);
     struct pst_change *c = begin(s);
-    uint32_t blue = add_workspace(c, "blue"), role = add_role(c, "r", 0), two = add_role(c, "two", 0);
-    struct pst_row_user u = {.name = PST_LIT("carol"), .email = PST_LIT("c@x.test"), .disabled = true,
-                             .legacy_level = UINT32_C(1) << 31 | 4, .sessions_from = 1700000000};
+    uint32_t blue = add_workspace(c, "blue"), role = add_role(c, "r", 0),
+             two = add_role(c, "two", 0);
+    struct pst_row_user u = {.name = PST_LIT("carol"),
+                             .email = PST_LIT("c@x.test"),
+                             .disabled = true,
+                             .legacy_level = UINT32_C(1) << 31 | 4,
+                             .sessions_from = 1700000000};
     MUST(pst_change_put_user(c, &u, &why));
     uint64_t alice = add_user(c, "alice");
     (void)bind_role(c, alice, role, blue);
@@ -468,16 +484,17 @@ static void test_model(void **state)
         .name = PST_LIT("blue"), .kind = PST_LIT("environment"), .organization = PST_LIT("acme")};
     MUST(pst_change_put_workspace(c, &w, &why));
     uint32_t role = add_role(c, "r", w.id);
-    struct pst_row_permission q = {.role = role,
-                                   .direct = true,
-                                   .scope = PST_LIT("pipeline"),
-                                   .entity = PST_LIT("Pipeline"),
-                                   .has_entity_id = true,
-                                   .entity_id = PST_LIT("p1"),
-                                   .entity_type = PST_LIT("streaming"),
-                                   .conditions = PST_LIT("[\"HAS_NOTEBOOK_EDIT_ACCESS\",\"USER_OWNS_ENTITY\"]"),
-                                   .query_attributes = PST_LIT("[\"a\",\"b\"]"),
-                                   .read_attributes = PST_LIT("[\"c\"]")};
+    struct pst_row_permission q = {
+        .role = role,
+        .direct = true,
+        .scope = PST_LIT("pipeline"),
+        .entity = PST_LIT("Pipeline"),
+        .has_entity_id = true,
+        .entity_id = PST_LIT("p1"),
+        .entity_type = PST_LIT("streaming"),
+        .conditions = PST_LIT("[\"HAS_NOTEBOOK_EDIT_ACCESS\",\"USER_OWNS_ENTITY\"]"),
+        .query_attributes = PST_LIT("[\"a\",\"b\"]"),
+        .read_attributes = PST_LIT("[\"c\"]")};
     MUST(pst_change_add_permission(c, &q, &why));
     add_permission(c, role, "*", PST_A_LIST | PST_A_ATTRIBUTES_ONLY);
     struct pst_revision at = commit(c), r;
@@ -560,7 +577,8 @@ static void test_ensure_user(void **state)
     assert_int_equal(id, alice);
     assert_int_equal(raw_number(p, "SELECT n FROM log_head"), 1); /* known: nothing written */
 
-    u = (struct pst_new_user){.issuer = PST_LIT("https://other.test/"), .subject = PST_LIT("7"),
+    u = (struct pst_new_user){.issuer = PST_LIT("https://other.test/"),
+                              .subject = PST_LIT("7"),
                               .name = PST_LIT("alice")};
     assert_int_equal(pst_store_ensure_user(s, &u, &id, NULL), PST_E_EXISTS);
     assert_int_equal(id, 0);

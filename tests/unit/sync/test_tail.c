@@ -291,8 +291,8 @@ static void test_replaced_database_is_a_new_history(void **state)
     assert_int_not_equal(w->revision.epoch, epoch);
 }
 
-/* A copy of the database goes back in time and grows past what was applied: same epoch, same numbers,
- * other changes (C8). */
+/* A copy of the database goes back in time and grows past what was applied: same epoch, same
+ * numbers, other changes (C8). */
 static void test_restored_and_regrown(void **state)
 {
     struct world *w = *state;
@@ -342,13 +342,16 @@ static void test_bound_comes_from_the_database(void **state)
 
     poll_ok(w);
     assert_int_equal(sqlite3_open(w->place.path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
-                                      "UPDATE log_head SET n = n + 1, open = 1;"
-                                      "INSERT INTO change_log (n, stamp, at, actor)"
-                                      " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
-                                      "UPDATE meta SET max_staleness_s = 2;"
-                                      "UPDATE change_log SET keys = '[]' WHERE n = 1;"
-                                      "UPDATE log_head SET open = 0; COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
+                                  "UPDATE log_head SET n = n + 1, open = 1;"
+                                  "INSERT INTO change_log (n, stamp, at, actor)"
+                                  " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
+                                  "UPDATE meta SET max_staleness_s = 2;"
+                                  "UPDATE change_log SET keys = '[]' WHERE n = 1;"
+                                  "UPDATE log_head SET open = 0; COMMIT",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
     sqlite3_close(db);
     poll_ok(w);
     assert_int_equal(w->bound_ns, 2 * PST_NS_PER_S);
@@ -375,10 +378,11 @@ static void test_other_process_within_a_second(void **state)
             char name[16];
             (void)snprintf(name, sizeof(name), "role-%u", round);
             struct pst_row_role row = {.name = text_of(name)};
-            bool done = pst_store_open(text_of(w->place.url), PST_STORE_WRITE, &s, NULL) == PST_OK &&
-                        pst_change_begin(s, PST_LIT("child"), &c, NULL) == PST_OK &&
-                        pst_change_put_role(c, &row, NULL) == PST_OK &&
-                        pst_change_commit(c, &r, NULL) == PST_OK;
+            bool done =
+                pst_store_open(text_of(w->place.url), PST_STORE_WRITE, &s, NULL) == PST_OK &&
+                pst_change_begin(s, PST_LIT("child"), &c, NULL) == PST_OK &&
+                pst_change_put_role(c, &row, NULL) == PST_OK &&
+                pst_change_commit(c, &r, NULL) == PST_OK;
             _exit(done ? 0 : 1);
         }
         int how;
