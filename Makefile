@@ -11,6 +11,7 @@ OPT      ?= -O2
 PORT     ?= 8080
 APP      ?= demo
 DIR      ?= tests/vectors
+JOBS     ?= $(shell nproc)
 
 VERSION  := 0.1.0
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
@@ -103,15 +104,15 @@ $(BUILD)/bench/tools/%: bench/tools/%.c
 	@mkdir -p $(@D)
 	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@
 
-run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s all && exec python3 tests/run/run.py --app $(APP) --port $(PORT) --build $(BUILD)
+run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s -j$(JOBS) all && exec python3 tests/run/run.py --app $(APP) --port $(PORT) --build $(BUILD)
 
-test: ; @tests/setup/packages.sh build test && $(MAKE) -s check
+test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
 check: all layers $(UNIT) $(SUITE) $(TOOLS)
 	@python3 tests/run_all.py --build $(BUILD)
-vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
+vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
 vectors-sync:
 	@python3 tests/vectors_sync.py
-interop: ; @tests/setup/packages.sh build test interop && $(MAKE) -s all && python3 tests/interop/run.py --build $(BUILD)
+interop: ; @tests/setup/packages.sh build test interop && $(MAKE) -s -j$(JOBS) all && python3 tests/interop/run.py --build $(BUILD)
 
 asan:
 	@$(MAKE) test BUILD=build/asan OPT=-O1 SAN="-fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -131,10 +132,10 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard src/*/*.c include/postern/*/*.h)
 	    $< $(filter-out src/app/main.c src/app/cli_%,$(foreach l,$(closure_$(firstword $(subst /, ,$*))),$(wildcard src/$(l)/*.c) \
 	    $(wildcard src/$(l)/*.S))) $(LIBS) -o $@
 fuzz-short:
-	@tests/setup/packages.sh build lint && $(MAKE) -s fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
+	@tests/setup/packages.sh build lint && $(MAKE) -s -j$(JOBS) fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
 
 bench:
-	@tests/setup/packages.sh build test bench && $(MAKE) -s all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)
+	@tests/setup/packages.sh build test bench && $(MAKE) -s -j$(JOBS) all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)
 
 cover:
 	@$(MAKE) test BUILD=build/cover OPT=-O0 SAN="--coverage" && \
