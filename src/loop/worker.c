@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define STALL_NS (10 * PST_NS_PER_MS)
+/* Blocks of exactly 64 KiB would all begin in the same sets of the CPU's caches. */
+#define COLOUR_BYTES 1088
 
 void pst_worker_assert_owner(const struct pst_worker *worker)
 {
@@ -292,7 +294,7 @@ void *pst_block_take(struct pst_worker *worker)
     void *block = worker->own.blocks;
 
     if (block == NULL) {
-        block = malloc(PST_BLOCK_BYTES);
+        block = malloc(PST_BLOCK_BYTES + COLOUR_BYTES);
     } else {
         memcpy(&worker->own.blocks, block, sizeof(void *));
         worker->own.block_count--;

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define SMALL_BYTES 2048
+
 static void drop_in(struct pst_stream *s)
 {
     if (s->in.data != NULL)
@@ -196,10 +198,20 @@ static bool keep(struct pst_stream *s, const struct iovec *pieces, int count, si
     return true;
 }
 
-static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int count)
+static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int count, size_t total)
 {
+    char small[SMALL_BYTES];
+    size_t len = 0;
+
     if (count == 1)
         return send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+    if (total <= sizeof(small)) { /* copying is cheaper than what sendmsg does for its vector */
+        for (int i = 0; i < count; i++) {
+            memcpy(small + len, pieces[i].iov_base, pieces[i].iov_len);
+            len += pieces[i].iov_len;
+        }
+        return send(s->fd, small, len, MSG_NOSIGNAL);
+    }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)count};
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
@@ -215,7 +227,7 @@ enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces
     if (total == 0)
         return PST_OK;
     if (!pst_stream_sending(s) && !s->connecting) {
-        ssize_t n = send_now(s, pieces, count);
+        ssize_t n = send_now(s, pieces, count, total);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             s->send_broken = true;
             return PST_E_IO;

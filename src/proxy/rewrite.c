@@ -20,20 +20,33 @@ static void put_field(struct pst_buf *out, struct pst_bytes name, struct pst_byt
     pst_buf_lit(out, "\r\n");
 }
 
+static bool is_plain(struct pst_bytes value)
+{
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < value.len; i++)
+        bad |= (unsigned)((unsigned char)value.ptr[i] < 0x20) | (unsigned)(value.ptr[i] == 0x7f);
+    return bad == 0;
+}
+
 /* A value of ours that came from a store or a token: whatever could end the line is escaped. */
 static void put_safe_field(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
 {
     if (name.len == 0 || value.len == 0)
         return;
+    if (is_plain(value)) {
+        put_field(out, name, value);
+        return;
+    }
     pst_buf_put(out, name);
     pst_buf_lit(out, ": ");
     for (size_t i = 0; i < value.len; i++) {
-        unsigned char c = (unsigned char)value.ptr[i];
-        if (c < 0x20 || c == 0x7f) {
-            pst_buf_char(out, '%');
-            pst_buf_hex(out, c, 2);
+        struct pst_bytes one = pst_bytes_of(value.ptr + i, 1);
+        if (is_plain(one)) {
+            pst_buf_put(out, one);
         } else {
-            pst_buf_char(out, (char)c);
+            pst_buf_char(out, '%');
+            pst_buf_hex(out, (unsigned char)value.ptr[i], 2);
         }
     }
     pst_buf_lit(out, "\r\n");
