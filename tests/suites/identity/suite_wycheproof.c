@@ -1,9 +1,9 @@
 /*
  * suite_wycheproof - the cases of kind vectors of DIR/jwt_cases.json over DIR/wycheproof/ files.
  *
- * layer jws: whole tokens with the keys of their group, through header rules, key selection and
- * signature of the verifier. The payloads are no claims, so that a signature that holds shows as a
- * refusal of what comes after it (has_verified). layer primitive: key loading and pst_signature_holds.
+ * layer jws: whole tokens with the keys of their group. Structure and header are judged by the verifier
+ * (with a payload of its own, as those of the vectors are no claims), then the key is chosen and the
+ * signature of the token as it stands is asked. layer primitive: key loading and pst_signature_holds.
  *
  * Where the outcome is another one than the file says, `deviations` says why.
  */
@@ -137,15 +137,13 @@ static struct pst_keyset *load_group(const json_t *group)
 
 /* --- whole tokens --- */
 
-/* The walk of pst_token_verify up to the claims, by its public parts: the vectors have no issuer. A
- * verifier with one issuer needs `iss` in the payload, so the peek fails first; the same steps are
- * done here around the same functions, and the refusals of the header are asked from the verifier. */
+/* Whether the verifier gets past structure and header: a payload without iss takes the place of the
+ * vector's, so that the refusal which follows the header is known. */
 static bool header_passes(struct pst_checker *checker, struct pst_bytes token, struct pst_arena *arena)
 {
     struct pst_token_outcome out;
     static const enum pst_identity_reason behind_the_header[] = {PST_ID_MISSING_CLAIM, PST_ID_ISS};
 
-    /* The payload is replaced by one that a verifier gets past structure and header with. */
     size_t first = pst_bytes_find(token, '.');
     if (first == token.len)
         return false;
