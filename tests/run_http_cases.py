@@ -26,8 +26,10 @@ from lib.recorder import Recorder, unescape  # noqa: E402
 OFFERED = {"proxy", "auth_request", "ops", "mlflow"}
 LATER = {"forward_auth", "ext_authz_http", "ext_authz_grpc", "h2", "tls", "websocket", "trailers"}
 KINDS = {"h1", "upstream"}
-UPSTREAM_WORDS = {"none", "none-or-aborted", "clean", "one", "two", "local", "stripped", "no-tunnel",
-                  "same-as-policy", "no-double-decode", "one-or-retry"}
+UPSTREAM_WORDS = {"none", "none-or-aborted", "clean", "one", "two", "local", "stripped", "no-tunnel", "bounded",
+                  "policy", "same-as-policy", "no-double-decode", "one-or-retry"}
+BURST = 100          # of a `bounded` case: what one connection may have upstream
+CLOSED_IN_TIME = "TIMEOUT-CLOSE"
 CLIENT_STEPS = {"raw", "send", "read", "wait", "fin", "rst"}
 SERVER_STEPS = {"read", "send", "wait", "fin", "rst", "expect_close", "refuse"}
 SMUGGLED = b"SMUGGLED"
@@ -64,7 +66,7 @@ def unknown_form(case):
         if step[0] not in SERVER_STEPS:
             return "script step " + step[0]
     for status in case["expect"]["status"]:
-        if not isinstance(status, int) and not status.endswith("-truncated"):
+        if not isinstance(status, int) and not status.endswith("-truncated") and status != CLOSED_IN_TIME:
             return "status " + status
     if case.get("pool", "any") not in ("ok", "close", "any"):
         return "pool " + case["pool"]
@@ -85,7 +87,8 @@ class Judge:
     def status(self, w):
         need = self.expect.get("answers", 1)
         final = w.statuses[:need]
-        if len(final) < need or any(s not in self.expect["status"] for s in final):
+        wanted = set(self.expect["status"]) | ({0} if CLOSED_IN_TIME in self.expect["status"] else set())
+        if len(final) < need or any(s not in wanted for s in final):
             self.say("status %s, expected %s" % (w.statuses, self.expect["status"]))
         count, most = w.count_answers(self.raw.startswith(b"HEAD ")), max(1, len(self.asked))
         if "client" not in self.case and count > most:
@@ -130,7 +133,7 @@ class Judge:
     def _count(self, complete, partial):
         word, n = self.expect["upstream"], len(complete)
         least, most = {"none": (0, 0), "local": (0, 0), "none-or-aborted": (0, 0), "one": (1, 1), "two": (2, 2),
-                       "one-or-retry": (1, 2)}.get(word, (0, 1))
+                       "one-or-retry": (1, 2), "bounded": (0, BURST)}.get(word, (0, 1))
         if not least <= n <= most:
             self.say("%d complete requests upstream, expected %s (%s)" %
                      (n, word, [m.target.decode("latin-1")[:60] for _, m in complete]))
@@ -219,6 +222,8 @@ class Runner:
             self.recorder.refuse()
         judge = Judge(case, raw)
         w = wire.Wire(where, case.get("from"), bytewise, self.slack)
+        if CLOSED_IN_TIME in case["expect"]["status"]:
+            w.limit = 15.0
         began = time.monotonic()
         try:
             w.run(case.get("client") or self.meta["script"]["client_default"], raw,

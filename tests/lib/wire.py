@@ -15,7 +15,7 @@ class Wire:
         self.sock.setblocking(False)
         self.got = bytearray()
         self.closed = self.send_failed = False
-        self.bytewise, self.slack = bytewise, slack
+        self.bytewise, self.slack, self.limit = bytewise, slack, ANSWER_LIMIT
         self.at = 0                  # where the answers not yet read begin
         self.statuses = []
         self.poll = select.poll()
@@ -68,7 +68,7 @@ class Wire:
             pass
 
     def _await_answer(self, head):
-        end = time.monotonic() + ANSWER_LIMIT * self.slack
+        end = time.monotonic() + self.limit * self.slack
         while True:
             answer = http1.read_answer(bytes(self.got[self.at:]), head, self.closed)
             if answer and answer.complete:
@@ -85,7 +85,7 @@ class Wire:
             self._take(left)
 
     def read_bytes(self, count):
-        end = time.monotonic() + ANSWER_LIMIT * self.slack
+        end = time.monotonic() + self.limit * self.slack
         while len(self.got) - self.at < count and not self.closed and time.monotonic() < end:
             self._take(end - time.monotonic())
         self.at = min(len(self.got), self.at + count)
