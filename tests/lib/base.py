@@ -26,6 +26,7 @@ class WorldCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="postern-case-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
         cls.world = World(os.path.join(cls.folder, "node"), cls.make_upstream(), cls.limits, adjust=cls.adjust)
         cls.node, cls.tokens = cls.world.node, cls.world.tokens
         cls.proxy, cls.auth = cls.node.address("proxy"), cls.node.address("auth_request")
@@ -33,7 +34,6 @@ class WorldCase(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         code = cls.node.stop()
-        shutil.rmtree(cls.folder, ignore_errors=True)
         if code != 0:
             raise AssertionError("serve ended with %s" % code)
 
