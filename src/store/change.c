@@ -58,8 +58,10 @@ enum pst_status pst_change_begin(struct pst_store *store, struct pst_bytes actor
     struct pst_change *c = &store->change;
 
     *out = NULL;
-    if (store->viewing || c->store != NULL)
-        return pst_error_set(error, PST_E_EXISTS, NULL, "the store has a view or a change already");
+    if (store->viewing || c->store != NULL) {
+        (void)pst_error_set(error, PST_E_EXISTS, NULL, "the store has a view or a change already");
+        return PST_E_EXISTS;
+    }
     enum pst_status status = store->ops->begin_write(store->backend, error);
     if (status != PST_OK)
         return status;

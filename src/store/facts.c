@@ -307,7 +307,9 @@ static bool fill(struct slot *q, const struct pst_facts_request *request)
     size_t used = 0;
 
     q->request = *request;
-    q->create = request->create == NULL ? (struct pst_new_user){0} : *request->create;
+    q->create = (struct pst_new_user){0};
+    if (request->create != NULL)
+        q->create = *request->create;
     q->request.create = request->create == NULL ? NULL : &q->create;
     return keep(q, &used, &q->request.who.issuer) && keep(q, &used, &q->request.who.value) &&
            keep(q, &used, &q->create.issuer) && keep(q, &used, &q->create.subject) &&

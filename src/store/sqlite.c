@@ -412,8 +412,9 @@ static struct pst_bytes sqlite_migration(uint32_t version)
 {
     if (version != 1)
         return (struct pst_bytes){0};
-    return pst_bytes_of(pst_migration_0001_sqlite,
-                        (size_t)(pst_migration_0001_sqlite_end - pst_migration_0001_sqlite));
+    /* Two labels of one assembler file; as numbers, because to C they are two objects. */
+    return pst_bytes_of(pst_migration_0001_sqlite, (uintptr_t)pst_migration_0001_sqlite_end -
+                                                       (uintptr_t)pst_migration_0001_sqlite);
 }
 
 static enum pst_status sqlite_hint(struct pst_backend *b, uint64_t *out, struct pst_error *error)

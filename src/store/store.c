@@ -86,12 +86,12 @@ enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
                                struct pst_store **out, struct pst_error *error)
 {
     const struct pst_store_ops *ops;
-    struct pst_bytes where;
+    struct pst_bytes where = {0};
     uint32_t steps;
 
     *out = NULL;
     enum pst_status status = find_scheme(url, &ops, &where, error);
-    if (status != PST_OK)
+    if (status != PST_OK || ops == NULL)
         return status;
     struct pst_store *store = calloc(1, sizeof(*store));
     if (store == NULL)
