@@ -2,12 +2,12 @@
  * A turn of the loop:
  *
  *   event_base_loop(ONCE)   waits, then runs the callbacks of all ready events
- *   deferred                what those callbacks put off (one pass; what is put off again runs next turn)
- *   graves                  memory of what died in this turn
+ *   deferred                what those callbacks put off (one pass; what is put off again runs next
+ * turn) graves                  memory of what died in this turn
  *
- * I1  A timer in slot s is due at a tick t with t % SLOTS == s, or was moved later since; firing looks at
- *     due_ns, never at the slot.
- * I2  A ticket slot's generation is odd while it is in use and even while it is free.
+ * I1  A timer in slot s is due at a tick t with t % SLOTS == s, or was moved later since; firing
+ * looks at due_ns, never at the slot. I2  A ticket slot's generation is odd while it is in use and
+ * even while it is free.
  */
 #include "postern/loop/worker.h"
 
@@ -157,7 +157,8 @@ void pst_worker_bury(struct pst_worker *worker, struct pst_grave *grave,
 static void empty_graves(struct pst_worker *worker)
 {
     while (!pst_list_empty(&worker->own.graves)) {
-        struct pst_grave *grave = pst_container_of(worker->own.graves.next, struct pst_grave, node_);
+        struct pst_grave *grave =
+            pst_container_of(worker->own.graves.next, struct pst_grave, node_);
         pst_list_remove(&grave->node_);
         grave->free(grave);
     }
@@ -196,7 +197,8 @@ static void run_posted(struct pst_worker *worker, struct pst_message *message)
 }
 
 enum pst_status pst_worker_post(struct pst_worker *worker,
-                                void (*run)(struct pst_worker *worker, void *payload), void *payload)
+                                void (*run)(struct pst_worker *worker, void *payload),
+                                void *payload)
 {
     struct posted *posted = malloc(sizeof(*posted));
 
@@ -434,7 +436,8 @@ void pst_worker_run(struct pst_worker *worker)
 
 void pst_worker_turn(struct pst_worker *worker, uint32_t wait_ms)
 {
-    struct timeval wait = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    struct timeval wait = {.tv_sec = wait_ms / 1000,
+                           .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
 
     if (wait_ms > 0 && pst_list_empty(&worker->own.deferred)) {
         event_base_loopexit(worker->base, &wait);

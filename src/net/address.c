@@ -133,11 +133,12 @@ void pst_address_text(const struct pst_address *address, struct pst_buf *out)
     if (address->sa.any.sa_family == AF_UNIX) {
         pst_buf_lit(out, "unix:");
         if (address->len > offsetof(struct sockaddr_un, sun_path))
-            pst_buf_put(out, text_of(address->sa.unix_.sun_path, sizeof(address->sa.unix_.sun_path)));
+            pst_buf_put(out,
+                        text_of(address->sa.unix_.sun_path, sizeof(address->sa.unix_.sun_path)));
         return;
     }
-    bool brackets = address->sa.any.sa_family == AF_INET6 &&
-                    !IN6_IS_ADDR_V4MAPPED(&address->sa.v6.sin6_addr);
+    bool brackets =
+        address->sa.any.sa_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&address->sa.v6.sin6_addr);
     if (brackets)
         pst_buf_char(out, '[');
     pst_address_host(address, out);
@@ -179,7 +180,8 @@ enum pst_status pst_cidr_parse(struct pst_bytes text, struct pst_cidr *out)
         return PST_E_INVALID;
     uint64_t width = address.sa.any.sa_family == AF_INET ? 32 : 128;
     bits = width;
-    if (slash < text.len && (!pst_bytes_u63(pst_bytes_from(text, slash + 1), &bits) || bits > width))
+    if (slash < text.len &&
+        (!pst_bytes_u63(pst_bytes_from(text, slash + 1), &bits) || bits > width))
         return PST_E_INVALID;
     out->bits = (uint8_t)(bits + (128 - width));
     return PST_OK;

@@ -80,8 +80,8 @@ enum pst_status pst_listen(const struct pst_address *address, int *out, struct p
 
 /* ---- the acceptor ---- */
 
-/* Out of descriptors: what waits is taken with the spare one and closed, so that its client learns of
- * it at once and the backlog does not fill with the dead. */
+/* Out of descriptors: what waits is taken with the spare one and closed, so that its client learns
+ * of it at once and the backlog does not fill with the dead. */
 static void shed_one(struct pst_acceptor *a)
 {
     close(a->spare_fd);
@@ -140,8 +140,9 @@ void pst_acceptor_flush(struct pst_acceptor *a)
         continue;
 }
 
-enum pst_status pst_acceptor_open(struct pst_worker *worker, int fd, const struct pst_acceptor_ops *ops,
-                                  void *owner, struct pst_acceptor **out)
+enum pst_status pst_acceptor_open(struct pst_worker *worker, int fd,
+                                  const struct pst_acceptor_ops *ops, void *owner,
+                                  struct pst_acceptor **out)
 {
     struct pst_address self = {.len = sizeof(self.sa)};
 

@@ -188,7 +188,8 @@ static bool keep(struct pst_stream *s, const struct iovec *pieces, int count, si
         skip -= off;
         if (pieces[i].iov_len == off)
             continue;
-        memcpy(s->out.data + s->out.end, (const char *)pieces[i].iov_base + off, pieces[i].iov_len - off);
+        memcpy(s->out.data + s->out.end, (const char *)pieces[i].iov_base + off,
+               pieces[i].iov_len - off);
         s->out.end += pieces[i].iov_len - off;
     }
     if (s->stalled_ns == 0)
@@ -212,7 +213,8 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
         }
         return send(s->fd, small, len, MSG_NOSIGNAL);
     }
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)count};
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
+                             .msg_iovlen = (size_t)count};
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
 
@@ -314,8 +316,10 @@ static enum pst_status init_stream(struct pst_stream *s, struct pst_worker *work
                                    const struct pst_stream_ops *ops, int fd)
 {
     *s = (struct pst_stream){.worker = worker, .ops = ops, .fd = fd};
-    if (event_assign(&s->read_event_, worker->base, fd, EV_READ | EV_PERSIST, on_readable, s) != 0 ||
-        event_assign(&s->write_event_, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, s) != 0)
+    if (event_assign(&s->read_event_, worker->base, fd, EV_READ | EV_PERSIST, on_readable, s) !=
+            0 ||
+        event_assign(&s->write_event_, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, s) !=
+            0)
         return PST_E_IO;
     return PST_OK;
 }
@@ -331,7 +335,8 @@ enum pst_status pst_stream_open(struct pst_stream *s, struct pst_worker *worker,
 }
 
 enum pst_status pst_stream_connect(struct pst_stream *s, struct pst_worker *worker,
-                                   const struct pst_stream_ops *ops, const struct pst_address *address)
+                                   const struct pst_stream_ops *ops,
+                                   const struct pst_address *address)
 {
     int on = 1;
     int fd = socket(address->sa.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

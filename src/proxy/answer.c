@@ -1,6 +1,7 @@
 /*
- * What Postern says itself.  Every refusal carries its reason and, where there was one, the decision's
- * id; a check (auth_request) never carries a body, because nginx then opens a connection per check.
+ * What Postern says itself.  Every refusal carries its reason and, where there was one, the
+ * decision's id; a check (auth_request) never carries a body, because nginx then opens a connection
+ * per check.
  */
 #include "proxy_internal.h"
 
@@ -54,8 +55,8 @@ static struct pst_bytes reason_phrase(unsigned status)
     }
 }
 
-/* May the client go on with this connection once the answer is read? Only when what is left of the body
- * is known to be little and on its way. */
+/* May the client go on with this connection once the answer is read? Only when what is left of the
+ * body is known to be little and on its way. */
 static void settle_body(struct pst_exchange *x)
 {
     const struct pst_server_limits *limits = &x->config->limits;
@@ -106,7 +107,8 @@ static void put_line(struct pst_buf *out, struct pst_bytes name, struct pst_byte
     pst_buf_lit(out, "\r\n");
 }
 
-static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *type, struct pst_bytes body)
+static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *type,
+                       struct pst_bytes body)
 {
     if (body.len > 0 && type != NULL)
         put_line(out, PST_LIT("Content-Type"), pst_bytes_of(type, strnlen(type, 128)));
@@ -186,7 +188,8 @@ void pst_answer_check(struct pst_exchange *x)
 }
 
 /* A refusal that the engine did not give. */
-void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason reason, const char *detail)
+void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason reason,
+                      const char *detail)
 {
     struct pst_decision d = {.verdict = PST_DENY, .reason = reason, .status = status};
 
@@ -199,7 +202,8 @@ void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason r
     x->reason = reason;
     if (!x->decided)
         pst_count(&x->server->metrics->requests[PST_DENY][reason], 1);
-    if (x->listener->kind != PST_LISTENER_CHECK && (status == 400 || status == 408 || status == 413))
+    if (x->listener->kind != PST_LISTENER_CHECK &&
+        (status == 400 || status == 408 || status == 413))
         x->c->closing = true; /* whoever disagrees about one request disagrees about the next */
     if (x->id.len == 0)
         pst_rewrite_request_id(x);
@@ -249,7 +253,7 @@ void pst_answer_options(struct pst_exchange *x)
 
 void pst_answer_continue(struct pst_exchange *x)
 {
-    struct iovec piece = {(char *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25};
+    struct iovec piece = {(char *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", 25};
 
     if (x->continued)
         return;
@@ -270,7 +274,8 @@ static void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes
     pst_buf_json(out, value);
 }
 
-static void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns, uint64_t to_ns)
+static void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns,
+                         uint64_t to_ns)
 {
     pst_buf_put(out, key);
     pst_buf_u64(out, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);
@@ -332,7 +337,8 @@ void pst_access_log(struct pst_exchange *x)
     put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
     put_client(x, out);
     /* The one that was decided: of a check that is the original request. */
-    put_text(out, PST_LIT(",\"method\":"), x->request.method.len > 0 ? x->request.method : x->head.method_text);
+    put_text(out, PST_LIT(",\"method\":"),
+             x->request.method.len > 0 ? x->request.method : x->head.method_text);
     put_text(out, PST_LIT(",\"path\":"), x->request.path);
     pst_buf_lit(out, ",\"status\":");
     pst_buf_u64(out, x->answered ? x->status : 0);

@@ -1,7 +1,7 @@
 /*
- * A connection is idle (x NULL), has one exchange, or lingers: its last answer is sent, its sending side
- * shut, and what the client still sends is dropped for a while, so that the kernel does not answer it
- * with a reset that would cost the client the answer.
+ * A connection is idle (x NULL), has one exchange, or lingers: its last answer is sent, its sending
+ * side shut, and what the client still sends is dropped for a while, so that the kernel does not
+ * answer it with a reset that would cost the client the answer.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -146,7 +146,8 @@ static bool next_request(struct pst_connection *c)
 
     if (pst_stream_sending(&c->stream)) { /* the last answer first; drained() goes on */
         pst_timer_set(server->worker, &c->timer,
-                      c->stream.stalled_ns + server->uses->config->limits.write_stall_s * PST_NS_PER_S);
+                      c->stream.stalled_ns +
+                          server->uses->config->limits.write_stall_s * PST_NS_PER_S);
         return false;
     }
     if (c->closing) {
@@ -266,12 +267,14 @@ static void on_timer(struct pst_timer *timer)
     uint64_t now_ns = pst_worker_now(c->server->worker);
     const struct pst_server_limits *limits = &c->server->uses->config->limits;
 
-    if (c->stream.stalled_ns != 0 && now_ns - c->stream.stalled_ns >= limits->write_stall_s * PST_NS_PER_S) {
+    if (c->stream.stalled_ns != 0 &&
+        now_ns - c->stream.stalled_ns >= limits->write_stall_s * PST_NS_PER_S) {
         c->doomed = c->cut = true; /* O2: a reader that does not read */
     } else if (x == NULL) {
         /* Idle or lingering for too long; an answer that is still being sent has its own limit. */
         if (pst_stream_sending(&c->stream))
-            pst_timer_set(c->server->worker, timer, c->stream.stalled_ns + limits->write_stall_s * PST_NS_PER_S);
+            pst_timer_set(c->server->worker, timer,
+                          c->stream.stalled_ns + limits->write_stall_s * PST_NS_PER_S);
         else if (c->lingering || !pst_stream_read(&c->stream) || c->stream.broken)
             c->doomed = true; /* else a request came in this very moment */
     } else {
@@ -284,7 +287,8 @@ static void on_timer(struct pst_timer *timer)
 void pst_connection_last_call(struct pst_connection *c)
 {
     if (c->x == NULL && !c->closing && !pst_stream_sending(&c->stream))
-        pst_timer_set(c->server->worker, &c->timer, pst_worker_now(c->server->worker) + LAST_CALL_NS);
+        pst_timer_set(c->server->worker, &c->timer,
+                      pst_worker_now(c->server->worker) + LAST_CALL_NS);
 }
 
 /* ---- the socket ---- */
@@ -327,7 +331,8 @@ static void run_again(struct pst_deferred *deferred)
 
 static const struct pst_stream_ops client_ops = {.readable = on_readable, .drained = on_drained};
 
-void pst_connection_accept(struct pst_open_listener *listener, int fd, const struct pst_address *peer)
+void pst_connection_accept(struct pst_open_listener *listener, int fd,
+                           const struct pst_address *peer)
 {
     struct pst_server *server = listener->server;
     const struct pst_server_config *config = server->uses->config;
@@ -352,7 +357,8 @@ void pst_connection_accept(struct pst_open_listener *listener, int fd, const str
     pst_list_append(&server->connections, &c->node);
     server->connection_count++;
     pst_count(&server->metrics->connections, 1);
-    atomic_store_explicit(&server->metrics->connections_open, server->connection_count, memory_order_relaxed);
+    atomic_store_explicit(&server->metrics->connections_open, server->connection_count,
+                          memory_order_relaxed);
     pst_timer_set(server->worker, &c->timer,
                   pst_worker_now(server->worker) + config->limits.request_head_s * PST_NS_PER_S);
 }

@@ -8,9 +8,10 @@
  *   ANSWER   (instead) Postern answered itself and drops what is left of the request
  *   DONE     logged; advance() ends it
  *
- * Retry (O13): only what cannot have been acted on is sent again. A request that no byte of was taken by
- * the kernel, or one with an idempotent method and no body whose reused connection ended without a byte
- * of an answer; once, on a fresh connection, within a budget of a tenth of all requests.
+ * Retry (O13): only what cannot have been acted on is sent again. A request that no byte of was
+ * taken by the kernel, or one with an idempotent method and no body whose reused connection ended
+ * without a byte of an answer; once, on a fresh connection, within a budget of a tenth of all
+ * requests.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -162,7 +163,8 @@ static bool fill_from_door(struct pst_exchange *x)
 {
     const struct pst_door *door = &x->listener->door;
     struct pst_request asked = {0};
-    enum pst_reason reason = door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &asked);
+    enum pst_reason reason =
+        door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &asked);
 
     if (reason != PST_R_INTERNAL) {
         pst_answer_fault(x, pst_reason_status(reason), reason, NULL);
@@ -196,12 +198,14 @@ void pst_exchange_begin(struct pst_exchange *x)
     pst_exchange_goto(x, PST_X_DECIDE);
     x->decide.resume = on_resume;
     x->deciding = true;
-    on_step(x, pst_engine_begin(x->server->engine, &x->decide, x->listener->engine_index, &x->request, &x->arena));
+    on_step(x, pst_engine_begin(x->server->engine, &x->decide, x->listener->engine_index,
+                                &x->request, &x->arena));
 }
 
 /* ---- CONNECT ---- */
 
-static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease, enum pst_status status);
+static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease,
+                           enum pst_status status);
 static void on_upstream_readable(struct pst_borrower *borrower);
 static void on_upstream_drained(struct pst_borrower *borrower);
 
@@ -209,7 +213,8 @@ static void connect_failed(struct pst_exchange *x, enum pst_status status)
 {
     switch (status) {
     case PST_E_BUSY:
-        pst_answer_upstream(x, 503, "the upstream failed several times in a row and is left alone for a moment");
+        pst_answer_upstream(
+            x, 503, "the upstream failed several times in a row and is left alone for a moment");
         return;
     case PST_E_NOMEM:
     case PST_E_LIMIT:
@@ -238,8 +243,8 @@ static void enter_connect(struct pst_exchange *x, bool fresh)
     x->borrower.ready = on_lease_ready;
     x->borrower.readable = on_upstream_readable;
     x->borrower.drained = on_upstream_drained;
-    enum pst_status status = pst_pools_lease(x->server->pools, x->upstream, x->decide.decision.workspace,
-                                             fresh, &x->borrower, &lease);
+    enum pst_status status = pst_pools_lease(
+        x->server->pools, x->upstream, x->decide.decision.workspace, fresh, &x->borrower, &lease);
     if (status == PST_PENDING)
         x->deadline_ns = now_of(x) + x->upstream->connect_s * PST_NS_PER_S;
     else if (status != PST_OK)
@@ -248,7 +253,8 @@ static void enter_connect(struct pst_exchange *x, bool fresh)
         enter_relay(x, lease);
 }
 
-static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease, enum pst_status status)
+static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease,
+                           enum pst_status status)
 {
     struct pst_exchange *x = pst_container_of(borrower, struct pst_exchange, borrower);
     struct pst_connection *c = x->c;
@@ -329,7 +335,8 @@ static void enter_relay(struct pst_exchange *x, struct pst_lease *lease)
     pst_relay_request(x, pst_buf_bytes(&head));
     if (x->state != PST_X_RELAY)
         return;
-    if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) && in_at == x->in_at)
+    if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
+        in_at == x->in_at)
         retry(x);
     else if (!x->body_done && x->body_from_ns == 0)
         x->body_from_ns = x->connected_ns;
@@ -361,8 +368,9 @@ void pst_exchange_upstream_gone(struct pst_exchange *x)
         return;
     }
     pst_exchange_drop_lease(x, silent);
-    pst_answer_upstream(x, 502, silent ? "the upstream closed the connection without an answer"
-                                       : "the upstream's answer is incomplete");
+    pst_answer_upstream(x, 502,
+                        silent ? "the upstream closed the connection without an answer"
+                               : "the upstream's answer is incomplete");
 }
 
 static void bad_answer(struct pst_exchange *x, const char *why)
@@ -404,7 +412,8 @@ static void on_final(struct pst_exchange *x)
     x->answering = x->answered = true;
     pst_lease_succeed(x->lease);
     if (!x->body_done)
-        x->c->closing = true; /* an early answer: the client may not have read all before it stops */
+        x->c->closing =
+            true; /* an early answer: the client may not have read all before it stops */
     pst_body_init(&x->answer_body, &x->answer, &x->config->limits.body);
     x->answer_body.limits.body_bytes = 0;
     x->deadline_ns = now_of(x) + x->upstream->idle_body_s * PST_NS_PER_S;
@@ -480,7 +489,8 @@ static void on_upstream_drained(struct pst_borrower *borrower)
 void pst_exchange_answer_complete(struct pst_exchange *x)
 {
     struct pst_lease *lease = x->lease;
-    bool keep = x->body_sent && x->answer.keep_alive && x->answer_body.framing != PST_FRAMING_UNTIL_CLOSE;
+    bool keep =
+        x->body_sent && x->answer.keep_alive && x->answer_body.framing != PST_FRAMING_UNTIL_CLOSE;
 
     lease->answers++;
     x->lease = NULL;

@@ -8,11 +8,11 @@
  *   rewrite.c     heads, both ways
  *   answer.c      what Postern answers itself, and the access line
  *
- * I1  Nothing but advance() (connection.c) ends an exchange or a connection. Everything else says so by
- *     x->state = DONE or c->doomed; every callback from outside closes with advance().
- * I2  The head of the running request stays at the front of the client's input until the exchange ends:
- *     all texts of the request point into it.
- * I3  c->stream.in: [start .. head .. in_at) is used, [in_at .. end) is body or the next request.
+ * I1  Nothing but advance() (connection.c) ends an exchange or a connection. Everything else says
+ * so by x->state = DONE or c->doomed; every callback from outside closes with advance(). I2  The
+ * head of the running request stays at the front of the client's input until the exchange ends: all
+ * texts of the request point into it. I3  c->stream.in: [start .. head .. in_at) is used, [in_at ..
+ * end) is body or the next request.
  */
 #ifndef POSTERN_PROXY_INTERNAL_H
 #define POSTERN_PROXY_INTERNAL_H
@@ -80,16 +80,16 @@ struct pst_connection {
     struct pst_grave grave;
     struct pst_timer timer;
     struct pst_deferred again;
-    uint32_t in_turn;   /* requests begun since the loop last waited */
-    uint32_t lingered;  /* bytes dropped after the last answer */
+    uint32_t in_turn;  /* requests begun since the loop last waited */
+    uint32_t lingered; /* bytes dropped after the last answer */
     bool trusted;
-    bool closing;       /* no further request after the running one */
-    bool lingering;     /* the answer is sent and the sending side shut */
-    bool doomed;        /* to be closed at once */
-    bool cut;           /* with a reset: the client must not take what it has for whole */
+    bool closing;   /* no further request after the running one */
+    bool lingering; /* the answer is sent and the sending side shut */
+    bool doomed;    /* to be closed at once */
+    bool cut;       /* with a reset: the client must not take what it has for whole */
     bool dead;
     uint8_t peer_len;
-    char peer[46];      /* address without port, or "unix" */
+    char peer[46]; /* address without port, or "unix" */
 };
 
 struct pst_exchange {
@@ -104,17 +104,17 @@ struct pst_exchange {
     size_t in_at;
     struct pst_body body;
     bool head_done;
-    bool body_done;      /* read to its end */
-    bool body_sent;      /* passed on to its end */
-    bool continued;      /* 100 was sent, or is not wanted */
+    bool body_done; /* read to its end */
+    bool body_sent; /* passed on to its end */
+    bool continued; /* 100 was sent, or is not wanted */
     bool collecting, collected;
-    bool deciding;       /* pst_engine_end is due */
+    bool deciding; /* pst_engine_end is due */
     bool decided;
     struct pst_buf collect;
     struct pst_host host;
     struct pst_target target;
     struct pst_request request;
-    struct pst_bytes id; /* X-Request-Id */
+    struct pst_bytes id;    /* X-Request-Id */
     enum pst_reason reason; /* of an answer that the engine did not give */
 
     /* the other side */
@@ -123,16 +123,16 @@ struct pst_exchange {
     struct pst_lease *lease;
     uint64_t lease_received; /* stream.received when this exchange began on it */
     struct pst_body answer_body;
-    bool answering;      /* the answer's head went to the client */
-    bool answered;       /* one final answer was given */
+    bool answering; /* the answer's head went to the client */
+    bool answered;  /* one final answer was given */
     bool chunked_out;
     uint8_t retries, interim;
     unsigned status;
 
     uint64_t begun_ns, decided_ns, connected_ns, first_byte_ns;
-    uint64_t deadline_ns;   /* of the state; 0: none */
-    uint64_t progress_ns;   /* last byte to or from the upstream */
-    uint64_t body_from_ns;  /* since when the body is waited for */
+    uint64_t deadline_ns;              /* of the state; 0: none */
+    uint64_t progress_ns;              /* last byte to or from the upstream */
+    uint64_t body_from_ns;             /* since when the body is waited for */
     uint64_t sent_from, received_from; /* the client stream's counters at the beginning */
 
     /* not cleared between requests (see begin_exchange) */
@@ -146,7 +146,8 @@ struct pst_exchange {
 };
 
 /* connection.c */
-void pst_connection_accept(struct pst_open_listener *listener, int fd, const struct pst_address *peer);
+void pst_connection_accept(struct pst_open_listener *listener, int fd,
+                           const struct pst_address *peer);
 void pst_connection_advance(struct pst_connection *c);
 void pst_connection_arm(struct pst_connection *c);
 void pst_connection_close(struct pst_connection *c);
@@ -178,7 +179,8 @@ void pst_rewrite_interim(struct pst_exchange *x, struct pst_buf *out);
 void pst_rewrite_request_id(struct pst_exchange *x);
 
 /* answer.c */
-void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason reason, const char *detail);
+void pst_answer_fault(struct pst_exchange *x, unsigned status, enum pst_reason reason,
+                      const char *detail);
 void pst_answer_decision(struct pst_exchange *x);
 void pst_answer_check(struct pst_exchange *x);
 void pst_answer_local(struct pst_exchange *x);

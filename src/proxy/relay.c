@@ -3,8 +3,8 @@
  *
  *   client.in --decode--> data in place --chunk head + data + CRLF--> upstream (or its out buffer)
  *
- * Back-pressure: while the receiving side's out buffer is not empty, nothing more is read from the giving
- * side.  So at most one block each way is held, whatever the length of the body.
+ * Back-pressure: while the receiving side's out buffer is not empty, nothing more is read from the
+ * giving side.  So at most one block each way is held, whatever the length of the body.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -48,7 +48,8 @@ static void add_data(struct parcel *p, struct pst_bytes data, bool chunked)
     add(p, PST_LIT("\r\n"));
 }
 
-/* Decodes all of `input` (mutable memory of ours); the data is moved together to one run in place. */
+/* Decodes all of `input` (mutable memory of ours); the data is moved together to one run in place.
+ */
 static enum pst_body_result gather(struct pst_body *body, char *input, size_t len, size_t *used,
                                    struct pst_bytes *data)
 {
@@ -78,7 +79,8 @@ static enum pst_body_result gather_request(struct pst_exchange *x, struct pst_by
 {
     struct pst_stream *in = &x->c->stream;
     size_t used = 0;
-    enum pst_body_result result = gather(&x->body, in->in.data + x->in_at, in->in.end - x->in_at, &used, data);
+    enum pst_body_result result =
+        gather(&x->body, in->in.data + x->in_at, in->in.end - x->in_at, &used, data);
 
     x->in_at += used;
     if (result != PST_BODY_MORE)
@@ -109,8 +111,8 @@ static void unreadable(struct pst_exchange *x)
         c->doomed = true;
         return;
     }
-    pst_answer_fault(x, fault.status, fault.status == 413 ? PST_R_BODY_TOO_LARGE : PST_R_BAD_REQUEST,
-                     fault.reason);
+    pst_answer_fault(x, fault.status,
+                     fault.status == 413 ? PST_R_BODY_TOO_LARGE : PST_R_BAD_REQUEST, fault.reason);
 }
 
 /* ---- the body for the engine ---- */
@@ -223,10 +225,10 @@ void pst_relay_answer(struct pst_exchange *x, struct pst_bytes head)
         pst_stream_pause(up);
         return;
     }
-    enum pst_body_result result =
-        gather(&x->answer_body, up->in.data + up->in.start, up->in.end - up->in.start, &used, &data);
-    bool done = result == PST_BODY_DONE ||
-                (result == PST_BODY_MORE && up->eof && !up->broken && pst_body_ends_here(&x->answer_body));
+    enum pst_body_result result = gather(&x->answer_body, up->in.data + up->in.start,
+                                         up->in.end - up->in.start, &used, &data);
+    bool done = result == PST_BODY_DONE || (result == PST_BODY_MORE && up->eof && !up->broken &&
+                                            pst_body_ends_here(&x->answer_body));
     add(&parcel, head);
     add_data(&parcel, data, x->chunked_out);
     if (done && x->chunked_out)

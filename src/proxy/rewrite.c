@@ -60,8 +60,8 @@ static bool is_request_id(struct pst_bytes id)
         return false;
     for (size_t i = 0; i < id.len; i++) {
         char c = pst_lower(id.ptr[i]);
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' ||
-              c == ':' || c == '/' || c == '+' || c == '=' || c == '~'))
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+              c == '.' || c == ':' || c == '/' || c == '+' || c == '=' || c == '~'))
             return false;
     }
     return true;
@@ -97,8 +97,8 @@ static bool is_traceparent(struct pst_bytes v)
 {
     bool zero_trace, zero_span, zero;
 
-    return v.len == 55 && pst_bytes_starts(v, PST_LIT("00-")) && v.ptr[35] == '-' && v.ptr[52] == '-' &&
-           is_hex(pst_bytes_of(v.ptr + 3, 32), &zero_trace) && !zero_trace &&
+    return v.len == 55 && pst_bytes_starts(v, PST_LIT("00-")) && v.ptr[35] == '-' &&
+           v.ptr[52] == '-' && is_hex(pst_bytes_of(v.ptr + 3, 32), &zero_trace) && !zero_trace &&
            is_hex(pst_bytes_of(v.ptr + 36, 16), &zero_span) && !zero_span &&
            is_hex(pst_bytes_of(v.ptr + 53, 2), &zero);
 }
@@ -109,7 +109,8 @@ static void put_trace(struct pst_exchange *x, struct pst_buf *out)
 
     if (pst_head_only(&x->head, PST_FIELD_TRACEPARENT, &parent, NULL) && is_traceparent(parent)) {
         put_field(out, PST_LIT("traceparent"), parent);
-        for (size_t i = 0; (i = pst_head_find(&x->head, PST_FIELD_TRACESTATE, i)) < x->head.count; i++)
+        for (size_t i = 0; (i = pst_head_find(&x->head, PST_FIELD_TRACESTATE, i)) < x->head.count;
+             i++)
             put_field(out, PST_LIT("tracestate"), x->head.fields[i].value);
         return;
     }
@@ -124,7 +125,8 @@ static void put_trace(struct pst_exchange *x, struct pst_buf *out)
 /* ---- where it came from ---- */
 
 /* The trusted peer's own list, if any, and `last`, if any. */
-static void put_list(struct pst_exchange *x, enum pst_field_id id, struct pst_bytes last, struct pst_buf *out)
+static void put_list(struct pst_exchange *x, enum pst_field_id id, struct pst_bytes last,
+                     struct pst_buf *out)
 {
     bool any = false;
 
@@ -143,14 +145,16 @@ static void put_list(struct pst_exchange *x, enum pst_field_id id, struct pst_by
 
 static void put_forwarded(struct pst_exchange *x, struct pst_buf *out)
 {
-    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len), value, proto = PST_LIT("http");
+    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len), value,
+                     proto = PST_LIT("http");
     struct pst_bytes host = x->host.text;
     bool v6 = pst_bytes_find(peer, ':') < peer.len;
     char space[PST_HOST_MAX];
     struct pst_host told;
 
     if (x->c->trusted && pst_head_only(&x->head, PST_FIELD_X_FORWARDED_PROTO, &value, NULL) &&
-        (pst_bytes_equal_nocase(value, PST_LIT("https")) || pst_bytes_equal_nocase(value, PST_LIT("http"))))
+        (pst_bytes_equal_nocase(value, PST_LIT("https")) ||
+         pst_bytes_equal_nocase(value, PST_LIT("http"))))
         proto = value;
     if (x->c->trusted && pst_head_only(&x->head, PST_FIELD_X_FORWARDED_HOST, &value, NULL) &&
         pst_host_parse(value, space, &told))
@@ -224,7 +228,8 @@ static void put_client_fields(struct pst_exchange *x, struct pst_buf *out)
     for (size_t i = 0; i < head->count; i++) {
         const uint8_t id = head->ids[i];
 
-        if (id == PST_FIELD_X_REQUEST_ID || id == PST_FIELD_TRACEPARENT || id == PST_FIELD_TRACESTATE)
+        if (id == PST_FIELD_X_REQUEST_ID || id == PST_FIELD_TRACEPARENT ||
+            id == PST_FIELD_TRACESTATE)
             continue; /* written by itself */
         if (id == PST_FIELD_AUTHORIZATION) {
             if (x->upstream->authorization_pass)
@@ -261,7 +266,8 @@ void pst_rewrite_request(struct pst_exchange *x, struct pst_buf *out)
     pst_buf_char(out, ' ');
     pst_buf_put(out, x->target.target);
     pst_buf_lit(out, " HTTP/1.1\r\nHost: ");
-    pst_buf_put(out, x->upstream->host_client ? x->host.text : pst_endpoint_authority(x->lease->endpoint));
+    pst_buf_put(out, x->upstream->host_client ? x->host.text
+                                              : pst_endpoint_authority(x->lease->endpoint));
     pst_buf_lit(out, "\r\n");
     put_client_fields(x, out);
     put_forwarded(x, out);

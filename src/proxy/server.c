@@ -23,7 +23,8 @@ const struct pst_server_limits pst_server_limits_default = {
 
 /* ---- clocks and numbers for requests ---- */
 
-/* The wall clock moves with the boot clock between two ticks: no second clock is read per request. */
+/* The wall clock moves with the boot clock between two ticks: no second clock is read per request.
+ */
 uint64_t pst_server_wall(struct pst_server *server)
 {
     return server->wall_ns + (pst_worker_now(server->worker) - server->wall_base_ns);
@@ -75,7 +76,8 @@ void pst_server_unuse(struct pst_server *server, struct pst_config_use *use)
         release_config(server, use);
 }
 
-static bool find_listener(const struct pst_server_config *config, struct pst_bytes name, uint32_t *index)
+static bool find_listener(const struct pst_server_config *config, struct pst_bytes name,
+                          uint32_t *index)
 {
     for (*index = 0; *index < config->listener_count; (*index)++)
         if (pst_bytes_equal(config->listeners[*index].name, name))
@@ -112,8 +114,8 @@ void pst_server_swap(struct pst_server *server, const struct pst_server_config *
 {
     struct pst_config_use *use = calloc(1, sizeof(*use)), *old = server->uses;
 
-    /* A reload that cannot be remembered would leave the old rules in force unseen: like at start-up,
-     * there is nothing to fall back on. */
+    /* A reload that cannot be remembered would leave the old rules in force unseen: like at
+     * start-up, there is nothing to fall back on. */
     if (use == NULL)
         abort();
     use->config = config;
@@ -169,7 +171,8 @@ enum pst_status pst_server_listen(struct pst_server *server, uint32_t index, int
     listener->index = index;
     listener->name = pst_bytes_of(copy, name.len);
     pst_list_append(&server->listeners, &listener->node);
-    enum pst_status status = pst_acceptor_open(server->worker, fd, &acceptor_ops, listener, &listener->acceptor);
+    enum pst_status status =
+        pst_acceptor_open(server->worker, fd, &acceptor_ops, listener, &listener->acceptor);
     if (status != PST_OK)
         free_listener(listener);
     return status;
@@ -202,7 +205,8 @@ static void on_drained(struct pst_deferred *deferred)
 static void close_all(struct pst_server *server)
 {
     while (!pst_list_empty(&server->connections))
-        pst_connection_close(pst_container_of(server->connections.next, struct pst_connection, node));
+        pst_connection_close(
+            pst_container_of(server->connections.next, struct pst_connection, node));
 }
 
 static void on_drain_timer(struct pst_timer *timer)
@@ -213,7 +217,8 @@ static void on_drain_timer(struct pst_timer *timer)
 void pst_server_connection_gone(struct pst_server *server)
 {
     server->connection_count--;
-    atomic_store_explicit(&server->metrics->connections_open, server->connection_count, memory_order_relaxed);
+    atomic_store_explicit(&server->metrics->connections_open, server->connection_count,
+                          memory_order_relaxed);
     if (server->draining && server->connection_count == 0)
         pst_worker_defer(server->worker, &server->drained);
 }
@@ -237,7 +242,8 @@ void pst_server_drain(struct pst_server *server)
         pst_worker_defer(server->worker, &server->drained);
     else
         pst_timer_set(server->worker, &server->drain_timer,
-                      pst_worker_now(server->worker) + server->uses->config->limits.drain_total_s * PST_NS_PER_S);
+                      pst_worker_now(server->worker) +
+                          server->uses->config->limits.drain_total_s * PST_NS_PER_S);
 }
 
 uint32_t pst_server_connections(const struct pst_server *server)
@@ -248,8 +254,9 @@ uint32_t pst_server_connections(const struct pst_server *server)
 /* ---- life ---- */
 
 enum pst_status pst_server_create(struct pst_worker *worker, struct pst_engine *engine,
-                                  const struct pst_server_config *config, const struct pst_server_ops *ops,
-                                  void *owner, struct pst_server **out)
+                                  const struct pst_server_config *config,
+                                  const struct pst_server_ops *ops, void *owner,
+                                  struct pst_server **out)
 {
     *out = NULL;
     struct pst_server *server = calloc(1, sizeof(*server));
@@ -272,7 +279,8 @@ enum pst_status pst_server_create(struct pst_worker *worker, struct pst_engine *
     pst_worker_add_ticker(worker, &server->ticker);
     read_wall(&server->ticker);
     server->uses = calloc(1, sizeof(*server->uses));
-    if (server->uses == NULL || pst_pools_create(worker, server->metrics, &server->pools) != PST_OK) {
+    if (server->uses == NULL ||
+        pst_pools_create(worker, server->metrics, &server->pools) != PST_OK) {
         pst_server_destroy(server);
         return PST_E_NOMEM;
     }

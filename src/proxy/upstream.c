@@ -99,7 +99,9 @@ static void count_failure(struct pst_endpoint *e)
     e->probing = false;
     if (++e->failures < FAILURES_MAX)
         return;
-    e->rest_ns = e->rest_ns == 0 ? REST_MIN_NS : e->rest_ns * 2 > REST_MAX_NS ? REST_MAX_NS : e->rest_ns * 2;
+    e->rest_ns = e->rest_ns == 0                ? REST_MIN_NS
+                 : e->rest_ns * 2 > REST_MAX_NS ? REST_MAX_NS
+                                                : e->rest_ns * 2;
     e->rest_until_ns = pst_worker_now(e->pools->worker) + e->rest_ns;
 }
 
@@ -123,7 +125,8 @@ static void on_lease_drained(struct pst_stream *stream)
 
 static void on_lease_connected(struct pst_stream *stream);
 
-static const struct pst_stream_ops lease_ops = {on_lease_readable, on_lease_drained, on_lease_connected};
+static const struct pst_stream_ops lease_ops = {on_lease_readable, on_lease_drained,
+                                                on_lease_connected};
 
 /* Goes through the addresses until a connect is under way. */
 static enum pst_status connect_next(struct pst_lease *lease)
@@ -131,8 +134,10 @@ static enum pst_status connect_next(struct pst_lease *lease)
     struct pst_endpoint *e = lease->endpoint;
 
     while (lease->tries_ < e->address_count) {
-        const struct pst_address *address = &e->addresses[(e->address_next + lease->tries_++) % e->address_count];
-        enum pst_status status = pst_stream_connect(&lease->stream, e->pools->worker, &lease_ops, address);
+        const struct pst_address *address =
+            &e->addresses[(e->address_next + lease->tries_++) % e->address_count];
+        enum pst_status status =
+            pst_stream_connect(&lease->stream, e->pools->worker, &lease_ops, address);
         if (status == PST_OK || status == PST_PENDING)
             return status;
     }
@@ -200,7 +205,8 @@ static struct pst_lease *take_idle(struct pst_endpoint *e, struct pst_borrower *
 
     while (!pst_list_empty(&e->idle)) {
         struct pst_lease *lease = pst_container_of(e->idle.next, struct pst_lease, node_);
-        /* Bytes that the loop has seen but not delivered yet were sent before the request: no answer. */
+        /* Bytes that the loop has seen but not delivered yet were sent before the request: no
+         * answer. */
         if (now_ns >= lease->idle_until_ns_ || pst_stream_has_news(&lease->stream)) {
             end_lease(lease);
             continue;
@@ -287,7 +293,8 @@ static void on_resolved(int result, struct evutil_addrinfo *list, void *arg)
 
     e->resolving = false;
     e->looking_up = NULL;
-    for (struct evutil_addrinfo *at = list; result == 0 && at != NULL && count < ADDRESSES_MAX; at = at->ai_next) {
+    for (struct evutil_addrinfo *at = list; result == 0 && at != NULL && count < ADDRESSES_MAX;
+         at = at->ai_next) {
         struct pst_address *address = &e->addresses[count];
         if (at->ai_addrlen > sizeof(address->sa) ||
             (at->ai_family != AF_INET && at->ai_family != AF_INET6))
@@ -314,8 +321,9 @@ static void resolve(struct pst_endpoint *e)
 
     if (pools->dns == NULL)
         pools->dns = evdns_base_new(pools->worker->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
-                                                            EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-    if (pools->dns == NULL) { /* no usable resolver configuration: names of the hosts file still work */
+                                                             EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    if (pools->dns ==
+        NULL) { /* no usable resolver configuration: names of the hosts file still work */
         pools->dns = evdns_base_new(pools->worker->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
         if (pools->dns != NULL)
             evdns_base_load_hosts(pools->dns, "/etc/hosts");
@@ -326,8 +334,8 @@ static void resolve(struct pst_endpoint *e)
         return;
     }
     /* May call back at once; `resolving` tells whether it has. */
-    struct evdns_getaddrinfo_request *request = evdns_getaddrinfo(pools->dns, e->host, NULL, &hints,
-                                                                  on_resolved, e);
+    struct evdns_getaddrinfo_request *request =
+        evdns_getaddrinfo(pools->dns, e->host, NULL, &hints, on_resolved, e);
     if (e->resolving)
         e->looking_up = request;
 }
@@ -340,7 +348,8 @@ static bool is_safe_name(struct pst_bytes name)
         return false;
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_'))
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+              c == '-' || c == '_'))
             return false;
     }
     return true;
@@ -364,7 +373,8 @@ static bool write_key(const struct pst_upstream_config *config, struct pst_bytes
         rest = pst_bytes_from(rest, brace);
         if (rest.len == 0)
             break;
-        if (!pst_bytes_starts(rest, pst_bytes_of(mark, sizeof(mark) - 1)) || !is_safe_name(workspace))
+        if (!pst_bytes_starts(rest, pst_bytes_of(mark, sizeof(mark) - 1)) ||
+            !is_safe_name(workspace))
             return false;
         pst_buf_put(out, workspace);
         rest = pst_bytes_from(rest, sizeof(mark) - 1);
@@ -410,7 +420,8 @@ static enum pst_status make_endpoint(struct pst_pools *pools, struct pst_bytes k
     return PST_OK;
 }
 
-static enum pst_status find_endpoint(struct pst_pools *pools, const struct pst_upstream_config *config,
+static enum pst_status find_endpoint(struct pst_pools *pools,
+                                     const struct pst_upstream_config *config,
                                      struct pst_bytes workspace, struct pst_endpoint **out)
 {
     char space[KEY_MAX];
@@ -454,8 +465,8 @@ static bool may_try(struct pst_endpoint *e, uint64_t now_ns)
 }
 
 enum pst_status pst_pools_lease(struct pst_pools *pools, const struct pst_upstream_config *config,
-                                struct pst_bytes workspace, bool fresh, struct pst_borrower *borrower,
-                                struct pst_lease **out)
+                                struct pst_bytes workspace, bool fresh,
+                                struct pst_borrower *borrower, struct pst_lease **out)
 {
     struct pst_endpoint *e = NULL;
     uint64_t now_ns = pst_worker_now(pools->worker);
@@ -506,7 +517,8 @@ static void close_idle(struct pst_endpoint *e, uint64_t now_ns)
 {
     struct pst_list *at = e->idle.prev;
 
-    while (at != &e->idle) { /* oldest first; the young ones behind them may be shorter-lived by config */
+    while (at !=
+           &e->idle) { /* oldest first; the young ones behind them may be shorter-lived by config */
         struct pst_lease *lease = pst_container_of(at, struct pst_lease, node_);
         at = at->prev;
         if (now_ns >= lease->idle_until_ns_ || now_ns - lease->born_ns_ > MAX_AGE_NS)

@@ -39,8 +39,8 @@ static bool split_url(struct pst_bytes url, struct pst_bytes *authority, struct 
 }
 
 /* What the app would be asked for, in canonical form. */
-static enum pst_reason read_target(const struct pst_auth_request *self,
-                                   struct pst_arena *arena, enum pst_method method, struct pst_bytes raw,
+static enum pst_reason read_target(const struct pst_auth_request *self, struct pst_arena *arena,
+                                   enum pst_method method, struct pst_bytes raw,
                                    struct pst_request *out)
 {
     struct pst_target target;
@@ -59,7 +59,8 @@ static enum pst_reason read_target(const struct pst_auth_request *self,
     char *space = pst_arena_alloc(arena, raw.len + 256);
     if (space == NULL)
         return PST_R_OVERLOAD;
-    if (!pst_target_parse(method, raw, NULL, space, raw.len + 256, &target, &fault) || target.asterisk)
+    if (!pst_target_parse(method, raw, NULL, space, raw.len + 256, &target, &fault) ||
+        target.asterisk)
         return PST_R_BAD_TARGET;
     out->path = target.path;
     out->query = target.query;
@@ -79,8 +80,8 @@ static bool wants_websocket(const struct pst_head *head)
 }
 
 enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *head,
-                                      const struct pst_host *host, bool trusted, struct pst_arena *arena,
-                                      struct pst_request *out)
+                                      const struct pst_host *host, bool trusted,
+                                      struct pst_arena *arena, struct pst_request *out)
 {
     const struct pst_auth_request *self = self_;
     struct pst_bytes raw, method;
@@ -90,8 +91,8 @@ enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *
         return PST_R_UNTRUSTED_PEER;
     if (!pst_bytes_equal(head->target, self->path))
         return PST_R_NO_ROUTE;
-    if (!only_field(head, self->target_from, &raw) || !only_field(head, self->method_from, &method) ||
-        !is_method(method))
+    if (!only_field(head, self->target_from, &raw) ||
+        !only_field(head, self->method_from, &method) || !is_method(method))
         return PST_R_BAD_REQUEST;
     enum pst_method id = pst_method_of(method);
     if (id == PST_METHOD_CONNECT || id == PST_METHOD_TRACE || id == PST_METHOD_TRACK)
@@ -103,8 +104,8 @@ enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *
         return reason;
     out->fields = head->fields;
     out->field_count = (uint32_t)head->count;
-    /* nginx never sends the body. Whether there is one is not known; a route that has to look at it is
-     * told that there is, and is refused when it asks for it. */
+    /* nginx never sends the body. Whether there is one is not known; a route that has to look at it
+     * is told that there is, and is refused when it asks for it. */
     out->has_body = id == PST_METHOD_POST || id == PST_METHOD_PUT || id == PST_METHOD_PATCH;
     out->is_upgrade = head->upgrade == PST_UPGRADE_WEBSOCKET || wants_websocket(head);
     return PST_R_INTERNAL;
@@ -139,7 +140,8 @@ static unsigned status_of(const struct pst_decision *d)
     return d->status >= 500 ? 503 : 403;
 }
 
-unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d, struct pst_buf *fields)
+unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d,
+                                 struct pst_buf *fields)
 {
     const struct pst_auth_request *self = self_;
     const char *reason = pst_reason_name(d->reason);

@@ -16,7 +16,8 @@ struct pst_ops_door {
 
 /* ---- Prometheus text ---- */
 
-static void put_help(struct pst_buf *out, struct pst_bytes name, struct pst_bytes type, struct pst_bytes help)
+static void put_help(struct pst_buf *out, struct pst_bytes name, struct pst_bytes type,
+                     struct pst_bytes help)
 {
     pst_buf_lit(out, "# HELP postern_");
     pst_buf_put(out, name);
@@ -29,7 +30,8 @@ static void put_help(struct pst_buf *out, struct pst_bytes name, struct pst_byte
     pst_buf_char(out, '\n');
 }
 
-static void put_value(struct pst_buf *out, struct pst_bytes name, struct pst_bytes labels, uint64_t value)
+static void put_value(struct pst_buf *out, struct pst_bytes name, struct pst_bytes labels,
+                      uint64_t value)
 {
     pst_buf_lit(out, "postern_");
     pst_buf_put(out, name);
@@ -45,7 +47,8 @@ static uint64_t sum(const struct pst_ops_door *ops, size_t offset)
     uint64_t total = 0;
 
     for (uint32_t i = 0; i < ops->metrics_count; i++)
-        total += pst_counted((const pst_counter *)(const void *)((const char *)ops->metrics[i] + offset));
+        total += pst_counted(
+            (const pst_counter *)(const void *)((const char *)ops->metrics[i] + offset));
     return total;
 }
 
@@ -57,19 +60,27 @@ struct row {
 };
 
 /* PST_LIT is no constant expression to a pedantic compiler. */
-#define TEXT(s) {"" s, sizeof(s) - 1}
-#define ROW(name, type, help, member) \
-    {TEXT(name), TEXT(type), TEXT(help), offsetof(struct pst_metrics, member)}
+#define TEXT(s)                                                                                    \
+    {                                                                                              \
+        "" s, sizeof(s) - 1                                                                        \
+    }
+#define ROW(name, type, help, member)                                                              \
+    {                                                                                              \
+        TEXT(name), TEXT(type), TEXT(help), offsetof(struct pst_metrics, member)                   \
+    }
 
 static const struct row rows[] = {
-    ROW("shadow_denied_total", "counter", "Requests that a shadow route would have refused", shadow_denied),
+    ROW("shadow_denied_total", "counter", "Requests that a shadow route would have refused",
+        shadow_denied),
     ROW("token_cache_hits_total", "counter", "Tokens found verified in memory", token_hits),
     ROW("token_cache_misses_total", "counter", "Tokens that had to be verified", token_misses),
     ROW("fact_cache_hits_total", "counter", "Users whose bindings were in memory", fact_hits),
     ROW("fact_cache_misses_total", "counter", "Users whose bindings had to be read", fact_misses),
     ROW("upstream_connects_total", "counter", "Connections opened to upstreams", upstream_connects),
-    ROW("upstream_reuses_total", "counter", "Requests on a pooled upstream connection", upstream_reuses),
-    ROW("upstream_failures_total", "counter", "Failures counted against upstream addresses", upstream_failures),
+    ROW("upstream_reuses_total", "counter", "Requests on a pooled upstream connection",
+        upstream_reuses),
+    ROW("upstream_failures_total", "counter", "Failures counted against upstream addresses",
+        upstream_failures),
     ROW("upstream_retries_total", "counter", "Requests sent once more", upstream_retries),
     ROW("upstream_idle", "gauge", "Pooled idle upstream connections", upstream_idle),
     ROW("upstream_busy", "gauge", "Upstream connections in use", upstream_busy),
@@ -77,18 +88,22 @@ static const struct row rows[] = {
     ROW("connections_open", "gauge", "Client connections open", connections_open),
     ROW("received_bytes_total", "counter", "Bytes received from clients", bytes_in),
     ROW("sent_bytes_total", "counter", "Bytes sent to clients", bytes_out),
-    ROW("loop_stalls_total", "counter", "Turns of the loop over 10 ms, of those sampled", loop_stalls),
+    ROW("loop_stalls_total", "counter", "Turns of the loop over 10 ms, of those sampled",
+        loop_stalls),
 };
 
 static void put_requests(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     static const struct pst_bytes verdicts[2] = {TEXT("deny"), TEXT("allow")};
 
-    put_help(out, PST_LIT("requests_total"), PST_LIT("counter"), PST_LIT("Decided requests by verdict and reason"));
+    put_help(out, PST_LIT("requests_total"), PST_LIT("counter"),
+             PST_LIT("Decided requests by verdict and reason"));
     for (unsigned verdict = 0; verdict < 2; verdict++)
-        for (unsigned reason = 0; reason < PST_REASONS && reason < PST_METRIC_REASONS_MAX; reason++) {
-            uint64_t value = sum(ops, offsetof(struct pst_metrics, requests) +
-                                          (verdict * PST_METRIC_REASONS_MAX + reason) * sizeof(pst_counter));
+        for (unsigned reason = 0; reason < PST_REASONS && reason < PST_METRIC_REASONS_MAX;
+             reason++) {
+            uint64_t value =
+                sum(ops, offsetof(struct pst_metrics, requests) +
+                             (verdict * PST_METRIC_REASONS_MAX + reason) * sizeof(pst_counter));
             const char *name = pst_reason_name((enum pst_reason)reason);
             if (value == 0)
                 continue;
@@ -105,9 +120,10 @@ static void put_requests(const struct pst_ops_door *ops, struct pst_buf *out)
 static void put_answers(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     static const struct pst_bytes classes[6] = {TEXT("none"), TEXT("1xx"), TEXT("2xx"),
-                                                TEXT("3xx"), TEXT("4xx"), TEXT("5xx")};
+                                                TEXT("3xx"),  TEXT("4xx"), TEXT("5xx")};
 
-    put_help(out, PST_LIT("answers_total"), PST_LIT("counter"), PST_LIT("Answers to clients by status class"));
+    put_help(out, PST_LIT("answers_total"), PST_LIT("counter"),
+             PST_LIT("Answers to clients by status class"));
     for (unsigned i = 0; i < 6; i++) {
         pst_buf_lit(out, "postern_answers_total{class=\"");
         pst_buf_put(out, classes[i]);
@@ -130,9 +146,11 @@ static void put_latency(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     uint64_t total = 0;
 
-    put_help(out, PST_LIT("decision_seconds"), PST_LIT("histogram"), PST_LIT("Time from a request's head to its decision"));
+    put_help(out, PST_LIT("decision_seconds"), PST_LIT("histogram"),
+             PST_LIT("Time from a request's head to its decision"));
     for (unsigned i = 0; i < PST_METRIC_BUCKETS; i++) {
-        total += sum(ops, offsetof(struct pst_metrics, decision_ns_bucket) + i * sizeof(pst_counter));
+        total +=
+            sum(ops, offsetof(struct pst_metrics, decision_ns_bucket) + i * sizeof(pst_counter));
         pst_buf_lit(out, "postern_decision_seconds_bucket{le=\"");
         if (i + 1 == PST_METRIC_BUCKETS)
             pst_buf_lit(out, "+Inf");
@@ -158,9 +176,12 @@ static void put_metrics(const struct pst_ops_door *ops, struct pst_buf *out)
         put_help(out, rows[i].name, rows[i].type, rows[i].help);
         put_value(out, rows[i].name, (struct pst_bytes){0}, sum(ops, rows[i].offset));
     }
-    put_help(out, PST_LIT("log_drops_total"), PST_LIT("counter"), PST_LIT("Log lines that found no room"));
-    put_value(out, PST_LIT("log_drops_total"), (struct pst_bytes){0}, ops->config.log == NULL ? 0 : pst_log_drops(ops->config.log));
-    put_help(out, PST_LIT("start_time_seconds"), PST_LIT("gauge"), PST_LIT("Start of the process since the epoch"));
+    put_help(out, PST_LIT("log_drops_total"), PST_LIT("counter"),
+             PST_LIT("Log lines that found no room"));
+    put_value(out, PST_LIT("log_drops_total"), (struct pst_bytes){0},
+              ops->config.log == NULL ? 0 : pst_log_drops(ops->config.log));
+    put_help(out, PST_LIT("start_time_seconds"), PST_LIT("gauge"),
+             PST_LIT("Start of the process since the epoch"));
     put_value(out, PST_LIT("start_time_seconds"), (struct pst_bytes){0}, ops->started_s);
     put_help(out, PST_LIT("build_info"), PST_LIT("gauge"), PST_LIT("Version"));
     pst_buf_lit(out, "postern_build_info{version=\"" PST_VERSION "\"} 1\n");

@@ -15,8 +15,7 @@ struct pst_list {
 };
 
 /* The struct around a member: pst_container_of(node, struct conn, node). */
-#define pst_container_of(ptr, type, member) \
-    ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define pst_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void pst_list_init(struct pst_list *l)
 {

@@ -1,13 +1,13 @@
 /*
  * worker.h - one thread, one event loop, and what every object on it needs.
  *
- * Purpose   The loop, a coarse clock, timers without system calls, a one-second tick, a run queue, a
- *           graveyard, tickets for asynchronous replies, a mailbox for other threads, and blocks of
- *           memory for buffers.
+ * Purpose   The loop, a coarse clock, timers without system calls, a one-second tick, a run queue,
+ * a graveyard, tickets for asynchronous replies, a mailbox for other threads, and blocks of memory
+ * for buffers.
  *
  * How       A turn is: wait for events, run their callbacks, run what was deferred, bury the dead.
- *           The clock is read at most once a turn.  Timers stand in a wheel of 250 ms; moving one to
- *           a later time is a store.
+ *           The clock is read at most once a turn.  Timers stand in a wheel of 250 ms; moving one
+ * to a later time is a store.
  *
  * Memory    The worker owns its blocks.  Everything else (timers, messages, graves) is embedded in
  *           its owner and must be out of the worker before it is freed: bury it.
@@ -31,14 +31,15 @@
 #include "postern/base/status.h"
 #include "postern/loop/list.h"
 
-#define PST_TICK_NS        (250 * PST_NS_PER_MS) /* the wheel's grain */
-#define PST_WHEEL_SLOTS    512                   /* 128 s; what is due later goes round again */
-#define PST_BLOCK_BYTES    65536                 /* one buffer block */
-#define PST_BLOCKS_KEPT    256                   /* free blocks a worker holds on to */
+#define PST_TICK_NS     (250 * PST_NS_PER_MS) /* the wheel's grain */
+#define PST_WHEEL_SLOTS 512                   /* 128 s; what is due later goes round again */
+#define PST_BLOCK_BYTES 65536                 /* one buffer block */
+#define PST_BLOCKS_KEPT 256                   /* free blocks a worker holds on to */
 
 struct pst_worker;
 
-/* Runs once, at `due_ns` of the boot clock or up to PST_TICK_NS later. Zeroed memory is an unset timer. */
+/* Runs once, at `due_ns` of the boot clock or up to PST_TICK_NS later. Zeroed memory is an unset
+ * timer. */
 struct pst_timer {
     struct pst_list node_; /* next NULL: in no slot */
     uint64_t due_ns;       /* 0: not set */
@@ -147,7 +148,8 @@ static inline uint64_t pst_worker_now(struct pst_worker *worker)
 void pst_timer_insert_(struct pst_worker *worker, struct pst_timer *timer);
 
 /* (Re)sets the timer; `fire` must be set. */
-static inline void pst_timer_set(struct pst_worker *worker, struct pst_timer *timer, uint64_t due_ns)
+static inline void pst_timer_set(struct pst_worker *worker, struct pst_timer *timer,
+                                 uint64_t due_ns)
 {
     timer->due_ns = due_ns;
     if (timer->node_.next == NULL || due_ns < timer->slot_ns_)

@@ -29,7 +29,7 @@ struct pst_address {
 struct pst_host_port {
     struct pst_bytes host; /* within the parsed text, without brackets */
     uint16_t port;
-    bool is_name;          /* host has to be resolved; else *address is filled */
+    bool is_name; /* host has to be resolved; else *address is filled */
 };
 
 /* "127.0.0.1:80", "[::1]:80", "unix:/path", "name:80". Fills *address unless the host is a name.
@@ -45,13 +45,14 @@ void pst_address_text(const struct pst_address *address, struct pst_buf *out);
 /* A network, or all unix sockets. */
 struct pst_cidr {
     bool unix_;
-    uint8_t bits;      /* of the 128 of an IPv4-mapped or IPv6 address */
+    uint8_t bits; /* of the 128 of an IPv4-mapped or IPv6 address */
     uint8_t prefix[16];
 };
 
 /* "10.0.0.0/8", "::1/128", a single address, or "unix". */
 PST_MUST_USE enum pst_status pst_cidr_parse(struct pst_bytes text, struct pst_cidr *out);
 /* An IPv4 address and its IPv4-mapped form are the same. */
-bool pst_cidr_holds(const struct pst_cidr *cidrs, uint32_t count, const struct pst_address *address);
+bool pst_cidr_holds(const struct pst_cidr *cidrs, uint32_t count,
+                    const struct pst_address *address);
 
 #endif

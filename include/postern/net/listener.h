@@ -1,11 +1,11 @@
 /*
  * listener.h - a listening socket, and the acceptor that a worker runs on it.
  *
- * Purpose   Each worker accepts for itself: over TCP from a socket of its own (SO_REUSEPORT), over a
- *           unix socket from a duplicate of one.
+ * Purpose   Each worker accepts for itself: over TCP from a socket of its own (SO_REUSEPORT), over
+ * a unix socket from a duplicate of one.
  *
- * Failure   Out of file descriptors: a reserved one is given up to accept and close what waits, then
- *           accepting rests until the next tick, so that the loop never spins.
+ * Failure   Out of file descriptors: a reserved one is given up to accept and close what waits,
+ * then accepting rests until the next tick, so that the loop never spins.
  */
 #ifndef POSTERN_NET_LISTENER_H
 #define POSTERN_NET_LISTENER_H
@@ -13,8 +13,8 @@
 #include "postern/loop/worker.h"
 #include "postern/net/address.h"
 
-/* Opens a listening socket. port 0 chooses one: *bound (may be NULL) tells where it listens. The file
- * of a unix socket that nobody listens on any more is replaced. */
+/* Opens a listening socket. port 0 chooses one: *bound (may be NULL) tells where it listens. The
+ * file of a unix socket that nobody listens on any more is replaced. */
 PST_MUST_USE enum pst_status pst_listen(const struct pst_address *address, int *fd,
                                         struct pst_address *bound, struct pst_error *error);
 

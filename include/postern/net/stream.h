@@ -2,14 +2,14 @@
  * stream.h - one connected socket with its own buffers: TCP or unix, knowing nothing of HTTP.
  *
  * Purpose   The fewest system calls that do the job: one recv per readiness, one send per message.
- *           The read event stays registered for the life of the connection; the write event is armed
- *           only after the kernel took less than was offered.
+ *           The read event stays registered for the life of the connection; the write event is
+ * armed only after the kernel took less than was offered.
  *
  * How       Bytes that came in stand in in.data[in.start .. in.end).  The owner consumes from the
- *           front and may pin the front by not consuming it.  An empty input gives its block back, so
- *           an idle connection holds none.  What could not be sent is kept in `out`; while `out` is
- *           not empty the owner should stop producing (pst_stream_pause on the side it reads from)
- *           and goes on when `drained` is called.
+ *           front and may pin the front by not consuming it.  An empty input gives its block back,
+ * so an idle connection holds none.  What could not be sent is kept in `out`; while `out` is not
+ * empty the owner should stop producing (pst_stream_pause on the side it reads from) and goes on
+ * when `drained` is called.
  *
  * Memory    Blocks of the worker; at most one each way, unless one single send is larger.
  *
@@ -41,15 +41,15 @@ struct pst_stream_ops {
 struct pst_stream {
     struct pst_worker *worker;
     const struct pst_stream_ops *ops;
-    int fd; /* -1: closed */
-    bool eof;        /* the peer will send no more */
-    bool broken;     /* an error ended it: reset, refused, ... */
-    bool send_broken;/* nothing can be sent any more; what the peer sent may still be read */
-    bool paused;     /* reading is off by pst_stream_pause */
+    int fd;           /* -1: closed */
+    bool eof;         /* the peer will send no more */
+    bool broken;      /* an error ended it: reset, refused, ... */
+    bool send_broken; /* nothing can be sent any more; what the peer sent may still be read */
+    bool paused;      /* reading is off by pst_stream_pause */
     bool connecting;
-    bool reading_;   /* the read event is registered */
-    bool writing_;   /* the write event is registered */
-    bool fin_wanted_;/* shut the sending side down once `out` is empty */
+    bool reading_;    /* the read event is registered */
+    bool writing_;    /* the write event is registered */
+    bool fin_wanted_; /* shut the sending side down once `out` is empty */
     struct {
         char *data;
         size_t start, end, cap;
@@ -63,10 +63,12 @@ struct pst_stream {
 PST_MUST_USE enum pst_status pst_stream_open(struct pst_stream *stream, struct pst_worker *worker,
                                              const struct pst_stream_ops *ops, int fd);
 /* Begins to connect: `connected` comes later (PST_PENDING); PST_OK when it stands at once. */
-PST_MUST_USE enum pst_status pst_stream_connect(struct pst_stream *stream, struct pst_worker *worker,
+PST_MUST_USE enum pst_status pst_stream_connect(struct pst_stream *stream,
+                                                struct pst_worker *worker,
                                                 const struct pst_stream_ops *ops,
                                                 const struct pst_address *address);
-/* Closes the socket and gives the blocks back; the struct is the owner's. Closing twice is allowed. */
+/* Closes the socket and gives the blocks back; the struct is the owner's. Closing twice is allowed.
+ */
 void pst_stream_close(struct pst_stream *stream);
 /* Closes with a reset, so that the peer cannot take the end for a clean one. */
 void pst_stream_reset(struct pst_stream *stream);
@@ -75,8 +77,8 @@ static inline struct pst_bytes pst_stream_in(const struct pst_stream *stream)
 {
     return pst_bytes_of(stream->in.data + stream->in.start, stream->in.end - stream->in.start);
 }
-/* Has the loop found it readable in this turn, without having told yet? What is about to be reported came
- * before anything that is sent now. */
+/* Has the loop found it readable in this turn, without having told yet? What is about to be
+ * reported came before anything that is sent now. */
 static inline bool pst_stream_has_news(const struct pst_stream *stream)
 {
     return (stream->read_event_.ev_evcallback.evcb_flags & EVLIST_ACTIVE) != 0;

@@ -1,8 +1,8 @@
 /*
  * config.h - what the doors of a worker are told: listeners, upstreams, limits, names.
  *
- * Memory    Immutable and owned by whoever made it; lent to every worker until that worker has given it
- *           back (pst_server_ops.config_released). An exchange keeps the one it began with.
+ * Memory    Immutable and owned by whoever made it; lent to every worker until that worker has
+ * given it back (pst_server_ops.config_released). An exchange keeps the one it began with.
  */
 #ifndef POSTERN_PROXY_CONFIG_H
 #define POSTERN_PROXY_CONFIG_H
@@ -26,14 +26,16 @@ enum pst_listener_kind {
  */
 struct pst_door {
     const void *self;
-    /* CHECK: fills the request that is to be decided, all borrowed from head, host (the canonical one)
-     * and arena. `trusted`: the peer is one of the listener's trusted ones. Anything but PST_R_INTERNAL
-     * (0) refuses: the answer is written by `answer`, nobody is asked. */
-    enum pst_reason (*read)(const void *self, const struct pst_head *head, const struct pst_host *host,
-                            bool trusted, struct pst_arena *arena, struct pst_request *out);
-    /* CHECK: the status of the answer, and its field lines ("Name: value\r\n") to `fields`. There is
-     * never a body. */
-    unsigned (*answer)(const void *self, const struct pst_decision *decision, struct pst_buf *fields);
+    /* CHECK: fills the request that is to be decided, all borrowed from head, host (the canonical
+     * one) and arena. `trusted`: the peer is one of the listener's trusted ones. Anything but
+     * PST_R_INTERNAL (0) refuses: the answer is written by `answer`, nobody is asked. */
+    enum pst_reason (*read)(const void *self, const struct pst_head *head,
+                            const struct pst_host *host, bool trusted, struct pst_arena *arena,
+                            struct pst_request *out);
+    /* CHECK: the status of the answer, and its field lines ("Name: value\r\n") to `fields`. There
+     * is never a body. */
+    unsigned (*answer)(const void *self, const struct pst_decision *decision,
+                       struct pst_buf *fields);
     /* LOCAL: the status; the body to `body`, its type to *type. */
     unsigned (*local)(const void *self, const struct pst_head *head, struct pst_buf *body,
                       const char **type);
@@ -57,14 +59,14 @@ struct pst_upstream_config {
     struct pst_bytes address; /* host:port or unix:/path; may hold "{workspace}" */
     const struct pst_workspace_address *workspaces; /* sorted or not; asked first */
     uint32_t workspace_count;
-    bool host_client;         /* the client's Host in canonical form instead of the upstream's own */
+    bool host_client; /* the client's Host in canonical form instead of the upstream's own */
     bool authorization_pass;
     uint32_t idle_s, connect_s, first_byte_s, response_head_s, idle_body_s;
-    uint32_t max_idle;        /* pooled connections per worker and address */
+    uint32_t max_idle; /* pooled connections per worker and address */
 };
 
 struct pst_server_limits {
-    struct pst_h1_limits head;    /* body_bytes is 0: the decision names the limit */
+    struct pst_h1_limits head; /* body_bytes is 0: the decision names the limit */
     struct pst_body_limits body;
     uint32_t interim_responses, drain_bytes, drain_s;
     uint32_t request_head_s, write_stall_s, keepalive_idle_s, drain_total_s;
@@ -88,7 +90,7 @@ struct pst_server_config {
     struct pst_server_limits limits;
     struct pst_identity_names identity;
     struct pst_bytes credential_cookie; /* removed from Cookie; empty: none */
-    struct pst_filter filter;           /* H9, with the workspace, identity and credential names added */
+    struct pst_filter filter; /* H9, with the workspace, identity and credential names added */
 };
 
 #endif

@@ -1,21 +1,21 @@
 /*
  * upstream.h - connections to the apps: pools keyed by address, one set per worker.
  *
- * Purpose   Lends a connection to one exchange at a time, and takes it back only when it is certain that
- *           nothing of that exchange is left on it.
+ * Purpose   Lends a connection to one exchange at a time, and takes it back only when it is certain
+ * that nothing of that exchange is left on it.
  *
- * How       Idle connections are taken last in, first out, and live shorter than the app keeps them.
- *           Every connection counts requests and answers: it is pooled only when they are equal, and
- *           when a byte arrives while it is idle it is closed.  After five failures in a row an address
- *           is left alone for a while; then one request probes it.
+ * How       Idle connections are taken last in, first out, and live shorter than the app keeps
+ * them. Every connection counts requests and answers: it is pooled only when they are equal, and
+ *           when a byte arrives while it is idle it is closed.  After five failures in a row an
+ * address is left alone for a while; then one request probes it.
  *
- * Names     Resolved on the worker's loop (libevent's resolver), again every 30 s while in use; the old
- *           addresses stay until new ones are there.
+ * Names     Resolved on the worker's loop (libevent's resolver), again every 30 s while in use; the
+ * old addresses stay until new ones are there.
  *
  * Threads   The worker's.
  *
- * Failure   lease: PST_E_BUSY (left alone), PST_E_IO (cannot connect), PST_E_INVALID (no such address),
- *           PST_E_NOMEM, PST_E_LIMIT.
+ * Failure   lease: PST_E_BUSY (left alone), PST_E_IO (cannot connect), PST_E_INVALID (no such
+ * address), PST_E_NOMEM, PST_E_LIMIT.
  */
 #ifndef POSTERN_PROXY_UPSTREAM_H
 #define POSTERN_PROXY_UPSTREAM_H
@@ -56,8 +56,8 @@ struct pst_borrower {
     uint32_t max_idle_, idle_s_;
 };
 
-PST_MUST_USE enum pst_status pst_pools_create(struct pst_worker *worker, struct pst_metrics *metrics,
-                                              struct pst_pools **out);
+PST_MUST_USE enum pst_status pst_pools_create(struct pst_worker *worker,
+                                              struct pst_metrics *metrics, struct pst_pools **out);
 /* Nothing may be lent. Accepts NULL. */
 void pst_pools_destroy(struct pst_pools *pools);
 /* Closes all idle connections. */

@@ -1,17 +1,17 @@
 /*
  * auth_request.h - the dialect of nginx's auth_request.
  *
- * Purpose   Reads the original request out of the check, and writes the answer that nginx understands:
- *           200 lets pass, 401 and 403 refuse, and none of them ever has a body (with one, nginx opens a
- *           new connection for every check).
+ * Purpose   Reads the original request out of the check, and writes the answer that nginx
+ * understands: 200 lets pass, 401 and 403 refuse, and none of them ever has a body (with one, nginx
+ * opens a new connection for every check).
  *
- * Trust     The original target and method stand in one configured field each, which only nginx may have
- *           written: a peer that is not declared gets 403 and learns nothing.  Other fields that name a
- *           target are not looked at.  With the name X-Original-URL the value is an absolute URL, and its
- *           authority is the host that is asked for; with any other name it is a path.
+ * Trust     The original target and method stand in one configured field each, which only nginx may
+ * have written: a peer that is not declared gets 403 and learns nothing.  Other fields that name a
+ *           target are not looked at.  With the name X-Original-URL the value is an absolute URL,
+ * and its authority is the host that is asked for; with any other name it is a path.
  *
- * Status    What the request did wrong (4xx) becomes 403, because nginx turns everything but 2xx, 401 and
- *           403 into 500; the status that it stands for is in X-Postern-Status. When Postern cannot
+ * Status    What the request did wrong (4xx) becomes 403, because nginx turns everything but 2xx,
+ * 401 and 403 into 500; the status that it stands for is in X-Postern-Status. When Postern cannot
  *           decide (5xx) the answer is 503, so that nginx says 500 and not "forbidden".
  *
  * Memory    Borrowed from the check and its arena.
@@ -35,8 +35,8 @@ struct pst_auth_request {
 
 /* PST_R_INTERNAL (0): *out is to be decided; else the reason to refuse. */
 enum pst_reason pst_auth_request_read(const void *self, const struct pst_head *head,
-                                      const struct pst_host *host, bool trusted, struct pst_arena *arena,
-                                      struct pst_request *out);
+                                      const struct pst_host *host, bool trusted,
+                                      struct pst_arena *arena, struct pst_request *out);
 /* The status, and the field lines to `fields`. */
 unsigned pst_auth_request_answer(const void *self, const struct pst_decision *decision,
                                  struct pst_buf *fields);

@@ -1,7 +1,8 @@
 /*
  * ops.h - what the cluster asks: /healthz, /readyz, /metrics.
  *
- * Purpose   Liveness, readiness and Prometheus text, added up over all workers.  Everything else is 404.
+ * Purpose   Liveness, readiness and Prometheus text, added up over all workers.  Everything else is
+ * 404.
  *
  * Memory    The door borrows the counters, which outlive it.
  *
@@ -19,7 +20,7 @@
 struct pst_ops_door;
 
 struct pst_ops_config {
-    bool (*ready)(void *ctx);  /* NULL: always */
+    bool (*ready)(void *ctx); /* NULL: always */
     void *ctx;
     const struct pst_log *log; /* NULL: no drops to tell */
 };
@@ -27,7 +28,8 @@ struct pst_ops_config {
 PST_MUST_USE enum pst_status pst_ops_door_create(const struct pst_ops_config *config,
                                                  struct pst_ops_door **out);
 /* One worker's counters. PST_E_LIMIT past 256 workers. */
-PST_MUST_USE enum pst_status pst_ops_door_add(struct pst_ops_door *door, const struct pst_metrics *metrics);
+PST_MUST_USE enum pst_status pst_ops_door_add(struct pst_ops_door *door,
+                                              const struct pst_metrics *metrics);
 /* Accepts NULL. */
 void pst_ops_door_destroy(struct pst_ops_door *door);
 

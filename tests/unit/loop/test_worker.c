@@ -79,7 +79,7 @@ static void a_timer_that_is_pushed_back_waits(void **state)
     assert_int_equal(a.fired, 0);
     a.again_ns = now + 1000 * PST_NS_PER_MS;
     run_for(w, 1000);
-    assert_int_equal(a.fired, 2); /* and once more, set from inside */
+    assert_int_equal(a.fired, 2);                          /* and once more, set from inside */
     pst_timer_set(w, &a.timer, now + 3600 * PST_NS_PER_S); /* further than the wheel is long */
     pst_timer_cancel(&a.timer);
     pst_timer_cancel(&a.timer);

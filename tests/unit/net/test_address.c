@@ -9,10 +9,11 @@ static bool parses(const char *text, struct pst_address *a, struct pst_host_port
 
 static void reads_and_writes_addresses(void **state)
 {
-    static const char *const good[] = {"127.0.0.1:80", "[::1]:8080", "unix:/run/x.sock", "10.1.2.3:0"};
-    static const char *const bad[] = {"",      "127.0.0.1",   ":80",      "1.2.3.4:65536", "1.2.3.4:-1", "[::1]",
-                                      "::1:80", "[::1:80",    "unix:",    "a b:80",        "[name]:80",  "1.2.3.4:80x",
-                                      "a/b:1"};
+    static const char *const good[] = {"127.0.0.1:80", "[::1]:8080", "unix:/run/x.sock",
+                                       "10.1.2.3:0"};
+    static const char *const bad[] = {
+        "",        "127.0.0.1", ":80",    "1.2.3.4:65536", "1.2.3.4:-1",  "[::1]", "::1:80",
+        "[::1:80", "unix:",     "a b:80", "[name]:80",     "1.2.3.4:80x", "a/b:1"};
     struct pst_address a;
     struct pst_host_port parts;
     char space[PST_ADDRESS_TEXT_MAX];
@@ -32,7 +33,8 @@ static void reads_and_writes_addresses(void **state)
     char lengthy[200];
     memset(lengthy, 'x', sizeof(lengthy));
     memcpy(lengthy, "unix:", 5);
-    assert_int_equal(pst_address_parse(pst_bytes_of(lengthy, sizeof(lengthy)), &a, &parts), PST_E_INVALID);
+    assert_int_equal(pst_address_parse(pst_bytes_of(lengthy, sizeof(lengthy)), &a, &parts),
+                     PST_E_INVALID);
 }
 
 static void tells_names_from_numbers(void **state)
@@ -61,7 +63,8 @@ static bool holds(const char *cidr, const char *address)
 
 static void networks_hold_what_they_say(void **state)
 {
-    static const char *const bad[] = {"", "10.0.0.0/33", "::/129", "10.0.0/8", "name", "10.0.0.0/x", "10.0.0.0/"};
+    static const char *const bad[] = {"",     "10.0.0.0/33", "::/129",   "10.0.0/8",
+                                      "name", "10.0.0.0/x",  "10.0.0.0/"};
     struct pst_cidr c;
     (void)state;
 

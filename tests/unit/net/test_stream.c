@@ -189,7 +189,8 @@ static void listen_and_connect(const char *text)
     enum pst_status status = pst_stream_connect(&end.stream, worker, &ops, &bound);
     assert_true(status == PST_OK || status == PST_PENDING);
     assert_int_equal(send_text(&end.stream, "early", ""), PST_OK); /* before it stands: kept */
-    for (int i = 0; i < 10 && (got.count == 0 || (status == PST_PENDING && end.connected == 0)); i++)
+    for (int i = 0; i < 10 && (got.count == 0 || (status == PST_PENDING && end.connected == 0));
+         i++)
         pst_worker_turn(worker, 100);
     assert_int_equal(got.count, 1);
     for (int i = 0; i < 10 && pst_stream_sending(&end.stream); i++)

@@ -1,6 +1,7 @@
 /*
- * flow.h - a server on a worker of its own thread, a fake engine, and blocking sockets for the client's
- * and the upstream's part. The test is client and upstream at once, so every order can be forced.
+ * flow.h - a server on a worker of its own thread, a fake engine, and blocking sockets for the
+ * client's and the upstream's part. The test is client and upstream at once, so every order can be
+ * forced.
  */
 #ifndef POSTERN_TESTS_UNIT_PROXY_FLOW_H
 #define POSTERN_TESTS_UNIT_PROXY_FLOW_H
@@ -21,22 +22,23 @@ struct flow {
 };
 
 /* Fake engine, by the path's beginning:
- *   /deny /unauth /wait (allowed after a message) /inspect (wants the body, 1000 bytes) /small (body of at
- *   most 10 bytes) /shadow /template (workspace "red")   everything else is allowed */
+ *   /deny /unauth /wait (allowed after a message) /inspect (wants the body, 1000 bytes) /small
+ * (body of at most 10 bytes) /shadow /template (workspace "red")   everything else is allowed */
 struct pst_metrics *flow_metrics(void);
 
 void flow_start(struct flow *f);
 void flow_stop(struct flow *f);
 
 int flow_connect(const struct flow *f);
-int flow_accept(struct flow *f);            /* waits at most 2 s; -1 */
-bool flow_no_accept(struct flow *f, int ms);/* nobody connects within that time */
+int flow_accept(struct flow *f);             /* waits at most 2 s; -1 */
+bool flow_no_accept(struct flow *f, int ms); /* nobody connects within that time */
 void flow_send(int fd, const char *text);
 void flow_send_bytes(int fd, const void *bytes, size_t len);
 /* Reads until `end` was seen or 2 s have gone by; static memory, NUL-terminated. */
 const char *flow_read_until(int fd, const char *end);
-const char *flow_read_head(int fd);         /* up to and with the empty line, byte by byte */
-bool flow_is_closed(int fd, int ms);        /* end or reset comes within that time, other bytes are dropped */
-bool flow_is_quiet(int fd, int ms);         /* nothing comes within that time */
+const char *flow_read_head(int fd); /* up to and with the empty line, byte by byte */
+bool flow_is_closed(int fd,
+                    int ms); /* end or reset comes within that time, other bytes are dropped */
+bool flow_is_quiet(int fd, int ms); /* nothing comes within that time */
 
 #endif

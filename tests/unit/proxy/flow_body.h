@@ -181,8 +181,9 @@ static void flow_config(struct flow *f)
         .upstreams = &f->upstream,
         .upstream_count = 1,
         .limits = pst_server_limits_default,
-        .identity = {PST_LIT("X-Postern-User"), PST_LIT("X-Postern-Roles"), PST_LIT("X-Postern-Workspace"),
-                     PST_LIT("X-Postern-Decision-Id"), PST_LIT("X-Postern-Revision")},
+        .identity = {PST_LIT("X-Postern-User"), PST_LIT("X-Postern-Roles"),
+                     PST_LIT("X-Postern-Workspace"), PST_LIT("X-Postern-Decision-Id"),
+                     PST_LIT("X-Postern-Revision")},
         .credential_cookie = PST_LIT("postern_token"),
     };
     pst_filter_init(&f->config.filter);
@@ -194,7 +195,8 @@ static void flow_run(struct flow *f)
     the_flow = f;
     memset(&the_metrics, 0, sizeof(the_metrics));
     assert_int_equal(pst_worker_create(0, &f->worker), PST_OK);
-    assert_int_equal(pst_server_create(f->worker, NULL, &f->config, &flow_ops, f, &f->server), PST_OK);
+    assert_int_equal(pst_server_create(f->worker, NULL, &f->config, &flow_ops, f, &f->server),
+                     PST_OK);
     int fd = listen_any(&f->port);
     assert_int_equal(pst_server_listen(f->server, 0, fd), PST_OK);
     assert_int_equal(pst_worker_start(f->worker), PST_OK);
@@ -272,11 +274,13 @@ const char *flow_read_until(int fd, const char *end)
     size_t len = 0;
 
     while (len < sizeof(read_space) - 1 && ready(fd, 2000)) {
-        ssize_t n = recv(fd, read_space + len, end[0] == '\0' ? sizeof(read_space) - 1 - len : 1, 0);
+        ssize_t n =
+            recv(fd, read_space + len, end[0] == '\0' ? sizeof(read_space) - 1 - len : 1, 0);
         if (n <= 0)
             break;
         len += (size_t)n;
-        if (end[0] != '\0' && len >= strlen(end) && memcmp(read_space + len - strlen(end), end, strlen(end)) == 0)
+        if (end[0] != '\0' && len >= strlen(end) &&
+            memcmp(read_space + len - strlen(end), end, strlen(end)) == 0)
             break;
     }
     read_space[len] = '\0';

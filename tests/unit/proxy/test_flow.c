@@ -1,9 +1,11 @@
-/* One request after the other through a real server: what goes up, what comes down, what is closed. */
+/* One request after the other through a real server: what goes up, what comes down, what is closed.
+ */
 #include "../test.h"
 
 #include "flow_body.h"
 
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer secret\r\n\r\n"
+#define GET(path)                                                                                  \
+    "GET " path " HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer secret\r\n\r\n"
 #define OK2 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 static void has(const char *text, const char *part)
@@ -34,9 +36,12 @@ static void forwards_the_canonical_head(void **state)
     (void)state;
     flow_start(&f);
     int c = flow_connect(&f);
-    flow_send(c, "GET /w/bl%75e/x?q=1%2f HTTP/1.1\r\nHost: App.Example\r\nAuthorization: Bearer secret\r\n"
-                 "Cookie: a=1; postern_token=secret; b=2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_User: eve\r\n"
-                 "X-Postern-User: eve\r\nTE: trailers\r\nConnection: close, TE\r\nX-Note: kept\r\n\r\n");
+    flow_send(
+        c,
+        "GET /w/bl%75e/x?q=1%2f HTTP/1.1\r\nHost: App.Example\r\nAuthorization: Bearer secret\r\n"
+        "Cookie: a=1; postern_token=secret; b=2\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_User: "
+        "eve\r\n"
+        "X-Postern-User: eve\r\nTE: trailers\r\nConnection: close, TE\r\nX-Note: kept\r\n\r\n");
     int up = flow_accept(&f);
     const char *head = flow_read_head(up);
     has(head, "GET /w/blue/x?q=1%2");
@@ -54,7 +59,8 @@ static void forwards_the_canonical_head(void **state)
     lacks(head, "6.6.6.6");
     lacks(head, "\r\nTE:");
     lacks(head, "\r\nConnection:");
-    flow_send(up, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Accel-Redirect: /x\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nok");
+    flow_send(up, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Accel-Redirect: /x\r\nConnection: "
+                  "x-hop\r\nX-Hop: 1\r\n\r\nok");
     const char *answer = flow_read_until(c, "");
     has(answer, "HTTP/1.1 200 OK\r\n");
     has(answer, "\r\nConnection: close\r\n");
@@ -87,9 +93,11 @@ static void keeps_both_sides_alive(void **state)
 
 static void takes_a_head_byte_by_byte(void **state)
 {
-    static const char request[] = "POST /a HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: chunked\r\n\r\n"
-                                  "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: 1\r\n\r\n";
-    static const char answer[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    static const char request[] =
+        "POST /a HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: 1\r\n\r\n";
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
     struct flow f;
     (void)state;
     flow_start(&f);
@@ -176,7 +184,8 @@ static void a_refusal_drains_a_small_body_and_goes_on(void **state)
     flow_send(c, "56789" GET("/deny"));
     has(flow_read_until(c, "\r\n\r\nnot-granted"), "403");
     /* A body that is not on its way, or large, is not waited for. */
-    flow_send(c, "POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n");
+    flow_send(
+        c, "POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n");
     const char *a = flow_read_until(c, "\r\n\r\nnot-granted");
     has(a, "Connection: close");
     lacks(a, "100 Continue");
@@ -191,13 +200,15 @@ static void sends_100_once_and_drops_the_upstreams(void **state)
     (void)state;
     flow_start(&f);
     int c = flow_connect(&f);
-    flow_send(c, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    flow_send(c,
+              "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     has(flow_read_head(c), "HTTP/1.1 100 Continue\r\n\r\n");
     int up = flow_accept(&f);
     lacks(flow_read_head(up), "Expect");
     flow_send(c, "hello");
     has(flow_read_until(up, "hello"), "hello");
-    flow_send(up, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK2);
+    flow_send(up,
+              "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" OK2);
     const char *a = flow_read_until(c, "ok");
     has(a, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n");
     lacks(a, "100 Continue");
@@ -212,7 +223,8 @@ static void inspects_a_body_and_forwards_it_with_its_length(void **state)
     (void)state;
     flow_start(&f);
     int c = flow_connect(&f);
-    flow_send(c, "POST /inspect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    flow_send(c,
+              "POST /inspect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
     assert_true(flow_no_accept(&f, 50));
     flow_send(c, "3\r\ncde\r\n0\r\n\r\n");
     int up = flow_accept(&f);
@@ -256,7 +268,9 @@ static void limits_a_chunked_body(void **state)
     assert_true(flow_is_closed(c, 1000));
     close(c);
     c = flow_connect(&f);
-    flow_send(c, "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n01234567\r\n");
+    flow_send(
+        c,
+        "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n01234567\r\n");
     int up = flow_accept(&f);
     flow_send(c, "8\r\n01234567\r\n0\r\n\r\n");
     has(flow_read_head(c), "HTTP/1.1 413 ");
@@ -467,7 +481,8 @@ static void serves_http_10(void **state)
     int up = serve_one(&f, -1, OK2);
     has(flow_read_until(c, "ok"), "\r\nConnection: keep-alive\r\n");
     flow_send(c, "GET /a HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
-    up = serve_one(&f, up, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    up = serve_one(&f, up,
+                   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     const char *a = flow_read_until(c, "");
     lacks(a, "chunked");
     has(a, "\r\nConnection: close\r\n");
@@ -485,11 +500,15 @@ static void rewrites_a_location_of_the_upstreams_own(void **state)
     flow_start(&f);
     int c = flow_connect(&f);
     flow_send(c, GET("/a"));
-    snprintf(answer, sizeof(answer), "HTTP/1.1 302 Found\r\nLocation: http://%s/login?x\r\nContent-Length: 0\r\n\r\n", f.upstream_text);
+    snprintf(answer, sizeof(answer),
+             "HTTP/1.1 302 Found\r\nLocation: http://%s/login?x\r\nContent-Length: 0\r\n\r\n",
+             f.upstream_text);
     int up = serve_one(&f, -1, answer);
     has(flow_read_head(c), "\r\nLocation: /login?x\r\n");
     flow_send(c, GET("/a"));
-    snprintf(answer, sizeof(answer), "HTTP/1.1 302 Found\r\nLocation: http://%s//evil\r\nContent-Length: 0\r\n\r\n", f.upstream_text);
+    snprintf(answer, sizeof(answer),
+             "HTTP/1.1 302 Found\r\nLocation: http://%s//evil\r\nContent-Length: 0\r\n\r\n",
+             f.upstream_text);
     up = serve_one(&f, up, answer);
     lacks(flow_read_head(c), "\r\nLocation: //evil");
     close(c);
@@ -503,8 +522,9 @@ static void an_upgrade_is_refused_by_name(void **state)
     (void)state;
     flow_start(&f);
     int c = flow_connect(&f);
-    flow_send(c, "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    flow_send(c,
+              "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
     const char *a = flow_read_head(c);
     has(a, "HTTP/1.1 403 ");
     has(a, "\r\nX-Postern-Reason: upgrade\r\n");
@@ -619,8 +639,9 @@ static void unknown_template_is_502(void **state)
 
 /* ---- doors that are no proxy ---- */
 
-static enum pst_reason read_check(const void *self, const struct pst_head *head, const struct pst_host *host,
-                                  bool trusted, struct pst_arena *arena, struct pst_request *out)
+static enum pst_reason read_check(const void *self, const struct pst_head *head,
+                                  const struct pst_host *host, bool trusted,
+                                  struct pst_arena *arena, struct pst_request *out)
 {
     (void)self, (void)arena;
     if (!trusted)
@@ -638,7 +659,8 @@ static unsigned answer_check(const void *self, const struct pst_decision *d, str
     return d->forward ? 200 : d->status;
 }
 
-static unsigned answer_local(const void *self, const struct pst_head *head, struct pst_buf *body, const char **type)
+static unsigned answer_local(const void *self, const struct pst_head *head, struct pst_buf *body,
+                             const char **type)
 {
     (void)self, (void)head;
     pst_buf_lit(body, "fine");

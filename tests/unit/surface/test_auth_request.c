@@ -21,13 +21,15 @@ struct world {
     struct pst_request request;
 };
 
-static enum pst_reason ask_as(struct world *w, const struct pst_auth_request *self, bool trusted, const char *text)
+static enum pst_reason ask_as(struct world *w, const struct pst_auth_request *self, bool trusted,
+                              const char *text)
 {
     struct pst_h1_parser parser;
 
     pst_arena_init(&w->arena, 1024, 65536);
     pst_h1_init_request(&parser, &pst_h1_limits_default);
-    assert_int_equal(pst_h1_parse(&parser, pst_bytes_of(text, strlen(text)), &w->head), PST_H1_DONE);
+    assert_int_equal(pst_h1_parse(&parser, pst_bytes_of(text, strlen(text)), &w->head),
+                     PST_H1_DONE);
     assert_true(pst_host_parse(w->head.host, w->space, &w->host));
     return pst_auth_request_read(self, &w->head, &w->host, trusted, &w->arena, &w->request);
 }
@@ -56,10 +58,11 @@ static void reads_the_original_request(void **state)
 {
     struct world w;
     (void)state;
-    assert_int_equal(ask_as(&w, &dialect, true,
-                            "GET /_postern/auth HTTP/1.1\r\nHost: App.Example\r\n" URI("/w/bl%75e/x?q=%2f")
-                                METHOD("POST") "X-Forwarded-Uri: /w/red/x\r\n\r\n"),
-                     PST_R_INTERNAL);
+    assert_int_equal(
+        ask_as(&w, &dialect, true,
+               "GET /_postern/auth HTTP/1.1\r\nHost: App.Example\r\n" URI("/w/bl%75e/x?q=%2f")
+                   METHOD("POST") "X-Forwarded-Uri: /w/red/x\r\n\r\n"),
+        PST_R_INTERNAL);
     assert_true(pst_bytes_equal(w.request.path, PST_LIT("/w/blue/x")));
     assert_true(pst_bytes_equal(w.request.method, PST_LIT("POST")));
     assert_true(pst_bytes_equal(w.request.host, PST_LIT("app.example")));
@@ -83,7 +86,8 @@ static void refuses_what_is_not_certain(void **state)
     assert_int_equal(refused(true, good, URI("/a") METHOD("GET") METHOD("GET")), PST_R_BAD_REQUEST);
     assert_int_equal(refused(true, good, URI("/a") METHOD("get")), PST_R_BAD_REQUEST);
     assert_int_equal(refused(true, good, URI("/a") METHOD("TRACE")), PST_R_METHOD);
-    assert_int_equal(refused(true, good, URI("http://app.example/a") METHOD("GET")), PST_R_BAD_TARGET);
+    assert_int_equal(refused(true, good, URI("http://app.example/a") METHOD("GET")),
+                     PST_R_BAD_TARGET);
     assert_int_equal(refused(true, good, URI("/a/%2e%2e/b") METHOD("GET")), PST_R_BAD_TARGET);
     assert_int_equal(refused(true, good, URI("/a#b") METHOD("GET")), PST_R_BAD_TARGET);
     assert_int_equal(refused(true, good, URI("*") METHOD("OPTIONS")), PST_R_BAD_TARGET);
@@ -94,7 +98,8 @@ static void an_upgrade_is_told(void **state)
     struct world w;
     (void)state;
     assert_int_equal(ask_as(&w, &dialect, true,
-                            "GET /_postern/auth HTTP/1.1\r\nHost: a\r\n" URI("/a") METHOD("GET") "Upgrade: h2c, WebSocket\r\n\r\n"),
+                            "GET /_postern/auth HTTP/1.1\r\nHost: a\r\n" URI("/a")
+                                METHOD("GET") "Upgrade: h2c, WebSocket\r\n\r\n"),
                      PST_R_INTERNAL);
     assert_true(w.request.is_upgrade);
     pst_arena_fini(&w.arena);
@@ -106,16 +111,19 @@ static void a_url_names_its_own_host(void **state)
     struct world w;
     (void)state;
     url.target_from = PST_LIT("X-Original-URL");
-    assert_int_equal(ask_as(&w, &url, true,
-                            "GET /_postern/auth HTTP/1.1\r\nHost: auth.internal\r\n"
-                            "X-Original-URL: https://App.Example/w/blue/x?y\r\n" METHOD("GET") "\r\n"),
-                     PST_R_INTERNAL);
+    assert_int_equal(
+        ask_as(&w, &url, true,
+               "GET /_postern/auth HTTP/1.1\r\nHost: auth.internal\r\n"
+               "X-Original-URL: https://App.Example/w/blue/x?y\r\n" METHOD("GET") "\r\n"),
+        PST_R_INTERNAL);
     assert_true(pst_bytes_equal(w.request.host, PST_LIT("app.example")));
     assert_true(pst_bytes_equal(w.request.path, PST_LIT("/w/blue/x")));
     pst_arena_fini(&w.arena);
-    assert_int_equal(ask_as(&w, &url, true,
-                            "GET /_postern/auth HTTP/1.1\r\nHost: a\r\nX-Original-URL: /a\r\n" METHOD("GET") "\r\n"),
-                     PST_R_BAD_TARGET);
+    assert_int_equal(
+        ask_as(&w, &url, true,
+               "GET /_postern/auth HTTP/1.1\r\nHost: a\r\nX-Original-URL: /a\r\n" METHOD(
+                   "GET") "\r\n"),
+        PST_R_BAD_TARGET);
     pst_arena_fini(&w.arena);
 }
 
@@ -140,18 +148,26 @@ static const char *answer(const struct pst_decision *d, unsigned status)
 
 static void statuses_that_nginx_understands(void **state)
 {
-    struct pst_decision d = {.verdict = PST_ALLOW, .reason = PST_R_GRANTED, .status = 200, .forward = true,
-                             .user = PST_LIT("al\r\nice"), .id = PST_LIT("1234")};
+    struct pst_decision d = {.verdict = PST_ALLOW,
+                             .reason = PST_R_GRANTED,
+                             .status = 200,
+                             .forward = true,
+                             .user = PST_LIT("al\r\nice"),
+                             .id = PST_LIT("1234")};
     (void)state;
-    assert_string_equal(answer(&d, 200), "X-Postern-User: al%0d%0aice\r\nX-Postern-Decision-Id: 1234\r\n");
+    assert_string_equal(answer(&d, 200),
+                        "X-Postern-User: al%0d%0aice\r\nX-Postern-Decision-Id: 1234\r\n");
     d.preflight = true;
     assert_string_equal(answer(&d, 200), "X-Postern-Decision-Id: 1234\r\n");
     d = (struct pst_decision){.reason = PST_R_NOT_GRANTED, .status = 403, .id = PST_LIT("1")};
-    assert_string_equal(answer(&d, 403), "X-Postern-Reason: not-granted\r\nX-Postern-Decision-Id: 1\r\n");
+    assert_string_equal(answer(&d, 403),
+                        "X-Postern-Reason: not-granted\r\nX-Postern-Decision-Id: 1\r\n");
     d = (struct pst_decision){.reason = PST_R_NO_ROUTE, .status = 404};
     assert_string_equal(answer(&d, 403), "X-Postern-Reason: no-route\r\nX-Postern-Status: 404\r\n");
     d = (struct pst_decision){.reason = PST_R_NO_CREDENTIAL, .status = 401};
-    assert_string_equal(answer(&d, 401), "X-Postern-Reason: no-credential\r\nWWW-Authenticate: Bearer realm=\"postern\"\r\n");
+    assert_string_equal(
+        answer(&d, 401),
+        "X-Postern-Reason: no-credential\r\nWWW-Authenticate: Bearer realm=\"postern\"\r\n");
     d = (struct pst_decision){.reason = PST_R_STALE, .status = 503, .retry_after_s = 2};
     assert_string_equal(answer(&d, 503), "X-Postern-Reason: stale\r\nRetry-After: 2\r\n");
     d = (struct pst_decision){0}; /* memory that nobody filled */
