@@ -87,6 +87,9 @@ $(BUILD)/obj/%.o: src/%.S Makefile
 	@mkdir -p $(@D)
 	@echo "  as $<"; $(CC) $(CPPFLAGS) -fcf-protection=full -c $< -o $@
 
+$(BUILD)/obj/store/migrations.o: $(wildcard src/store/migrations/*.sql)
+$(BUILD)/obj/app/embed.o: $(wildcard policies/*/*.yaml)
+
 # A unit test names the functions it wraps in a line `/* wrap: calloc malloc */`.
 .SECONDEXPANSION:
 $(BUILD)/unit/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))

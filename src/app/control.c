@@ -697,9 +697,11 @@ static void send_drain(struct control *c)
 /* Called on any worker. */
 static bool is_ready(void *ctx)
 {
-    const struct control *c = ctx;
+    struct control *c = ctx;
+    /* As in want_keys: the exchange that asks holds the setup's doors. */
+    struct pst_jwks *jwks = atomic_load_explicit(&c->jwks, memory_order_acquire);
 
-    return !atomic_load_explicit(&c->draining, memory_order_relaxed) &&
+    return !atomic_load_explicit(&c->draining, memory_order_relaxed) && (jwks == NULL || pst_jwks_ready(jwks)) &&
            pst_lease_holds(pst_tail_lease(c->tail), pst_clock_boot_ns());
 }
 

@@ -11,6 +11,7 @@
 #include "postern/authz/engine.h"
 #include "postern/authz/site.h"
 #include "postern/identity/cache.h"
+#include "postern/identity/wall.h"
 #include "postern/store/change.h"
 #include "postern/store/facts.h"
 
@@ -39,6 +40,7 @@ struct pst_engine {
     struct pst_list waiting; /* decisions whose facts were asked for */
     struct pst_list early;   /* decisions whose facts were ahead of the log */
     struct pst_list keyless; /* decisions whose token names a key that is being fetched */
+    struct pst_wall wall; /* for exp and nbf */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };

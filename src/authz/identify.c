@@ -86,6 +86,17 @@ static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes
     return e->want_keys(e->want_keys_ctx, issuer, kid);
 }
 
+/* A wall clock that was set back is an alarm, and does not bring expired tokens to life. */
+static int64_t wall_now_s(struct pst_engine *e, uint64_t boot_ns)
+{
+    uint64_t before = e->wall.steps_back;
+    int64_t now_s = pst_wall_now_s(&e->wall, pst_clock_wall_ns(), boot_ns);
+
+    if (e->wall.steps_back != before)
+        pst_log_event(e->log, PST_LOG_WARN, "clock.set_back", "\"times\":%llu", (unsigned long long)e->wall.steps_back);
+    return now_s;
+}
+
 static enum pst_identified assume(struct pst_decide *d, enum pst_reason *why)
 {
     *why = PST_R_UNAVAILABLE;
@@ -112,7 +123,7 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
     /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
     if (e->checker == NULL || pst_checker_verifier(e->checker) != site->verifier)
         return PST_IDENTIFIED_NOT;
-    int64_t now_s = (int64_t)(pst_clock_wall_ns() / PST_NS_PER_S);
+    int64_t now_s = wall_now_s(e, d->keys_asked_ ? pst_clock_boot_ns() : d->started_ns_);
     if (pst_token_cache_verify(e->tokens, e->checker, c.token, now_s, d->arena_, &out) != PST_OK)
         return PST_IDENTIFIED_NOT;
     if (!out.accepted)

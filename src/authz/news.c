@@ -71,6 +71,10 @@ static enum pst_status follow_site(struct pst_engine *e, const struct pst_snapsh
         return PST_OK;
     if (verifier != NULL && pst_checker_create(verifier, &checker) != PST_OK)
         return PST_E_NOMEM;
+    if (verifier != NULL) {
+        e->wall.leeway_s = pst_verifier_leeway_s(verifier);
+        e->wall.hold_s = pst_verifier_max_lifetime_s(verifier);
+    }
     pst_checker_destroy(e->checker);
     e->checker = checker;
     return PST_OK;
