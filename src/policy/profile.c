@@ -1,8 +1,8 @@
 /*
  * profile.c - from a path and a method to a route.
  *
- * The path decides first, then the method: a path that is known by another method is 405, never a less
- * special route. Oddities of the path are judged before anything is said about routes.
+ * The path decides first, then the method: a path that is known by another method is 405, never a
+ * less special route. Oddities of the path are judged before anything is said about routes.
  */
 #include "profile_internal.h"
 
@@ -10,9 +10,9 @@ static const struct {
     struct pst_bytes name;
     enum profile_method method;
 } methods[METHODS] = {
-    {{.ptr = "GET", .len = 3}, METHOD_GET},       {{.ptr = "HEAD", .len = 4}, METHOD_HEAD},
-    {{.ptr = "POST", .len = 4}, METHOD_POST},     {{.ptr = "PUT", .len = 3}, METHOD_PUT},
-    {{.ptr = "PATCH", .len = 5}, METHOD_PATCH},   {{.ptr = "DELETE", .len = 6}, METHOD_DELETE},
+    {{.ptr = "GET", .len = 3}, METHOD_GET},         {{.ptr = "HEAD", .len = 4}, METHOD_HEAD},
+    {{.ptr = "POST", .len = 4}, METHOD_POST},       {{.ptr = "PUT", .len = 3}, METHOD_PUT},
+    {{.ptr = "PATCH", .len = 5}, METHOD_PATCH},     {{.ptr = "DELETE", .len = 6}, METHOD_DELETE},
     {{.ptr = "OPTIONS", .len = 7}, METHOD_OPTIONS},
 };
 
@@ -69,9 +69,10 @@ static struct pst_bytes captured(const struct pst_request *request, const struct
                         routed->captures[2 * capture + 1]);
 }
 
-static const struct profile_entity *named(const struct pst_profile *profile, const struct pst_route *route,
-                                          const struct pst_request *request, const struct pst_routed *routed,
-                                          uint32_t var)
+static const struct profile_entity *named(const struct pst_profile *profile,
+                                          const struct pst_route *route,
+                                          const struct pst_request *request,
+                                          const struct pst_routed *routed, uint32_t var)
 {
     return profile_fold(profile, captured(request, routed, route->vars[var].capture));
 }

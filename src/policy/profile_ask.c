@@ -64,8 +64,8 @@ static struct pst_bytes piece_text(const struct profile_asking *ask, const struc
     return ask->vars[piece->var].values.items[piece->var == in->many_var ? in->index : 0];
 }
 
-static bool compose(struct profile_asking *ask, const struct instance *in, const struct profile_key *key,
-                    struct pst_bytes *out)
+static bool compose(struct profile_asking *ask, const struct instance *in,
+                    const struct profile_key *key, struct pst_bytes *out)
 {
     char buffer[2048];
     size_t n = 0;
@@ -110,8 +110,8 @@ bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *e
     return reason == PST_R_INTERNAL || profile_refuse(ask, reason, entity->name);
 }
 
-static bool fill_key(struct profile_asking *ask, const struct instance *in, const struct profile_key *from,
-                     struct pst_key *to)
+static bool fill_key(struct profile_asking *ask, const struct instance *in,
+                     const struct profile_key *from, struct pst_key *to)
 {
     const struct profile_entity *known = from->known;
 
@@ -169,7 +169,8 @@ static bool push_world(struct profile_asking *ask, const struct instance *in,
     return profile_ask_push(ask, &r);
 }
 
-/* Where a fallback has two worlds too, both are asked: nothing is passed that one of them refuses. */
+/* Where a fallback has two worlds too, both are asked: nothing is passed that one of them refuses.
+ */
 static bool has_two_worlds(const struct profile_need *need)
 {
     bool two = false;
@@ -182,7 +183,8 @@ static bool has_two_worlds(const struct profile_need *need)
 static bool push_need(struct profile_asking *ask, const struct instance *in,
                       const struct profile_need *need)
 {
-    return push_world(ask, in, need, false) && (!has_two_worlds(need) || push_world(ask, in, need, true));
+    return push_world(ask, in, need, false) &&
+           (!has_two_worlds(need) || push_world(ask, in, need, true));
 }
 
 /* False: the template names a variable without a value. */
@@ -205,8 +207,8 @@ static bool is_askable(const struct profile_asking *ask, const struct profile_ne
     return true;
 }
 
-/* The variable with many values that the group of alternatives from `need` on names. There is one at
- * most: profile_need.c refuses more. */
+/* The variable with many values that the group of alternatives from `need` on names. There is one
+ * at most: profile_need.c refuses more. */
 static uint32_t many_var(const struct profile_asking *ask, const struct profile_need *need)
 {
     for (bool more = true; more; need = need->next) {
@@ -214,7 +216,8 @@ static uint32_t many_var(const struct profile_asking *ask, const struct profile_
         for (uint32_t k = 0; k < need->key_count; k++)
             for (uint32_t i = 0; i < need->keys[k].piece_count; i++) {
                 uint32_t var = need->keys[k].pieces[i].var;
-                if (var != PROFILE_VARS && !ask->vars[var].unknown && ask->vars[var].values.count > 1)
+                if (var != PROFILE_VARS && !ask->vars[var].unknown &&
+                    ask->vars[var].values.count > 1)
                     return var;
             }
     }

@@ -1,8 +1,8 @@
 /*
  * profile_compile.c - the head of a profile file: name, words, workspace, entities, tables.
  *
- * Order matters: classes and entities before routes, because routes refer to them. Nothing of the tree
- * is needed afterwards; all texts are copied.
+ * Order matters: classes and entities before routes, because routes refer to them. Nothing of the
+ * tree is needed afterwards; all texts are copied.
  */
 #include "profile_internal.h"
 
@@ -15,8 +15,8 @@ static enum pst_status copy(struct profile_builder *b, struct pst_bytes text, st
     return pst_arena_copy(&b->profile->arena, text, out);
 }
 
-static enum pst_status read_text(struct profile_builder *b, const struct pst_node *map, const char *key,
-                                 struct pst_bytes *out)
+static enum pst_status read_text(struct profile_builder *b, const struct pst_node *map,
+                                 const char *key, struct pst_bytes *out)
 {
     struct pst_bytes text = {0};
     enum pst_status status = pst_node_text(b->tree, map, key, &text, b->error);
@@ -32,7 +32,8 @@ static enum pst_status read_list(struct profile_builder *b, const struct pst_nod
     *count = 0;
     if (list != NULL && list->kind != PST_NODE_LIST)
         return pst_node_fail(b->tree, list, b->error, "a list is due here");
-    *out = pst_arena_array(&b->profile->arena, (list == NULL ? 0 : list->count) + more, sizeof(**out));
+    *out =
+        pst_arena_array(&b->profile->arena, (list == NULL ? 0 : list->count) + more, sizeof(**out));
     if (*out == NULL)
         return PST_E_NOMEM;
     for (const struct pst_node *i = list == NULL ? NULL : list->first; i != NULL; i = i->next) {
@@ -44,8 +45,8 @@ static enum pst_status read_list(struct profile_builder *b, const struct pst_nod
     return PST_OK;
 }
 
-enum pst_status profile_form_read(struct profile_builder *b, const struct pst_node *map, const char *key,
-                                  enum profile_form *out)
+enum pst_status profile_form_read(struct profile_builder *b, const struct pst_node *map,
+                                  const char *key, enum profile_form *out)
 {
     static const char *const forms[] = {"name",     "uuid",    "uuid-only", "path",
                                         "artifact", "integer", "exact",     NULL};
@@ -57,7 +58,8 @@ enum pst_status profile_form_read(struct profile_builder *b, const struct pst_no
 }
 
 /* "a-z0-9_%" : single bytes and ranges; a '-' at the end is itself. */
-static enum pst_status read_chars(struct profile_builder *b, const struct pst_node *node, uint32_t bits[8])
+static enum pst_status read_chars(struct profile_builder *b, const struct pst_node *node,
+                                  uint32_t bits[8])
 {
     struct pst_bytes text = node->text;
 
@@ -84,7 +86,8 @@ static enum pst_status read_names(struct profile_builder *b, const struct pst_no
     static const char *const keys[] = {"chars", "edges", "min", "max", "reserved", NULL};
     struct profile_workspace *ws = &b->profile->workspace;
     const struct pst_node *name = pst_node_get(workspace, "name");
-    const struct pst_node *chars = pst_node_get(name, "chars"), *edges = pst_node_get(name, "edges");
+    const struct pst_node *chars = pst_node_get(name, "chars"),
+                          *edges = pst_node_get(name, "edges");
 
     ws->min = 1;
     ws->max = 63;
@@ -100,23 +103,26 @@ static enum pst_status read_names(struct profile_builder *b, const struct pst_no
         status = pst_node_u64(b->tree, name, "min", 1, 255, &ws->min, b->error);
     if (status == PST_OK)
         status = pst_node_u64(b->tree, name, "max", 1, 255, &ws->max, b->error);
-    return status == PST_OK ? read_list(b, pst_node_get(name, "reserved"), 0, &ws->reserved,
-                                        &ws->reserved_count)
-                            : status;
+    return status == PST_OK
+               ? read_list(b, pst_node_get(name, "reserved"), 0, &ws->reserved, &ws->reserved_count)
+               : status;
 }
 
-static enum pst_status read_workspace(struct profile_builder *b, const struct pst_profile_options *options)
+static enum pst_status read_workspace(struct profile_builder *b,
+                                      const struct pst_profile_options *options)
 {
-    static const char *const keys[] = {"headers", "host_suffix", "default", "forward", "name", NULL};
+    static const char *const keys[] = {"headers", "host_suffix", "default",
+                                       "forward", "name",        NULL};
     struct profile_workspace *ws = &b->profile->workspace;
     const struct pst_node *node = pst_node_get(b->tree->root, "workspace");
     enum pst_status status = pst_node_only(b->tree, node, keys, b->error);
 
     if (node == NULL)
-        return pst_node_fail(b->tree, b->tree->root, b->error, "workspace says where its name comes from");
+        return pst_node_fail(b->tree, b->tree->root, b->error,
+                             "workspace says where its name comes from");
     if (status == PST_OK)
-        status = read_list(b, pst_node_get(node, "headers"), options->workspace_header_count, &ws->headers,
-                           &ws->header_count);
+        status = read_list(b, pst_node_get(node, "headers"), options->workspace_header_count,
+                           &ws->headers, &ws->header_count);
     for (uint32_t i = 0; i < options->workspace_header_count && status == PST_OK; i++)
         status = copy(b, options->workspace_headers[i], &ws->headers[ws->header_count++]);
     if (status == PST_OK)
@@ -135,7 +141,8 @@ static enum pst_status read_workspace(struct profile_builder *b, const struct ps
 
 static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
 {
-    static const char *const keys[] = {"resource", "ids", "pipeline", "not_under", "not_shown", NULL};
+    static const char *const keys[] = {"resource",  "ids",       "pipeline",
+                                       "not_under", "not_shown", NULL};
     static const char *const scopes[] = {"none", "self", "parent", NULL};
     struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     char folded[128];
@@ -193,8 +200,9 @@ static enum pst_status seal_entities(struct profile_builder *b)
         if (e->resource.len == 0)
             continue;
         if (profile_fold(p, e->resource) != NULL)
-            return pst_node_fail(b->tree, b->tree->root, b->error, "the resource %.*s folds to two entities",
-                                 (int)e->resource.len, e->resource.ptr);
+            return pst_node_fail(b->tree, b->tree->root, b->error,
+                                 "the resource %.*s folds to two entities", (int)e->resource.len,
+                                 e->resource.ptr);
         uint32_t at = profile_hash(e->payload) & p->entity_mask;
         while (p->entity_slots[at] != NULL)
             at = (at + 1) & p->entity_mask;
@@ -208,8 +216,8 @@ static enum pst_status read_entities(struct profile_builder *b)
     const struct pst_node *node = pst_node_get(b->tree->root, "entities");
     enum pst_status status = PST_OK;
 
-    for (const struct pst_node *n = node == NULL ? NULL : node->first; n != NULL && status == PST_OK;
-         n = n->next)
+    for (const struct pst_node *n = node == NULL ? NULL : node->first;
+         n != NULL && status == PST_OK; n = n->next)
         status = read_entity(b, n);
     return status == PST_OK ? seal_entities(b) : status;
 }
@@ -276,7 +284,8 @@ static enum pst_status read_flags(struct profile_builder *b)
     const struct pst_node *root = b->tree->root;
     struct pst_profile *p = b->profile;
     unsigned combining = 0, form = 0, closed = 0;
-    enum pst_status status = pst_node_enum(b->tree, root, "combining", combinings, &combining, b->error);
+    enum pst_status status =
+        pst_node_enum(b->tree, root, "combining", combinings, &combining, b->error);
 
     if (status == PST_OK)
         status = pst_node_enum(b->tree, root, "errors", forms, &form, b->error);
@@ -300,14 +309,15 @@ static enum pst_status read_flags(struct profile_builder *b)
     return status;
 }
 
-static enum pst_status read_head(struct profile_builder *b, const struct pst_profile_options *options)
+static enum pst_status read_head(struct profile_builder *b,
+                                 const struct pst_profile_options *options)
 {
     static const char *const keys[] = {
-        "profile",  "description", "combining", "errors",  "unmatched",        "both_cases", "json_only",
-        "get_body", "head_as_get", "compare",   "classes", "refuse_traversal", "words",      "operations",
-        "ids",      "workspace",   "entities",  "shapes",  "inner",            "levels",     "ignored_keys",
-        "under",    "preflight",   "accept",    "inspect", "body_limit",       "shadow",     "docs",
-        "routes",   NULL};
+        "profile",   "description", "combining",    "errors",    "unmatched", "both_cases",
+        "json_only", "get_body",    "head_as_get",  "compare",   "classes",   "refuse_traversal",
+        "words",     "operations",  "ids",          "workspace", "entities",  "shapes",
+        "inner",     "levels",      "ignored_keys", "under",     "preflight", "accept",
+        "inspect",   "body_limit",  "shadow",       "docs",      "routes",    NULL};
     const struct pst_node *root = b->tree->root;
 
     if (root == NULL)
@@ -348,8 +358,8 @@ static enum pst_status read_routes(struct profile_builder *b)
 }
 
 enum pst_status pst_profile_compile(const struct pst_tree *tree, const struct pst_tree *extra,
-                                    const struct pst_profile_options *options, struct pst_profile **out,
-                                    struct pst_error *error)
+                                    const struct pst_profile_options *options,
+                                    struct pst_profile **out, struct pst_error *error)
 {
     static const struct pst_profile_options none;
     struct pst_profile *p = calloc(1, sizeof(*p));
@@ -375,7 +385,8 @@ enum pst_status pst_profile_compile(const struct pst_tree *tree, const struct ps
         return PST_OK;
     }
     pst_profile_destroy(p);
-    return status == PST_E_NOMEM ? pst_error_set(error, status, NULL, "no memory for a profile") : status;
+    return status == PST_E_NOMEM ? pst_error_set(error, status, NULL, "no memory for a profile")
+                                 : status;
 }
 
 void pst_profile_destroy(struct pst_profile *profile)

@@ -2,9 +2,9 @@
  * profile_extract.c - the variables of a route get their values, and the workspace its name.
  *
  * Order: body, query, captures, other sources, workspace, inner path, requirements, attributes. The
- * first thing that cannot be read for certain refuses the request; what does not agree between a place
- * that the app reads and one that it does not is asked last, so that a caller without the right learns
- * nothing (see profile_ask.c).
+ * first thing that cannot be read for certain refuses the request; what does not agree between a
+ * place that the app reads and one that it does not is asked last, so that a caller without the
+ * right learns nothing (see profile_ask.c).
  */
 #include "profile_internal.h"
 
@@ -100,15 +100,18 @@ static bool read_query(struct profile_asking *ask)
     for (uint32_t i = 0; ask->profile->traversal && i < ask->query.count; i++) {
         struct pst_bytes v = ask->query.pairs[i].value;
         for (size_t k = 0; v.len - k > 2 && k < v.len; k++)
-            if (v.ptr[k] == '.' && v.ptr[k + 1] == '.' && (v.ptr[k + 2] == '/' || v.ptr[k + 2] == '\\'))
-                return profile_refuse(ask, PST_R_BAD_TARGET, PST_LIT("a path that climbs, in the query"));
+            if (v.ptr[k] == '.' && v.ptr[k + 1] == '.' &&
+                (v.ptr[k + 2] == '/' || v.ptr[k + 2] == '\\'))
+                return profile_refuse(ask, PST_R_BAD_TARGET,
+                                      PST_LIT("a path that climbs, in the query"));
     }
     return true;
 }
 
 /* ---- variables ---- */
 
-static bool add_value(struct profile_asking *ask, struct profile_values *values, struct pst_bytes item)
+static bool add_value(struct profile_asking *ask, struct profile_values *values,
+                      struct pst_bytes item)
 {
     enum pst_status status = profile_values_add(ask->arena, values, item);
 
@@ -117,7 +120,8 @@ static bool add_value(struct profile_asking *ask, struct profile_values *values,
     return status == PST_OK || no_memory(ask);
 }
 
-static bool query_values(struct profile_asking *ask, struct pst_bytes key, struct profile_values *values)
+static bool query_values(struct profile_asking *ask, struct pst_bytes key,
+                         struct profile_values *values)
 {
     for (uint32_t i = 0; i < ask->query.count; i++) {
         const struct profile_pair *pair = &ask->query.pairs[i];
@@ -143,7 +147,8 @@ static bool body_values(struct profile_asking *ask, const struct profile_name *n
     return reason == PST_R_INTERNAL || profile_refuse(ask, reason, name->text);
 }
 
-static bool header_values(struct profile_asking *ask, struct pst_bytes name, struct profile_values *values)
+static bool header_values(struct profile_asking *ask, struct pst_bytes name,
+                          struct profile_values *values)
 {
     for (uint32_t i = 0; i < ask->request->field_count; i++)
         if (profile_field_equal(ask->request->fields[i].name, name) &&
@@ -161,16 +166,17 @@ static bool path_values(struct profile_asking *ask, const struct profile_var *va
 
     if (!var->split) {
         status = profile_decode(ask->arena, raw, false, &value);
-        return status == PST_OK ? add_value(ask, values, value)
-                                : status == PST_E_NOMEM ? no_memory(ask)
-                                                        : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
+        return status == PST_OK        ? add_value(ask, values, value)
+               : status == PST_E_NOMEM ? no_memory(ask)
+                                       : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
     }
     while (true) {
         size_t len = pst_bytes_find(raw, '/');
         char canonical[36];
         status = profile_decode(ask->arena, pst_bytes_of(raw.ptr, len), false, &value);
         if (status != PST_OK)
-            return status == PST_E_NOMEM ? no_memory(ask) : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
+            return status == PST_E_NOMEM ? no_memory(ask)
+                                         : profile_refuse(ask, PST_R_BAD_TARGET, var->name);
         if (profile_uuid_read(value, canonical) != UUID_NO && !add_value(ask, values, value))
             return false;
         if (len == raw.len)
@@ -205,7 +211,8 @@ static bool check_forms(struct profile_asking *ask, const struct profile_var *va
 {
     for (uint32_t i = 0; i < values->count; i++) {
         bool fault;
-        enum pst_reason reason = profile_form_check(ask->arena, var->form, &values->items[i], &fault);
+        enum pst_reason reason =
+            profile_form_check(ask->arena, var->form, &values->items[i], &fault);
         if (fault)
             return no_memory(ask);
         if (reason != PST_R_INTERNAL)
@@ -271,13 +278,15 @@ static bool compare_name(struct profile_asking *ask, const struct profile_var *v
                          const struct profile_bound *bound, const struct profile_name *name)
 {
     struct profile_values query = {0}, body = {0};
-    bool in_query = var->place == PLACE_QUERY || (var->place == PLACE_PARAMS && is_get(ask->request));
+    bool in_query =
+        var->place == PLACE_QUERY || (var->place == PLACE_PARAMS && is_get(ask->request));
 
     if (!in_query && !query_values(ask, name->text, &query))
         return false;
     if (var->place == PLACE_PATH && !body_values(ask, name, &body))
         return false;
-    ask->disagree = ask->disagree || differs(&bound->values, &query) || differs(&bound->values, &body);
+    ask->disagree =
+        ask->disagree || differs(&bound->values, &query) || differs(&bound->values, &body);
     return true;
 }
 
@@ -372,7 +381,8 @@ static bool read_workspace(struct profile_asking *ask)
         name = ws->fallback;
     if (!is_workspace_name(ws, name))
         return profile_refuse(ask, PST_R_BAD_WORKSPACE,
-                              name.len == 0 ? PST_LIT("no workspace is named") : PST_LIT("workspace"));
+                              name.len == 0 ? PST_LIT("no workspace is named")
+                                            : PST_LIT("workspace"));
     ask->out->workspace = name;
     ask->out->forward_workspace_header = ws->forward;
     return true;
@@ -393,7 +403,8 @@ static const struct profile_entity *folded_entity(struct profile_asking *ask, ui
 /* The entity of the first requirement, where the route names it itself. */
 static const struct profile_entity *literal_entity(const struct pst_route *route)
 {
-    return route->needs == NULL || route->needs->key_count == 0 ? NULL : route->needs->keys[0].known;
+    return route->needs == NULL || route->needs->key_count == 0 ? NULL
+                                                                : route->needs->keys[0].known;
 }
 
 /* pst_profile_route has refused segments that name no entity. */
@@ -436,8 +447,8 @@ static bool ask_inner(struct profile_asking *ask)
 
     if (!bound->present)
         return true; /* `missing` says what is asked instead */
-    struct pst_bytes path =
-        pst_arena_printf(ask->arena, "/%.*s", (int)bound->values.items[0].len, bound->values.items[0].ptr);
+    struct pst_bytes path = pst_arena_printf(ask->arena, "/%.*s", (int)bound->values.items[0].len,
+                                             bound->values.items[0].ptr);
     if (path.len == 0)
         return no_memory(ask);
     profile_trie_match(outer->inner, path, &match);
@@ -456,8 +467,8 @@ static bool ask_inner(struct profile_asking *ask)
     }
     bool good = true;
     if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL)
-        good = agree(ask, ask->vars[inner->workspace_var].values.items[0], PST_LIT("workspaces/ in the path"),
-                     &ask->out->workspace);
+        good = agree(ask, ask->vars[inner->workspace_var].values.items[0],
+                     PST_LIT("workspaces/ in the path"), &ask->out->workspace);
     good = good && profile_ask_needs(ask, inner, inner->needs);
     memcpy(ask->vars, saved, sizeof(saved));
     return good;

@@ -13,12 +13,12 @@
 
 #include "postern/policy/profile.h"
 
-#define PROFILE_CAPTURES  8u    /* path parameters of one route */
-#define PROFILE_VARS      16u   /* variables of one route, captures included */
-#define PROFILE_SEGMENTS  128u  /* of one path */
-#define PROFILE_STEPS     4096u /* of one match, backtracking included */
-#define PROFILE_VALUES    1000u /* of one variable that may hold many */
-#define PROFILE_PIECES    4u    /* of one id: literal texts and variables */
+#define PROFILE_CAPTURES   8u    /* path parameters of one route */
+#define PROFILE_VARS       16u   /* variables of one route, captures included */
+#define PROFILE_SEGMENTS   128u  /* of one path */
+#define PROFILE_STEPS      4096u /* of one match, backtracking included */
+#define PROFILE_VALUES     1000u /* of one variable that may hold many */
+#define PROFILE_PIECES     4u    /* of one id: literal texts and variables */
 #define PROFILE_JSON_STEPS 8u
 
 enum profile_method {
@@ -47,9 +47,9 @@ enum profile_place {
     PLACE_PATH = 0, /* a capture */
     PLACE_QUERY,
     PLACE_BODY,
-    PLACE_PARAMS,   /* GET and HEAD: query; else body */
+    PLACE_PARAMS, /* GET and HEAD: query; else body */
     PLACE_HEADER,
-    PLACE_LOOKUP,   /* only the upstream knows it */
+    PLACE_LOOKUP, /* only the upstream knows it */
 };
 
 enum profile_missing {
@@ -63,9 +63,9 @@ struct profile_need;
 
 struct profile_name { /* one spelling of a source */
     struct profile_name *next;
-    struct pst_bytes text;                             /* query key, field name */
-    struct pst_bytes steps[PROFILE_JSON_STEPS];        /* body path */
-    bool walks[PROFILE_JSON_STEPS];                    /* step ends in [] */
+    struct pst_bytes text;                      /* query key, field name */
+    struct pst_bytes steps[PROFILE_JSON_STEPS]; /* body path */
+    bool walks[PROFILE_JSON_STEPS];             /* step ends in [] */
     uint32_t step_count;
 };
 
@@ -76,7 +76,7 @@ struct profile_var {
     enum profile_missing missing;
     bool many;
     bool empty_absent; /* an empty value counts as none */
-    bool split; /* path: each segment that is a UUID is a value */
+    bool split;        /* path: each segment that is a UUID is a value */
     uint32_t capture;
     struct profile_name *names;
     const struct profile_need *instead; /* MISSING_ASK */
@@ -98,12 +98,13 @@ struct profile_entity {
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;
     /* read attributes of an answer by operation, from the level table */
-    const struct pst_node *not_shown; /* while building: operation -> attributes that its answer lacks */
+    const struct pst_node
+        *not_shown; /* while building: operation -> attributes that its answer lacks */
     const struct pst_bytes *read[PST_OPS];
     uint32_t read_count[PST_OPS];
 };
 
-struct profile_piece { /* of an id */
+struct profile_piece {     /* of an id */
     struct pst_bytes text; /* literal when var is PROFILE_VARS */
     uint32_t var;
     bool quoted;
@@ -111,14 +112,14 @@ struct profile_piece { /* of an id */
 
 struct profile_key {
     struct pst_bytes entity;
-    struct pst_bytes or_entity;          /* empty: none */
-    const struct profile_entity *known;  /* of a literal entity; NULL: none */
-    uint32_t entity_var;                 /* PROFILE_VARS: literal */
+    struct pst_bytes or_entity;         /* empty: none */
+    const struct profile_entity *known; /* of a literal entity; NULL: none */
+    uint32_t entity_var;                /* PROFILE_VARS: literal */
     enum pst_id_state id_state;
-    bool composed;                       /* pieces tell the id */
+    bool composed; /* pieces tell the id */
     uint32_t piece_count;
     struct profile_piece pieces[PROFILE_PIECES];
-    enum pst_op op;                      /* PST_OP_NONE: that of the route */
+    enum pst_op op; /* PST_OP_NONE: that of the route */
 };
 
 struct profile_need {
@@ -141,13 +142,13 @@ struct profile_node;
 struct pst_route {
     uint32_t line;
     enum pst_op op;
-    enum pst_reason refuse;   /* 0: not refused outright */
+    enum pst_reason refuse; /* 0: not refused outright */
     enum profile_body body;
     enum profile_preflight preflight;
     enum profile_scope scope;
     bool is_public, shadow, attributes, compare;
     uint64_t inspect_limit, body_limit;
-    uint32_t accept;          /* PST_ODD_* */
+    uint32_t accept; /* PST_ODD_* */
     uint32_t capture_count;
     uint32_t var_count;
     struct profile_var *vars; /* room for PROFILE_VARS while building */
@@ -155,8 +156,8 @@ struct pst_route {
     uint32_t entity_var;      /* the capture that is folded to an entity; PROFILE_VARS: none */
     uint32_t parent_var;      /* the same of the parent */
     uint32_t parent_id_var;
-    uint32_t pipeline_var;    /* the pipeline that the object is part of; PROFILE_VARS: none */
-    uint32_t one_of[2];       /* exactly one of two variables; PROFILE_VARS: no such rule */
+    uint32_t pipeline_var; /* the pipeline that the object is part of; PROFILE_VARS: none */
+    uint32_t one_of[2];    /* exactly one of two variables; PROFILE_VARS: no such rule */
     struct profile_need *needs;
     /* a path inside a value, with requirements of its own */
     const struct profile_node *inner;
@@ -183,8 +184,8 @@ struct profile_node {
     struct profile_branch *branches; /* the most special first */
     struct profile_node *tail;       /* one or more segments */
     struct pst_route *routes[METHODS];
-    const char *allow;               /* NULL: no route ends here */
-    struct pst_route *any;           /* of inner paths: the one that ends here */
+    const char *allow;     /* NULL: no route ends here */
+    struct pst_route *any; /* of inner paths: the one that ends here */
 };
 
 struct profile_workspace {
@@ -206,11 +207,11 @@ struct pst_profile {
     enum pst_combining combining;
     enum pst_error_form form;
     bool shadow;
-    bool both_cases;      /* snake_case and lowerCamelCase are one field of a body */
-    bool traversal;       /* "../" in any query value is refused */
-    bool json_only;       /* an inspected body must say that it is JSON */
-    bool get_body;        /* GET and HEAD may have a body */
-    bool closed;          /* unmatched: 403 to users, 404 to administrators, after identity */
+    bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
+    bool traversal;  /* "../" in any query value is refused */
+    bool json_only;  /* an inspected body must say that it is JSON */
+    bool get_body;   /* GET and HEAD may have a body */
+    bool closed;     /* unmatched: 403 to users, 404 to administrators, after identity */
     struct profile_workspace workspace;
     struct profile_class *classes;
     struct profile_entity *entities;
@@ -252,25 +253,31 @@ struct profile_defaults {
     bool shadow;
 };
 /* Compiles one element of a list of routes: a route, or a group. */
-PST_MUST_USE enum pst_status profile_route_read(struct profile_builder *b, const struct pst_node *node,
+PST_MUST_USE enum pst_status profile_route_read(struct profile_builder *b,
+                                                const struct pst_node *node,
                                                 const struct profile_defaults *defaults);
 /* Reads the keys that groups and routes share. */
-PST_MUST_USE enum pst_status profile_defaults_read(struct profile_builder *b, const struct pst_node *node,
+PST_MUST_USE enum pst_status profile_defaults_read(struct profile_builder *b,
+                                                   const struct pst_node *node,
                                                    struct profile_defaults *out);
-PST_MUST_USE enum pst_status profile_form_read(struct profile_builder *b, const struct pst_node *map,
-                                               const char *key, enum profile_form *out);
+PST_MUST_USE enum pst_status profile_form_read(struct profile_builder *b,
+                                               const struct pst_node *map, const char *key,
+                                               enum profile_form *out);
 /* Fills the read attributes of one entity from the level table. */
-PST_MUST_USE enum pst_status profile_levels_read(struct profile_builder *b, const struct pst_tree *table,
+PST_MUST_USE enum pst_status profile_levels_read(struct profile_builder *b,
+                                                 const struct pst_tree *table,
                                                  struct profile_entity *entity);
 /* ids, lookup, captures of a route. */
-PST_MUST_USE enum pst_status profile_vars_read(struct profile_builder *b, const struct pst_node *node,
-                                               struct pst_route *route, struct pst_bytes op_word);
+PST_MUST_USE enum pst_status profile_vars_read(struct profile_builder *b,
+                                               const struct pst_node *node, struct pst_route *route,
+                                               struct pst_bytes op_word);
 
-/* Appends the templates of one requirement text (or shape) to *tail. `op_word` is what $op stands for;
- * may be empty. */
+/* Appends the templates of one requirement text (or shape) to *tail. `op_word` is what $op stands
+ * for; may be empty. */
 PST_MUST_USE enum pst_status profile_need_parse(struct profile_builder *b, struct pst_route *route,
                                                 const struct pst_node *at, struct pst_bytes text,
-                                                struct pst_bytes op_word, struct profile_need ***tail);
+                                                struct pst_bytes op_word,
+                                                struct profile_need ***tail);
 enum pst_op profile_word_op(const struct profile_builder *b, struct pst_bytes word);
 /* PROFILE_VARS when the route has no such variable. */
 uint32_t profile_var_of(const struct pst_route *route, struct pst_bytes name);
@@ -284,11 +291,12 @@ PST_MUST_USE enum pst_status profile_trie_add(struct profile_builder *b, struct 
 PST_MUST_USE enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *node);
 
 struct profile_match {
-    const struct profile_node *node;             /* NULL: none */
-    uint32_t captures[2 * PROFILE_CAPTURES];     /* (offset, length) */
+    const struct profile_node *node;         /* NULL: none */
+    uint32_t captures[2 * PROFILE_CAPTURES]; /* (offset, length) */
 };
 /* path begins with '/'. */
-void profile_trie_match(const struct profile_node *root, struct pst_bytes path, struct profile_match *out);
+void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
+                        struct profile_match *out);
 
 /* ---- values ---- */
 
@@ -297,11 +305,11 @@ bool profile_class_all(const uint32_t bits[8], struct pst_bytes text);
 uint32_t profile_hash(struct pst_bytes text);
 
 /* Percent-decodes once ('+' is a blank when plus is set). PST_E_INVALID: a broken escape. */
-PST_MUST_USE enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, bool plus,
-                                            struct pst_bytes *out);
+PST_MUST_USE enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text,
+                                            bool plus, struct pst_bytes *out);
 /* 0, or the reason why the id is refused; *id becomes its canonical form. */
-enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form, struct pst_bytes *id,
-                                   bool *fault);
+enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
+                                   struct pst_bytes *id, bool *fault);
 enum profile_uuid { UUID_NO = 0, UUID_YES, UUID_AND_MORE };
 /* canonical: 36 bytes, written when the answer is UUID_YES. */
 enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36]);
@@ -336,22 +344,26 @@ struct profile_values {
 };
 /* Appends what the path leads to. Returns 0 or a reason (AMBIGUOUS, BAD_ID, BAD_REQUEST). */
 enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_name *name,
-                                 bool both_cases, struct pst_arena *arena, struct profile_values *out,
-                                 bool *fault);
-/* The keys of each object whose own key folds to `folded` (profile_fold_name). PST_E_INVALID: such a
- * key leads to something else than an object. */
-PST_MUST_USE enum pst_status profile_json_keys(const struct profile_json *json, struct pst_bytes folded,
-                                               struct pst_arena *arena, struct profile_values *out);
-PST_MUST_USE enum pst_status profile_values_add(struct pst_arena *arena, struct profile_values *values,
-                                                struct pst_bytes item);
+                                 bool both_cases, struct pst_arena *arena,
+                                 struct profile_values *out, bool *fault);
+/* The keys of each object whose own key folds to `folded` (profile_fold_name). PST_E_INVALID: such
+ * a key leads to something else than an object. */
+PST_MUST_USE enum pst_status profile_json_keys(const struct profile_json *json,
+                                               struct pst_bytes folded, struct pst_arena *arena,
+                                               struct profile_values *out);
+PST_MUST_USE enum pst_status
+profile_values_add(struct pst_arena *arena, struct profile_values *values, struct pst_bytes item);
 
 /* ---- names ---- */
 
 /* The entity that a path segment names, folded as Mage does; NULL: none. */
-const struct profile_entity *profile_fold(const struct pst_profile *profile, struct pst_bytes segment);
-/* Writes the folded form (lower case, singular, underscores as separators); false: too long, or empty. */
+const struct profile_entity *profile_fold(const struct pst_profile *profile,
+                                          struct pst_bytes segment);
+/* Writes the folded form (lower case, singular, underscores as separators); false: too long, or
+ * empty. */
 bool profile_fold_name(struct pst_bytes segment, char *out, size_t capacity, size_t *length);
-const struct profile_entity *profile_entity_of(const struct pst_profile *profile, struct pst_bytes name);
+const struct profile_entity *profile_entity_of(const struct pst_profile *profile,
+                                               struct pst_bytes name);
 
 /* ---- extract ---- */
 
@@ -373,7 +385,7 @@ struct profile_asking {
     struct profile_bound vars[PROFILE_VARS];
     const struct profile_entity *entity, *parent; /* of a folded segment */
     struct pst_bytes inner_workspace;
-    bool disagree;                                /* an unread place names another id */
+    bool disagree; /* an unread place names another id */
     struct pst_requirement *requirements;
     uint32_t count, capacity;
 };

@@ -1,15 +1,16 @@
 /*
  * profile_json.c - ids out of a JSON body.
  *
- * jansson parses (doubled keys refused, UTF-8 checked, depth limited); this file walks. A field may be
- * written in snake_case or lowerCamelCase where the profile says so: both at once must agree.
+ * jansson parses (doubled keys refused, UTF-8 checked, depth limited); this file walks. A field may
+ * be written in snake_case or lowerCamelCase where the profile says so: both at once must agree.
  */
 #include "profile_internal.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 
-/* struct profile_json is never defined: a json_t by another name, so that only this file sees jansson. */
+/* struct profile_json is never defined: a json_t by another name, so that only this file sees
+ * jansson. */
 static json_t *root_of(const struct profile_json *json)
 {
     union {
@@ -23,7 +24,8 @@ static json_t *root_of(const struct profile_json *json)
 enum pst_status profile_json_open(struct pst_bytes body, struct profile_json **out)
 {
     json_error_t error;
-    json_t *root = json_loadb(body.ptr == NULL ? "" : body.ptr, body.len, JSON_REJECT_DUPLICATES, &error);
+    json_t *root =
+        json_loadb(body.ptr == NULL ? "" : body.ptr, body.len, JSON_REJECT_DUPLICATES, &error);
 
     *out = NULL;
     if (root == NULL)
@@ -110,8 +112,8 @@ static enum pst_reason add_leaf(const struct walk *w, const json_t *leaf)
     enum pst_status status = PST_OK;
 
     if (json_is_string(leaf)) {
-        status = pst_arena_copy(w->arena,
-                                pst_bytes_of(json_string_value(leaf), json_string_length(leaf)), &text);
+        status = pst_arena_copy(
+            w->arena, pst_bytes_of(json_string_value(leaf), json_string_length(leaf)), &text);
     } else if (json_is_integer(leaf)) {
         text = pst_arena_printf(w->arena, "%" JSON_INTEGER_FORMAT, json_integer_value(leaf));
         status = text.len == 0 ? PST_E_NOMEM : PST_OK;
@@ -155,10 +157,11 @@ static enum pst_reason walk_from(const struct walk *w, const json_t *at, uint32_
 }
 
 enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_name *name,
-                                 bool both_cases, struct pst_arena *arena, struct profile_values *out,
-                                 bool *fault)
+                                 bool both_cases, struct pst_arena *arena,
+                                 struct profile_values *out, bool *fault)
 {
-    struct walk walk = {.name = name, .both = both_cases, .arena = arena, .out = out, .fault = fault};
+    struct walk walk = {
+        .name = name, .both = both_cases, .arena = arena, .out = out, .fault = fault};
 
     *fault = false;
     return json == NULL ? PST_R_INTERNAL : walk_from(&walk, root_of(json), 0);

@@ -15,8 +15,8 @@
 
 #include <stdio.h>
 
-#define NEED_WORDS 24u
-#define SHAPE_DEPTH 4u
+#define NEED_WORDS   24u
+#define SHAPE_DEPTH  4u
 #define SHAPE_PARAMS 6u
 
 struct words {
@@ -64,7 +64,8 @@ static bool take_word(struct words *w, const char *word)
 
 static enum pst_status fail(const struct parsing *p, const char *what, struct pst_bytes word)
 {
-    return pst_node_fail(p->b->tree, p->node, p->b->error, "%s: '%.*s'", what, (int)word.len, word.ptr);
+    return pst_node_fail(p->b->tree, p->node, p->b->error, "%s: '%.*s'", what, (int)word.len,
+                         word.ptr);
 }
 
 uint32_t profile_var_of(const struct pst_route *route, struct pst_bytes name)
@@ -128,7 +129,8 @@ static enum pst_status read_piece(const struct parsing *p, struct pst_bytes *tex
     return PST_OK;
 }
 
-static enum pst_status read_id(const struct parsing *p, struct pst_bytes id, struct profile_key *key)
+static enum pst_status read_id(const struct parsing *p, struct pst_bytes id,
+                               struct profile_key *key)
 {
     if (id.len == 0)
         return fail(p, "an empty id", id);
@@ -196,7 +198,8 @@ static enum pst_status read_key(const struct parsing *p, struct words *w, enum p
     return key->op == PST_OP_NONE ? fail(p, "no operation is asked", target) : PST_OK;
 }
 
-static enum pst_status read_keys(const struct parsing *p, struct words *w, struct profile_need *need)
+static enum pst_status read_keys(const struct parsing *p, struct words *w,
+                                 struct profile_need *need)
 {
     enum pst_op op = PST_OP_NONE;
 
@@ -211,7 +214,8 @@ static enum pst_status read_keys(const struct parsing *p, struct words *w, struc
     return PST_OK;
 }
 
-static enum pst_status read_choice(const struct parsing *p, struct words *w, struct profile_need *need)
+static enum pst_status read_choice(const struct parsing *p, struct words *w,
+                                   struct profile_need *need)
 {
     static const struct {
         const char *word;
@@ -256,9 +260,10 @@ static bool is_one_value(const struct profile_var *var)
     return !var->many && var->place != PLACE_LOOKUP && var->missing != MISSING_UNKNOWN;
 }
 
-/* Each requirement is asked once per value of a variable, so a group of alternatives can name only one
- * variable of many values, and not as an entity or a user. */
-static enum pst_status check_many(const struct parsing *p, const struct profile_need *need, uint32_t *many)
+/* Each requirement is asked once per value of a variable, so a group of alternatives can name only
+ * one variable of many values, and not as an entity or a user. */
+static enum pst_status check_many(const struct parsing *p, const struct profile_need *need,
+                                  uint32_t *many)
 {
     const struct profile_var *vars = p->route->vars;
 
@@ -267,13 +272,15 @@ static enum pst_status check_many(const struct parsing *p, const struct profile_
     for (uint32_t k = 0; k < need->key_count; k++) {
         const struct profile_key *key = &need->keys[k];
         if (key->entity_var != PROFILE_VARS && !is_one_value(&vars[key->entity_var]))
-            return fail(p, "one value that the request names is due here", vars[key->entity_var].name);
+            return fail(p, "one value that the request names is due here",
+                        vars[key->entity_var].name);
         for (uint32_t i = 0; i < key->piece_count; i++) {
             uint32_t var = key->pieces[i].var;
             if (var == PROFILE_VARS || !vars[var].many || var == *many)
                 continue;
             if (*many != PROFILE_VARS)
-                return fail(p, "a second variable of many values in one requirement", vars[var].name);
+                return fail(p, "a second variable of many values in one requirement",
+                            vars[var].name);
             *many = var;
         }
     }
@@ -363,7 +370,8 @@ static enum pst_status bind(const struct parsing *p, const struct pst_node *para
     return w->at == w->count ? PST_OK : fail(p, "a shape takes no more words", w->items[w->at]);
 }
 
-static enum pst_status expand(const struct parsing *p, const struct profile_shape *shape, struct words *w)
+static enum pst_status expand(const struct parsing *p, const struct profile_shape *shape,
+                              struct words *w)
 {
     struct binding binding;
     struct parsing inner = *p;
@@ -375,8 +383,8 @@ static enum pst_status expand(const struct parsing *p, const struct profile_shap
     if (list == NULL || list->kind != PST_NODE_LIST || list->count == 0)
         return fail(p, "a shape without a list `all`", shape->name);
     enum pst_status status = bind(p, pst_node_get(shape->node, "params"), w, &binding);
-    for (const struct pst_node *n = list == NULL ? NULL : list->first; n != NULL && status == PST_OK;
-         n = n->next) {
+    for (const struct pst_node *n = list == NULL ? NULL : list->first;
+         n != NULL && status == PST_OK; n = n->next) {
         struct pst_bytes text;
         status = substitute(p, &binding, n->text, &text);
         if (status == PST_OK)
@@ -414,8 +422,12 @@ enum pst_status profile_need_parse(struct profile_builder *b, struct pst_route *
                                    const struct pst_node *at, struct pst_bytes text,
                                    struct pst_bytes op_word, struct profile_need ***tail)
 {
-    struct parsing p = {
-        .b = b, .route = route, .node = at, .op_word = op_word, .tail = tail, .if_var = PROFILE_VARS};
+    struct parsing p = {.b = b,
+                        .route = route,
+                        .node = at,
+                        .op_word = op_word,
+                        .tail = tail,
+                        .if_var = PROFILE_VARS};
 
     return parse(&p, text);
 }

@@ -1,8 +1,8 @@
 /*
  * profile_query.c - the query string, read so that no other reader can read it differently unseen.
  *
- * Pairs are split at '&' and at ';'. Readers disagree about ';', so a pair beside one is marked, and a
- * key that the profile reads is refused when it stands in such a pair. "name[]" is "name".
+ * Pairs are split at '&' and at ';'. Readers disagree about ';', so a pair beside one is marked,
+ * and a key that the profile reads is refused when it stands in such a pair. "name[]" is "name".
  */
 #include "profile_internal.h"
 
@@ -55,8 +55,8 @@ enum pst_status profile_query_read(struct pst_arena *arena, struct pst_bytes que
             enum pst_status status = read_pair(arena, pst_bytes_of(query.ptr + at, end - at), pair);
             if (status != PST_OK)
                 return status;
-            pair->doubtful = (at > 0 && query.ptr[at - 1] == ';') ||
-                             (end < query.len && query.ptr[end] == ';');
+            pair->doubtful =
+                (at > 0 && query.ptr[at - 1] == ';') || (end < query.len && query.ptr[end] == ';');
             out->count++;
         }
         at = end + 1;

@@ -1,26 +1,30 @@
 /*
  * profile_route.c - one element of a list of routes becomes routes in the trie.
  *
- * One route of the file makes one struct pst_route per operation word; all its paths and methods point
- * to it. The methods stand under `methods:` (a map to words, or a list), or are keys whose value is the
- * path: `{GET: /runs/get, need: ...}`.
+ * One route of the file makes one struct pst_route per operation word; all its paths and methods
+ * point to it. The methods stand under `methods:` (a map to words, or a list), or are keys whose
+ * value is the path: `{GET: /runs/get, need: ...}`.
  */
 #include "profile_internal.h"
 
 static const char *const method_names[METHODS] = {"GET",   "HEAD",   "POST",   "PUT",
                                                   "PATCH", "DELETE", "OPTIONS"};
 
-static const char *const shared_keys[] = {"under",      "operations", "preflight", "workspace", "accept",
-                                          "body_limit", "inspect",    "shadow",    "note",      NULL};
+static const char *const shared_keys[] = {"under",  "operations", "preflight", "workspace",
+                                          "accept", "body_limit", "inspect",   "shadow",
+                                          "note",   NULL};
 
-static enum pst_status read_accept(struct profile_builder *b, const struct pst_node *map, uint32_t *out)
+static enum pst_status read_accept(struct profile_builder *b, const struct pst_node *map,
+                                   uint32_t *out)
 {
     static const struct {
         const char *word;
         uint32_t bit;
     } oddities[] = {
-        {"encoded-slash", PST_ODD_ENCODED_SLASH}, {"trailing-slash", PST_ODD_TRAILING_SLASH},
-        {"semicolon", PST_ODD_SEMICOLON},         {"encoded-percent", PST_ODD_ENCODED_PERCENT},
+        {"encoded-slash", PST_ODD_ENCODED_SLASH},
+        {"trailing-slash", PST_ODD_TRAILING_SLASH},
+        {"semicolon", PST_ODD_SEMICOLON},
+        {"encoded-percent", PST_ODD_ENCODED_PERCENT},
     };
     const struct pst_node *list = pst_node_get(map, "accept");
 
@@ -41,7 +45,8 @@ static enum pst_status read_accept(struct profile_builder *b, const struct pst_n
 }
 
 /* Bytes, or "none". */
-static enum pst_status read_body_limit(struct profile_builder *b, const struct pst_node *map, uint64_t *out)
+static enum pst_status read_body_limit(struct profile_builder *b, const struct pst_node *map,
+                                       uint64_t *out)
 {
     const struct pst_node *node = pst_node_get(map, "body_limit");
 
@@ -60,7 +65,8 @@ enum pst_status profile_defaults_read(struct profile_builder *b, const struct ps
     const struct pst_node *under = pst_node_get(node, "under");
     const struct pst_node *operations = pst_node_get(node, "operations");
     const struct pst_node *workspace = pst_node_get(node, "workspace");
-    enum pst_status status = pst_node_enum(b->tree, node, "preflight", preflights, &preflight, b->error);
+    enum pst_status status =
+        pst_node_enum(b->tree, node, "preflight", preflights, &preflight, b->error);
 
     if (status == PST_OK && workspace != NULL && workspace->kind == PST_NODE_SCALAR)
         status = pst_node_enum(b->tree, node, "workspace", scopes, &scope, b->error);
@@ -102,13 +108,15 @@ static enum pst_status read_needs(const struct reading *r, const struct pst_node
     for (const struct pst_node *n = need->kind == PST_NODE_LIST ? need->first : NULL;
          n != NULL && status == PST_OK; n = n->next)
         status = profile_need_parse(r->b, r->route, n, n->text, r->op_word, tail);
-    if (status == PST_OK && *tail == before) /* nothing asked would be read as: any known user may */
-        return pst_node_fail(r->b->tree, need, r->b->error, "a requirement, or a list of them, is due here");
+    if (status == PST_OK &&
+        *tail == before) /* nothing asked would be read as: any known user may */
+        return pst_node_fail(r->b->tree, need, r->b->error,
+                             "a requirement, or a list of them, is due here");
     return status;
 }
 
-static enum pst_status read_ref(const struct reading *r, const struct pst_node *map, const char *key,
-                                uint32_t *out)
+static enum pst_status read_ref(const struct reading *r, const struct pst_node *map,
+                                const char *key, uint32_t *out)
 {
     struct pst_bytes name = {0};
     enum pst_status status = pst_node_text(r->b->tree, map, key, &name, r->b->error);
@@ -116,14 +124,15 @@ static enum pst_status read_ref(const struct reading *r, const struct pst_node *
     if (status != PST_OK || name.len == 0)
         return status;
     *out = profile_var_of(r->route, name);
-    return *out == PROFILE_VARS ? pst_node_fail(r->b->tree, map, r->b->error,
-                                                "%s: no such variable '%.*s'", key, (int)name.len, name.ptr)
-                                : PST_OK;
+    return *out == PROFILE_VARS
+               ? pst_node_fail(r->b->tree, map, r->b->error, "%s: no such variable '%.*s'", key,
+                               (int)name.len, name.ptr)
+               : PST_OK;
 }
 
 /* A reference to a parameter of the path, which is always there and one value. */
-static enum pst_status read_path_ref(const struct reading *r, const struct pst_node *map, const char *key,
-                                     uint32_t *out)
+static enum pst_status read_path_ref(const struct reading *r, const struct pst_node *map,
+                                     const char *key, uint32_t *out)
 {
     enum pst_status status = read_ref(r, map, key, out);
 
@@ -131,7 +140,8 @@ static enum pst_status read_path_ref(const struct reading *r, const struct pst_n
         return status;
     return r->route->vars[*out].place == PLACE_PATH && !r->route->vars[*out].many
                ? PST_OK
-               : pst_node_fail(r->b->tree, map, r->b->error, "%s names a parameter of the path", key);
+               : pst_node_fail(r->b->tree, map, r->b->error, "%s names a parameter of the path",
+                               key);
 }
 
 static enum pst_status read_refs(const struct reading *r)
@@ -163,13 +173,15 @@ static enum pst_status read_refusal(const struct reading *r)
     static const enum pst_reason reasons[] = {PST_R_INTERNAL, PST_R_UPGRADE, PST_R_ROUTE_CLOSED,
                                               PST_R_NO_ROUTE};
     unsigned word = 0;
-    enum pst_status status = pst_node_enum(r->b->tree, r->node, "refuse", words, &word, r->b->error);
+    enum pst_status status =
+        pst_node_enum(r->b->tree, r->node, "refuse", words, &word, r->b->error);
 
     r->route->refuse = reasons[word];
     return status;
 }
 
-/* What the body is for, when the route does not say: ids, attributes, or a comparison with the path. */
+/* What the body is for, when the route does not say: ids, attributes, or a comparison with the
+ * path. */
 static bool reads_body(const struct pst_route *route)
 {
     bool reads = route->attributes || (route->compare && route->capture_count != 0);
@@ -215,7 +227,8 @@ static struct pst_route *new_route(struct profile_builder *b, uint32_t line)
         return NULL;
     route->vars = pst_arena_array(&b->profile->arena, PROFILE_VARS, sizeof(*route->vars));
     route->line = line;
-    route->workspace_var = route->entity_var = route->parent_var = route->parent_id_var = PROFILE_VARS;
+    route->workspace_var = route->entity_var = route->parent_var = route->parent_id_var =
+        PROFILE_VARS;
     route->one_of[0] = route->one_of[1] = route->inner_var = route->pipeline_var = PROFILE_VARS;
     return route->vars == NULL ? NULL : route;
 }
@@ -230,7 +243,8 @@ static enum pst_status check_attributes(const struct reading *r)
 
     if (!route->attributes)
         return PST_OK;
-    bool folded = key != NULL && route->entity_var != PROFILE_VARS && key->entity_var == route->entity_var;
+    bool folded =
+        key != NULL && route->entity_var != PROFILE_VARS && key->entity_var == route->entity_var;
     bool literal = key != NULL && key->known != NULL && key->known->payload.len != 0;
     return route->needs != NULL && route->needs->key_count != 0 && (folded || literal)
                ? PST_OK
@@ -268,11 +282,14 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_inner(r);
     if (status != PST_OK)
         return status;
-    if (need == NULL && !route->is_public && route->refuse == PST_R_INTERNAL && route->inner == NULL)
+    if (need == NULL && !route->is_public && route->refuse == PST_R_INTERNAL &&
+        route->inner == NULL)
         return pst_node_fail(r->b->tree, r->node, r->b->error,
                              "a route says what it needs: need, public or refuse");
-    if ((need != NULL || route->inner != NULL) && (route->is_public || route->refuse != PST_R_INTERNAL))
-        return pst_node_fail(r->b->tree, r->node, r->b->error, "need beside public or refuse is never asked");
+    if ((need != NULL || route->inner != NULL) &&
+        (route->is_public || route->refuse != PST_R_INTERNAL))
+        return pst_node_fail(r->b->tree, r->node, r->b->error,
+                             "need beside public or refuse is never asked");
     if (route->op == PST_OP_NONE && route->needs != NULL)
         route->op = route->needs->keys[0].op;
     return PST_OK;
@@ -298,7 +315,8 @@ static enum pst_status add_inner_path(const struct reading *outer, struct profil
         return status;
     if (end->any != NULL || need == NULL)
         return pst_node_fail(r.b->tree, node, r.b->error,
-                             need == NULL ? "an inner path says what it needs" : "this path stands twice");
+                             need == NULL ? "an inner path says what it needs"
+                                          : "this path stands twice");
     end->any = r.route;
     r.route->workspace_var = profile_var_of(r.route, PST_LIT("workspace"));
     return read_needs(&r, need, &tail);
@@ -315,14 +333,14 @@ static enum pst_status add_inner(const struct reading *outer, struct profile_nod
         return pst_node_fail(outer->b->tree, node, outer->b->error, "an inner path has a path");
     if (status == PST_OK && path->kind == PST_NODE_SCALAR)
         return add_inner_path(outer, root, node, path->text);
-    for (const struct pst_node *n = status == PST_OK ? path->first : NULL; n != NULL && status == PST_OK;
-         n = n->next)
+    for (const struct pst_node *n = status == PST_OK ? path->first : NULL;
+         n != NULL && status == PST_OK; n = n->next)
         status = add_inner_path(outer, root, node, n->text);
     return status;
 }
 
-/* `inner: {value: VARIABLE, paths: TABLE}`: the table is compiled for each route that uses it, because
- * $op differs. */
+/* `inner: {value: VARIABLE, paths: TABLE}`: the table is compiled for each route that uses it,
+ * because $op differs. */
 static enum pst_status read_inner(const struct reading *r)
 {
     static const char *const keys[] = {"value", "paths", NULL};
@@ -339,11 +357,13 @@ static enum pst_status read_inner(const struct reading *r)
     if (status != PST_OK)
         return status;
     const struct pst_node *table = NULL;
-    for (const struct pst_node *n = r->b->inner == NULL ? NULL : r->b->inner->first; n != NULL; n = n->next)
+    for (const struct pst_node *n = r->b->inner == NULL ? NULL : r->b->inner->first; n != NULL;
+         n = n->next)
         table = pst_bytes_equal(n->key, name) ? n : table;
     struct profile_node *root = pst_arena_zalloc(&r->b->profile->arena, sizeof(*root));
     if (table == NULL || r->route->inner_var == PROFILE_VARS)
-        return pst_node_fail(r->b->tree, inner, r->b->error, "inner names a value and a table of paths");
+        return pst_node_fail(r->b->tree, inner, r->b->error,
+                             "inner names a value and a table of paths");
     if (root == NULL)
         return PST_E_NOMEM;
     for (const struct pst_node *n = table->first; n != NULL && status == PST_OK; n = n->next)
@@ -365,7 +385,8 @@ static bool same_captures(const struct pst_route *a, const struct pst_route *b)
     return true;
 }
 
-static enum pst_status register_at(const struct reading *r, struct profile_node *node, unsigned methods)
+static enum pst_status register_at(const struct reading *r, struct profile_node *node,
+                                   unsigned methods)
 {
     for (unsigned m = 0; m < METHODS; m++) {
         if ((methods >> m & 1u) == 0)
@@ -385,14 +406,15 @@ static enum pst_status add_path(const struct reading *r, struct pst_bytes prefix
 {
     struct profile_builder *b = r->b;
     struct pst_route *route = first ? r->route : new_route(b, r->node->line);
-    struct pst_bytes full = pst_arena_printf(&b->profile->arena, "%.*s%.*s", (int)prefix.len, prefix.ptr,
-                                             (int)r->path.len, r->path.ptr);
+    struct pst_bytes full = pst_arena_printf(&b->profile->arena, "%.*s%.*s", (int)prefix.len,
+                                             prefix.ptr, (int)r->path.len, r->path.ptr);
 
     if (route == NULL || full.len == 0)
         return PST_E_NOMEM;
     enum pst_status status = profile_trie_add(b, b->profile->root, r->node, full, route, out);
     if (status == PST_OK && !first && !same_captures(r->route, route))
-        return pst_node_fail(b->tree, r->node, b->error, "the prefixes of a route need the same parameters");
+        return pst_node_fail(b->tree, r->node, b->error,
+                             "the prefixes of a route need the same parameters");
     return status;
 }
 
@@ -401,7 +423,8 @@ static enum pst_status add_route(struct profile_builder *b, const struct pst_nod
                                  const struct profile_defaults *defaults, struct pst_bytes path,
                                  unsigned methods, struct pst_bytes op_word)
 {
-    struct reading r = {.b = b, .node = node, .defaults = defaults, .op_word = op_word, .path = path};
+    struct reading r = {
+        .b = b, .node = node, .defaults = defaults, .op_word = op_word, .path = path};
     struct profile_node *ends[16];
     uint32_t count = 0;
     const struct pst_node *prefix = defaults->under == NULL ? NULL : defaults->under->first;
@@ -413,7 +436,8 @@ static enum pst_status add_route(struct profile_builder *b, const struct pst_nod
     do {
         if (count == 16)
             return pst_node_fail(b->tree, node, b->error, "more than 16 prefixes");
-        status = add_path(&r, prefix == NULL ? pst_bytes_of("", 0) : prefix->text, count == 0, &ends[count]);
+        status = add_path(&r, prefix == NULL ? pst_bytes_of("", 0) : prefix->text, count == 0,
+                          &ends[count]);
         prefix = prefix == NULL ? NULL : prefix->next;
         count++;
     } while (status == PST_OK && prefix != NULL);
@@ -434,16 +458,19 @@ static unsigned method_bit(struct pst_bytes name)
 
 static unsigned with_head(const struct profile_builder *b, unsigned methods)
 {
-    return b->head_as_get && (methods & 1u << METHOD_GET) != 0 ? methods | 1u << METHOD_HEAD : methods;
+    return b->head_as_get && (methods & 1u << METHOD_GET) != 0 ? methods | 1u << METHOD_HEAD
+                                                               : methods;
 }
 
 /* The operation word of a method: that of the route, or of the defaults. */
-static struct pst_bytes word_of(const struct profile_defaults *defaults, const struct pst_node *method)
+static struct pst_bytes word_of(const struct profile_defaults *defaults,
+                                const struct pst_node *method)
 {
     if (method->text.len != 0 && method->key.len != 0)
         return method->text;
     struct pst_bytes name = method->key.len != 0 ? method->key : method->text;
-    for (const struct pst_node *n = defaults->operations == NULL ? NULL : defaults->operations->first;
+    for (const struct pst_node *n = defaults->operations == NULL ? NULL
+                                                                 : defaults->operations->first;
          n != NULL; n = n->next)
         if (pst_bytes_equal(n->key, name))
             return n->text;
@@ -514,9 +541,10 @@ static enum pst_status read_paths(struct profile_builder *b, const struct pst_no
 
 static bool is_known_key(struct pst_bytes key)
 {
-    static const char *const own[] = {"path", "methods", "routes",     "ids",     "lookup", "need", "entity",
-                                      "parent", "one_of", "inner",      "refuse",  "public", "body",
-                                      "attributes", "compare", "pipeline", NULL};
+    static const char *const own[] = {"path",     "methods", "routes", "ids",        "lookup",
+                                      "need",     "entity",  "parent", "one_of",     "inner",
+                                      "refuse",   "public",  "body",   "attributes", "compare",
+                                      "pipeline", NULL};
 
     for (const char *const *k = own; *k != NULL; k++)
         if (pst_bytes_equal(key, pst_bytes_of(*k, strlen(*k))))

@@ -1,10 +1,11 @@
 /*
  * profile_trie.c - templates of paths as a trie of segments.
  *
- * At each segment a literal is tried first, then parameters (with a literal end before those without,
- * a narrow class before a wide one, in the order of the file otherwise), then the tail, which takes as
- * few segments as it can. A branch that leads nowhere is taken back. A path that could reach two
- * templates therefore reaches the one that says more at the leftmost place where they differ.
+ * At each segment a literal is tried first, then parameters (with a literal end before those
+ * without, a narrow class before a wide one, in the order of the file otherwise), then the tail,
+ * which takes as few segments as it can. A branch that leads nowhere is taken back. A path that
+ * could reach two templates therefore reaches the one that says more at the leftmost place where
+ * they differ.
  */
 #include "profile_internal.h"
 
@@ -69,7 +70,8 @@ static const struct profile_class *class_of(const struct profile_builder *b, str
     return NULL;
 }
 
-/* A capture is a variable of the route; the same name in another prefix of the route is the same one. */
+/* A capture is a variable of the route; the same name in another prefix of the route is the same
+ * one. */
 static enum pst_status add_capture(struct profile_builder *b, const struct pst_node *at,
                                    struct pst_route *route, struct pst_bytes name)
 {
@@ -79,8 +81,8 @@ static enum pst_status add_capture(struct profile_builder *b, const struct pst_n
         return pst_node_fail(b->tree, at, b->error, "more than %u parameters in a path",
                              PROFILE_CAPTURES);
     if (profile_var_of(route, name) != PROFILE_VARS)
-        return pst_node_fail(b->tree, at, b->error, "the parameter {%.*s} stands twice", (int)name.len,
-                             name.ptr);
+        return pst_node_fail(b->tree, at, b->error, "the parameter {%.*s} stands twice",
+                             (int)name.len, name.ptr);
     struct profile_var *var = &route->vars[route->var_count++];
     *var = (struct profile_var){.place = PLACE_PATH, .capture = index};
     route->capture_count++;
@@ -319,7 +321,8 @@ static bool match_from(struct matching *m, const struct profile_node *node, uint
     return node->tail != NULL && match_tail(m, node->tail, index);
 }
 
-void profile_trie_match(const struct profile_node *root, struct pst_bytes path, struct profile_match *out)
+void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
+                        struct profile_match *out)
 {
     struct matching m = {.path = path, .out = out};
 

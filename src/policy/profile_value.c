@@ -1,8 +1,10 @@
 /*
- * profile_value.c - bytes of a request become values: one decoding, and the form that an id must have.
+ * profile_value.c - bytes of a request become values: one decoding, and the form that an id must
+ * have.
  *
- * An id is compared with the ids of grants byte for byte, so two spellings that the app reads as one
- * object must never reach the comparison as two: they are made one (UUID) or refused (the rest).
+ * An id is compared with the ids of grants byte for byte, so two spellings that the app reads as
+ * one object must never reach the comparison as two: they are made one (UUID) or refused (the
+ * rest).
  */
 #include "profile_internal.h"
 
@@ -71,7 +73,8 @@ enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, b
 
 /* ---- UUID ---- */
 
-/* Hex digits of the run of hex digits and hyphens at the start of text; *length is that of the run. */
+/* Hex digits of the run of hex digits and hyphens at the start of text; *length is that of the run.
+ */
 static size_t hex_run(struct pst_bytes text, size_t *length)
 {
     size_t digits = 0, i = 0;
@@ -99,12 +102,13 @@ static void uuid_write(struct pst_bytes text, char canonical[36])
 
 static void strip(struct pst_bytes *text, struct pst_bytes prefix)
 {
-    if (text->len >= prefix.len && pst_bytes_equal_nocase(pst_bytes_of(text->ptr, prefix.len), prefix))
+    if (text->len >= prefix.len &&
+        pst_bytes_equal_nocase(pst_bytes_of(text->ptr, prefix.len), prefix))
         *text = pst_bytes_from(*text, prefix.len);
 }
 
-/* The spellings are those that common libraries read as the same UUID: any case, urn: and uuid: before
- * it, braces, hyphens left out or elsewhere. */
+/* The spellings are those that common libraries read as the same UUID: any case, urn: and uuid:
+ * before it, braces, hyphens left out or elsewhere. */
 enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
 {
     struct pst_bytes core = text;
@@ -124,7 +128,8 @@ enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
     return UUID_NO;
 }
 
-static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst_bytes *id, bool *fault)
+static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst_bytes *id,
+                                  bool *fault)
 {
     char canonical[36];
 
@@ -195,8 +200,8 @@ static bool is_folded_number(struct pst_bytes id)
     return !pst_bytes_u63(id, &value) || (id.len > 1 && id.ptr[0] == '0');
 }
 
-enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form, struct pst_bytes *id,
-                                   bool *fault)
+enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
+                                   struct pst_bytes *id, bool *fault)
 {
     bool bad = id->len == 0 || has_control(*id);
 

@@ -60,8 +60,8 @@ static enum pst_status use_capture(struct profile_builder *b, const struct pst_n
     uint32_t of = profile_var_of(route, name);
 
     if (of == PROFILE_VARS || route->vars[of].place != PLACE_PATH)
-        return pst_node_fail(b->tree, at, b->error, "the path has no parameter {%.*s}", (int)name.len,
-                             name.ptr);
+        return pst_node_fail(b->tree, at, b->error, "the path has no parameter {%.*s}",
+                             (int)name.len, name.ptr);
     var->capture = route->vars[of].capture;
     return PST_OK;
 }
@@ -101,7 +101,8 @@ static void read_missing(const struct pst_node *map, struct profile_var *var)
 
     if (node == NULL)
         return;
-    var->missing = MISSING_ASK; /* unless it is one of the words; read again when all variables are known */
+    var->missing =
+        MISSING_ASK; /* unless it is one of the words; read again when all variables are known */
     for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (pst_bytes_equal(node->text, pst_bytes_of(words[i], strlen(words[i]))))
             var->missing = (enum profile_missing)i;
@@ -180,7 +181,8 @@ static enum pst_status read_instead(struct profile_builder *b, const struct pst_
             continue;
         struct profile_need *first = NULL, **tail = &first;
         const struct pst_node *missing = pst_node_get(n, "missing");
-        enum pst_status status = profile_need_parse(b, route, missing, missing->text, op_word, &tail);
+        enum pst_status status =
+            profile_need_parse(b, route, missing, missing->text, op_word, &tail);
         if (status != PST_OK)
             return status;
         var->instead = first;
@@ -204,8 +206,8 @@ enum pst_status profile_vars_read(struct profile_builder *b, const struct pst_no
         status = read_var(b, n, route);
     if (status == PST_OK && lookup != NULL && lookup->kind == PST_NODE_SCALAR)
         status = add_lookup(b, lookup, route);
-    for (const struct pst_node *n = lookup == NULL ? NULL : lookup->first; n != NULL && status == PST_OK;
-         n = n->next)
+    for (const struct pst_node *n = lookup == NULL ? NULL : lookup->first;
+         n != NULL && status == PST_OK; n = n->next)
         status = add_lookup(b, n, route);
     return status == PST_OK ? read_instead(b, ids, route, op_word) : status;
 }

@@ -1,10 +1,10 @@
 /*
- * fuzz_profile.c - requests against a profile that uses every part of the language, and texts that claim
- *                  to be profiles.
+ * fuzz_profile.c - requests against a profile that uses every part of the language, and texts that
+ * claim to be profiles.
  *
- * Input: 'P' and JSON: compile it. Else: method SP target SP header-value SP body, judged by the profile
- * below. Whatever comes, a request that is not refused asks something, names a valid workspace, and a
- * known id is never empty; the same request twice asks the same.
+ * Input: 'P' and JSON: compile it. Else: method SP target SP header-value SP body, judged by the
+ * profile below. Whatever comes, a request that is not refused asks something, names a valid
+ * workspace, and a known id is never empty; the same request twice asks the same.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,26 +16,35 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char text[] =
-    "{'profile':'f','combining':'most-specific','both_cases':true,'compare':true,'head_as_get':true,"
+    "{'profile':'f','combining':'most-specific','both_cases':true,'compare':true,'head_as_get':"
+    "true,"
     "'refuse_traversal':true,'ids':'path','ignored_keys':['api_key'],"
-    "'workspace':{'headers':['X-Ws'],'default':'w1','name':{'chars':'a-z0-9-','edges':'a-z0-9','max':20}},"
+    "'workspace':{'headers':['X-Ws'],'default':'w1','name':{'chars':'a-z0-9-','edges':'a-z0-9','"
+    "max':20}},"
     "'classes':{'digits':'0-9','word':'A-Za-z0-9_'},"
-    "'entities':{'Role':{'resource':'roles','ids':'integer'},'Pipeline':{'resource':'pipelines','pipeline':'self'},"
+    "'entities':{'Role':{'resource':'roles','ids':'integer'},'Pipeline':{'resource':'pipelines','"
+    "pipeline':'self'},"
     "'Block':{'resource':'blocks','pipeline':'parent'},'experiment':{'ids':'integer'}},"
-    "'shapes':{'child':{'params':['t','op'],'all':['experiment:$e detail','$t:* $op else experiment:$e']}},"
-    "'inner':{'art':[{'path':['/{e:digits}/{r}/a/{f...}','/w/{workspace}/{e:digits}/{r}/a/{f...}'],'need':'child run $op'},"
+    "'shapes':{'child':{'params':['t','op'],'all':['experiment:$e detail','$t:* $op else "
+    "experiment:$e']}},"
+    "'inner':{'art':[{'path':['/{e:digits}/{r}/a/{f...}','/w/{workspace}/{e:digits}/{r}/a/"
+    "{f...}'],'need':'child run $op'},"
     "{'path':'/{f...}','need':'admin'}]},"
     "'routes':["
     "{'path':'/w/{workspace}/{entity}/{id}/{more...}','methods':{'GET':'detail','PUT':'update'},"
-    "'ids':{'id':{'from':'path id','form':'uuid'},'more':{'from':'path more','split':true,'missing':'skip','form':'uuid'},"
+    "'ids':{'id':{'from':'path id','form':'uuid'},'more':{'from':'path "
+    "more','split':true,'missing':'skip','form':'uuid'},"
     "'q':{'from':'query pipeline_uuid','form':'uuid-only','missing':'skip'}},"
     "'need':['$entity:$id $op','$entity:$more $op','$entity:$q $op']},"
     "{'under':['/api'],'accept':['encoded-slash'],'preflight':'any','routes':["
-    "{'path':'/{r:word}/{id}','methods':{'GET':'detail','PUT':'update'},'entity':'r','need':'$r:$id $op','attributes':true},"
+    "{'path':'/{r:word}/"
+    "{id}','methods':{'GET':'detail','PUT':'update'},'entity':'r','need':'$r:$id "
+    "$op','attributes':true},"
     "{'path':'/{r:word}/{id}/{c:word}','methods':{'GET':'list','POST':'create'},'entity':'c',"
     "'parent':{'entity':'r','id':'id'},'need':'$c $op','attributes':true},"
     "{'path':'/{r:word}/{id...}','methods':{'GET':'detail'},'entity':'r','need':'$r:$id $op'}]},"
-    "{'POST':'/b','ids':{'e':'body a.es[].id|e','u':{'from':'body u_name','missing':'skip','empty':'absent'}},"
+    "{'POST':'/b','ids':{'e':'body a.es[].id|e','u':{'from':'body "
+    "u_name','missing':'skip','empty':'absent'}},"
     "'need':['child run update','self $u or admin','s:$u!/x use']},"
     "{'GET':'/b','ids':{'e':'params es[]'},'need':'filter experiment:$e detail'},"
     "{'methods':['GET','PUT'],'path':'/art/{p...}','operations':{'GET':'detail','PUT':'update'},"
@@ -52,7 +61,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
     (void)argc;
     (void)argv;
-    if (!json_tree_quoted(&tree, text) || pst_profile_compile(&tree, NULL, NULL, &profile, &error) != PST_OK) {
+    if (!json_tree_quoted(&tree, text) ||
+        pst_profile_compile(&tree, NULL, NULL, &profile, &error) != PST_OK) {
         fprintf(stderr, "%s: %s\n", error.where, error.message);
         abort();
     }
@@ -66,7 +76,8 @@ static void compile(const char *data, size_t size)
     struct pst_profile *other;
     struct pst_error error;
 
-    if (json_tree_load(&tree, data, size) && pst_profile_compile(&tree, NULL, NULL, &other, &error) == PST_OK) {
+    if (json_tree_load(&tree, data, size) &&
+        pst_profile_compile(&tree, NULL, NULL, &other, &error) == PST_OK) {
         struct pst_request request = {.method = PST_LIT("GET"), .path = PST_LIT("/a/b")};
         struct pst_routed routed;
         pst_profile_route(other, &request, &routed);
@@ -101,7 +112,8 @@ static void check(const struct pst_extracted *got)
         const struct pst_requirement *r = &got->requirements[i];
         must(r->key_count <= PST_KEYS_MAX && (r->need == PST_NEED_GRANT) == (r->key_count > 0));
         for (uint32_t k = 0; k < r->key_count; k++)
-            must(r->keys[k].entity.len > 0 && (r->keys[k].id_state != PST_ID_KNOWN || r->keys[k].id.len > 0) &&
+            must(r->keys[k].entity.len > 0 &&
+                 (r->keys[k].id_state != PST_ID_KNOWN || r->keys[k].id.len > 0) &&
                  r->keys[k].op != PST_OP_NONE);
     }
 }
@@ -139,7 +151,8 @@ static void ask(struct pst_bytes rest)
     pst_profile_route(profile, &request, &routed);
     pst_profile_route(profile, &request, &again);
     must(routed.route == again.route && routed.refuse == again.refuse);
-    must((routed.refuse == PST_R_INTERNAL) == (routed.route != NULL) || routed.refuse != PST_R_INTERNAL);
+    must((routed.refuse == PST_R_INTERNAL) == (routed.route != NULL) ||
+         routed.refuse != PST_R_INTERNAL);
     if (routed.refuse != PST_R_INTERNAL || routed.is_public || routed.preflight)
         return;
     pst_arena_init(&arena, 4096, 1 << 20);

@@ -1,6 +1,6 @@
 /*
- * profile_decide.h - one request through canonicaliser, profile and evaluator, as the engine does it, but
- *                    without sockets, tokens and a store; for the suites of the shipped profiles.
+ * profile_decide.h - one request through canonicaliser, profile and evaluator, as the engine does
+ * it, but without sockets, tokens and a store; for the suites of the shipped profiles.
  */
 #ifndef POSTERN_TESTS_PROFILE_DECIDE_H
 #define POSTERN_TESTS_PROFILE_DECIDE_H
@@ -69,7 +69,8 @@ static inline void decide_load(struct decide_world *w, const char *name,
             decide_die(path, error.message);
         w->settings.levels = w->levels;
     }
-    if (pst_profile_compile(&tree, file.len != 0 ? &levels : NULL, options, &w->profile, &error) != PST_OK)
+    if (pst_profile_compile(&tree, file.len != 0 ? &levels : NULL, options, &w->profile, &error) !=
+        PST_OK)
         decide_die(error.where, error.message);
     if (file.len != 0)
         pst_tree_fini(&levels);
@@ -90,8 +91,8 @@ static inline struct decide_answer decide_no(enum pst_reason reason, unsigned st
     return (struct decide_answer){.reason = reason, .status = status, .asked = asked};
 }
 
-static inline struct decide_answer decide_refused(const struct decide_world *w, const struct pst_routed *routed,
-                                                  bool is_admin)
+static inline struct decide_answer decide_refused(const struct decide_world *w,
+                                                  const struct pst_routed *routed, bool is_admin)
 {
     unsigned status = pst_reason_status(routed->refuse);
 
@@ -137,8 +138,8 @@ static inline struct decide_answer decide(struct decide_world *w, const struct d
                              .combining = pst_profile_combining(w->profile)};
 
     pst_arena_reset(&w->arena);
-    if (!pst_target_parse(pst_method_of(decide_text(r->method)), decide_text(r->target), NULL, space,
-                          sizeof(space), &target, &fault))
+    if (!pst_target_parse(pst_method_of(decide_text(r->method)), decide_text(r->target), NULL,
+                          space, sizeof(space), &target, &fault))
         return decide_no(PST_R_BAD_TARGET, fault.status, false);
     struct pst_request request = {.method = decide_text(r->method),
                                   .host = PST_LIT("app.example"),

@@ -1,9 +1,10 @@
 /*
  * suite_mage_routing.c - the mage profile against the routing and HTTP vectors.
  *
- * Routing vectors: every method that Mage serves on the path is decided with the operation and the id
- * that the vector names, every other one is refused. HTTP vectors: judged without a server as far as
- * refuse or forward goes. Decision vectors in the form of a request: with the roles of the vector.
+ * Routing vectors: every method that Mage serves on the path is decided with the operation and the
+ * id that the vector names, every other one is refused. HTTP vectors: judged without a server as
+ * far as refuse or forward goes. Decision vectors in the form of a request: with the roles of the
+ * vector.
  */
 #include "profile_decide.h"
 
@@ -15,8 +16,10 @@ static const char *const all_methods[] = {"GET", "POST", "PUT", "DELETE", "PATCH
 #define METHOD_COUNT (sizeof(all_methods) / sizeof(all_methods[0]))
 
 static const struct pst_binding owner_bindings[] = {{1, 1, 0}};
-static const struct pst_facts owner = {
-    .user_id = 1, .name = {.ptr = "owner", .len = 5}, .binding_count = 1, .bindings = owner_bindings};
+static const struct pst_facts owner = {.user_id = 1,
+                                       .name = {.ptr = "owner", .len = 5},
+                                       .binding_count = 1,
+                                       .bindings = owner_bindings};
 static const struct pst_facts stranger = {.user_id = 2, .name = {.ptr = "stranger", .len = 8}};
 
 static const char *text_in(const json_t *object, const char *key)
@@ -43,7 +46,8 @@ static bool is_skipped(const json_t *vector, const char *id)
     const char *need = json_string_value(json_array_get(needs, 0));
 
     /* "mage_login with an expect is applicable": the answer is Postern's own. */
-    if (need == NULL || (strcmp(need, "mage_login") == 0 && json_object_get(vector, "expect") != NULL))
+    if (need == NULL ||
+        (strcmp(need, "mage_login") == 0 && json_object_get(vector, "expect") != NULL))
         return false;
     printf("n/a %s: needs %s\n", id, need);
     skipped++;
@@ -77,10 +81,11 @@ static struct pst_bytes wanted_id(const json_t *vector, const char *op)
     const char *key = json_object_get(params, "child") != NULL ? "child_pk" : "pk";
 
     return strcmp(op, "list") == 0 || strcmp(op, "create") == 0 ? (struct pst_bytes){0}
-                                                                 : decide_text(text_in(params, key));
+                                                                : decide_text(text_in(params, key));
 }
 
-static bool asks_rightly(const json_t *vector, const char *method, const struct decide_answer *answer)
+static bool asks_rightly(const json_t *vector, const char *method,
+                         const struct decide_answer *answer)
 {
     const char *op = text_in(json_object_get(vector, "operations"), method);
     const struct pst_requirement *r = answer->extracted.requirements;
@@ -104,17 +109,20 @@ static bool passes(const struct decide_world *w, const struct decide_answer *ans
 static void route_method(struct decide_world *w, const json_t *vector, const char *method)
 {
     bool body = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
-    struct decide_request r = {.method = method, .target = text_in(vector, "path"), .body = body ? "{}" : NULL};
+    struct decide_request r = {
+        .method = method, .target = text_in(vector, "path"), .body = body ? "{}" : NULL};
     struct decide_answer answer = decide(w, &r);
     bool route = strcmp(text_in(vector, "expect"), "route") == 0;
     char id[512];
 
     snprintf(id, sizeof(id), "%s %s", method, r.target);
     if (!route) {
-        verdict(!answer.forward && answer.status >= 400 && answer.status < 500, id, "is not refused", &answer);
+        verdict(!answer.forward && answer.status >= 400 && answer.status < 500, id,
+                "is not refused", &answer);
     } else if (!has_method(vector, method)) {
         bool known = strcmp(method, "OPTIONS") == 0;
-        verdict(known || (!answer.forward && answer.status == 405), id, "is not refused with 405", &answer);
+        verdict(known || (!answer.forward && answer.status == 405), id, "is not refused with 405",
+                &answer);
     } else if (is_open(text_in(vector, "auth"), method)) {
         verdict(answer.forward && !answer.asked, id, "asks somebody", &answer);
     } else {
@@ -136,7 +144,8 @@ static void run_routing(struct decide_world *w, const json_t *vector)
 
 static void run_http(struct decide_world *w, const json_t *vector)
 {
-    const char *id = text_in(vector, "id"), *auth = text_in(vector, "auth"), *body = text_in(vector, "body");
+    const char *id = text_in(vector, "id"), *auth = text_in(vector, "auth"),
+               *body = text_in(vector, "body");
     const char *expect = text_in(vector, "expect");
 
     if (is_skipped(vector, id))
@@ -166,15 +175,17 @@ static struct pst_policy *roles_of(const json_t *roles, uint32_t *count)
     struct pst_error error;
 
     pst_model_init(&model, 4u << 20);
-    if (pst_model_add_workspace(&model, &(struct pst_workspace_row){.id = 1,
-                                                                    .name = PST_LIT("default"),
-                                                                    .kind = PST_WORKSPACE_DEFAULT}) != PST_OK)
+    if (pst_model_add_workspace(
+            &model, &(struct pst_workspace_row){.id = 1,
+                                                .name = PST_LIT("default"),
+                                                .kind = PST_WORKSPACE_DEFAULT}) != PST_OK)
         decide_die("workspace", "not accepted");
     *count = (uint32_t)json_array_size(roles);
     for (uint32_t i = 0; i < *count; i++) {
         const json_t *role = json_array_get(roles, i), *rows = json_object_get(role, "permissions");
-        if (pst_model_add_role(&model, &(struct pst_role_row){.id = i + 1, .name = mv_text(json_object_get(
-                                                                               role, "name"))}) != PST_OK)
+        if (pst_model_add_role(
+                &model, &(struct pst_role_row){
+                            .id = i + 1, .name = mv_text(json_object_get(role, "name"))}) != PST_OK)
             decide_die("role", "not accepted");
         for (size_t k = 0; k < json_array_size(rows); k++)
             mv_permission(&model, i + 1, false, json_array_get(rows, k), true);
@@ -219,7 +230,8 @@ static void run_vector(struct decide_world *w, const json_t *vector)
     w->policy = policy;
     w->facts = &user;
     struct decide_answer answer = decide(w, &r);
-    verdict(answer.forward == (strcmp(text_in(vector, "expect"), "allow") == 0), id, "ends otherwise", &answer);
+    verdict(answer.forward == (strcmp(text_in(vector, "expect"), "allow") == 0), id,
+            "ends otherwise", &answer);
     w->policy = before;
     free(body);
     pst_policy_destroy(policy);
@@ -233,14 +245,16 @@ static struct pst_policy *owner_policy(void)
     struct pst_error error;
 
     pst_model_init(&model, 1u << 20);
-    if (pst_model_add_workspace(&model, &(struct pst_workspace_row){.id = 1, .name = PST_LIT("default")}) !=
+    if (pst_model_add_workspace(
+            &model, &(struct pst_workspace_row){.id = 1, .name = PST_LIT("default")}) != PST_OK ||
+        pst_model_add_role(&model, &(struct pst_role_row){.id = 1, .name = PST_LIT("Owner")}) !=
             PST_OK ||
-        pst_model_add_role(&model, &(struct pst_role_row){.id = 1, .name = PST_LIT("Owner")}) != PST_OK ||
         pst_model_add_permission(&model, &(struct pst_permission_row){.id = 1,
                                                                       .role = 1,
                                                                       .has_access = true,
                                                                       .access = PST_A_OWNER,
-                                                                      .entity = PST_LIT("ALL")}) != PST_OK ||
+                                                                      .entity = PST_LIT("ALL")}) !=
+            PST_OK ||
         pst_policy_compile(&model, &policy, &error) != PST_OK)
         decide_die("owner", "cannot be made");
     pst_model_fini(&model);
@@ -267,7 +281,8 @@ int main(int argc, char **argv)
     const json_t *vectors = json_object_get(cases, "vectors");
     for (size_t i = 0; i < json_array_size(vectors); i++)
         run_vector(&w, json_array_get(vectors, i));
-    printf("suite mage_routing: %u passed, %u failed, %u not applicable\n", passed, failed, skipped);
+    printf("suite mage_routing: %u passed, %u failed, %u not applicable\n", passed, failed,
+           skipped);
     decide_unload(&w);
     pst_policy_destroy(policy);
     json_decref(cases);

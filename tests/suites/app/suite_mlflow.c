@@ -1,9 +1,9 @@
 /*
  * suite_mlflow.c - the mlflow profile against the route table and the truth table.
  *
- * Routes: every path and method of the table (those that MLflow 3.17 has) is in the profile, needs what
- * the table says where one word says it, and nothing else is in the profile.
- * Cases: those of release 3.17 that need nothing beyond path, query, header, body and grants.
+ * Routes: every path and method of the table (those that MLflow 3.17 has) is in the profile, needs
+ * what the table says where one word says it, and nothing else is in the profile. Cases: those of
+ * release 3.17 that need nothing beyond path, query, header, body and grants.
  */
 #include <jansson.h>
 
@@ -107,7 +107,8 @@ static void put_body(json_t *object, const char *name, bool many)
 
     snprintf(step, sizeof(step), "%.*s", (int)(list ? len - 2 : len), name);
     if (dot == NULL) {
-        json_object_set_new(object, step, list || many ? json_pack("[s]", SAMPLE) : json_string(SAMPLE));
+        json_object_set_new(object, step,
+                            list || many ? json_pack("[s]", SAMPLE) : json_string(SAMPLE));
         return;
     }
     json_t *inner = json_object();
@@ -115,7 +116,8 @@ static void put_body(json_t *object, const char *name, bool many)
     json_object_set_new(object, step, list ? json_pack("[o]", inner) : inner);
 }
 
-static void put_ids(const json_t *route, struct decide_request *r, char *target, size_t cap, json_t *body)
+static void put_ids(const json_t *route, struct decide_request *r, char *target, size_t cap,
+                    json_t *body)
 {
     const json_t *ids = json_object_get(route, "ids");
     bool get = strcmp(text_of(route, "method"), "GET") == 0, first = true;
@@ -134,7 +136,8 @@ static void put_ids(const json_t *route, struct decide_request *r, char *target,
         } else if (strcmp(in, "header") == 0) {
             r->fields[r->field_count++] = (struct pst_field){decide_text(name), PST_LIT(SAMPLE)};
         } else if (strcmp(in, "path") != 0) {
-            put_body(body, name, json_is_true(json_object_get(id, "many")) && strstr(name, "[]") == NULL);
+            put_body(body, name,
+                     json_is_true(json_object_get(id, "many")) && strstr(name, "[]") == NULL);
         }
     }
 }
@@ -172,7 +175,8 @@ static bool asks(const struct pst_extracted *got, const char *entities, const ch
 {
     for (uint32_t i = 0; i < got->requirement_count; i++) {
         const struct pst_requirement *r = &got->requirements[i];
-        if (r->need == PST_NEED_GRANT && r->key_count > 0 && is_among(r->keys[0].entity, entities) &&
+        if (r->need == PST_NEED_GRANT && r->key_count > 0 &&
+            is_among(r->keys[0].entity, entities) &&
             rank_of_op(r->keys[0].op) >= rank_of_need(need))
             return true;
     }
@@ -196,7 +200,8 @@ static bool asks_grant(const json_t *route, const struct pst_extracted *got, con
     if (strcmp(on, "registered_model_or_prompt") == 0)
         on = "registered_model|prompt";
     if (strcmp(shape, "bulk_use") == 0)
-        on = "gateway_model_definition"; /* the table names the endpoint, which does not exist yet */
+        on =
+            "gateway_model_definition"; /* the table names the endpoint, which does not exist yet */
     if (strcmp(shape, "use_secret") == 0)
         on = "gateway_secret";
     if (strcmp(shape, "create_child") == 0)
@@ -204,7 +209,8 @@ static bool asks_grant(const json_t *route, const struct pst_extracted *got, con
     if (strcmp(shape, "child") == 0 || (strcmp(shape, "bulk") == 0 && tier[0] != '\0'))
         return asks(got, "experiment", "read") && asks(got, tier, need);
     if (tier[0] != '\0' && strcmp(shape, "artifact") != 0)
-        return asks(got, on, need) && asks(got, tier, strcmp(need, "read") == 0 ? "not_denied" : need);
+        return asks(got, on, need) &&
+               asks(got, tier, strcmp(need, "read") == 0 ? "not_denied" : need);
     return asks(got, on, need);
 }
 
@@ -227,7 +233,8 @@ static bool asks_rightly(const json_t *route, const struct pst_extracted *got)
         return asks_need(got, PST_NEED_WORKSPACE_ADMIN);
     if (strcmp(need, "view") == 0)
         return asks_need(got, PST_NEED_WORKSPACE_VIEW);
-    if (strcmp(need, "owner") == 0 || strcmp(need, "view_role") == 0 || strcmp(on, "named_resource") == 0 ||
+    if (strcmp(need, "owner") == 0 || strcmp(need, "view_role") == 0 ||
+        strcmp(on, "named_resource") == 0 ||
         strcmp(text_of(route, "lookup"), "role_workspace") == 0)
         return admin_only && got->requirements[0].need == PST_NEED_CLOSED;
     if (strcmp(need, "filtered") == 0)
@@ -237,7 +244,8 @@ static bool asks_rightly(const json_t *route, const struct pst_extracted *got)
     return rank_of_need(need) >= 0 && asks_grant(route, got, need);
 }
 
-/* A sample request of the route, decided as somebody without grants; the requirements are looked at. */
+/* A sample request of the route, decided as somebody without grants; the requirements are looked
+ * at. */
 static void check_needs(struct decide_world *w, const json_t *route)
 {
     const json_t *paths = json_object_get(route, "paths");
@@ -259,8 +267,8 @@ static void check_needs(struct decide_world *w, const json_t *route)
     } else if (answer.extracted.requirement_count == 0) {
         verdict(id, false, "asks nothing: ", pst_reason_name(answer.reason));
     } else {
-        verdict(id, asks_rightly(route, &answer.extracted), "does not ask what the table says: ",
-                text_of(route, "need"));
+        verdict(id, asks_rightly(route, &answer.extracted),
+                "does not ask what the table says: ", text_of(route, "need"));
     }
     free(text);
     json_decref(body);
@@ -315,7 +323,8 @@ static void walk(const json_t *routes, const struct pst_node *list, const struct
 {
     for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
         const struct pst_node *own = pst_node_get(n, "under"), *group = pst_node_get(n, "routes");
-        const struct pst_node *path = pst_node_get(n, "path"), *methods = pst_node_get(n, "methods");
+        const struct pst_node *path = pst_node_get(n, "path"),
+                              *methods = pst_node_get(n, "methods");
         own = own == NULL ? under : own;
         if (group != NULL) {
             walk(routes, group, own);
@@ -324,7 +333,8 @@ static void walk(const json_t *routes, const struct pst_node *list, const struct
         for (const struct pst_node *k = n->first; k != NULL; k = k->next)
             if (is_method(k->key))
                 check_extra(routes, k->key, k->text, own);
-        for (const struct pst_node *m = methods == NULL ? NULL : methods->first; m != NULL; m = m->next) {
+        for (const struct pst_node *m = methods == NULL ? NULL : methods->first; m != NULL;
+             m = m->next) {
             struct pst_bytes name = m->key.len != 0 ? m->key : m->text;
             if (path->kind == PST_NODE_SCALAR)
                 check_extra(routes, name, path->text, own);
@@ -396,7 +406,8 @@ static struct pst_policy *policy_of(const json_t *grants, const struct pst_prese
                                                                .workspace = i + 1}),
              "role");
     }
-    must(pst_model_add_role(&model, &(struct pst_role_row){.id = 1, .name = PST_LIT("admin")}), "role");
+    must(pst_model_add_role(&model, &(struct pst_role_row){.id = 1, .name = PST_LIT("admin")}),
+         "role");
     must(pst_model_add_permission(&model, &(struct pst_permission_row){.id = 1,
                                                                        .role = 1,
                                                                        .has_access = true,
@@ -421,8 +432,10 @@ static struct pst_policy *policy_of(const json_t *grants, const struct pst_prese
 }
 
 static const struct pst_binding admin_bindings[] = {{1, 1, 0}};
-static const struct pst_facts admin = {
-    .user_id = 1, .name = {.ptr = "admin", .len = 5}, .binding_count = 1, .bindings = admin_bindings};
+static const struct pst_facts admin = {.user_id = 1,
+                                       .name = {.ptr = "admin", .len = 5},
+                                       .binding_count = 1,
+                                       .bindings = admin_bindings};
 
 /* alice is bound to the role of each workspace in which the case grants her something. */
 static const struct pst_facts *alice_of(const json_t *grants)
@@ -467,7 +480,8 @@ static void read_fields(struct decide_request *r, json_t *headers)
     const char *name;
     json_t *value;
 
-    json_object_foreach(headers, name, value) {
+    json_object_foreach(headers, name, value)
+    {
         if (json_is_string(value))
             add_field(r, name, json_string_value(value));
         for (size_t i = 0; json_is_array(value) && i < json_array_size(value); i++)
@@ -477,10 +491,12 @@ static void read_fields(struct decide_request *r, json_t *headers)
 
 static void ask_case(struct decide_world *w, const json_t *json, const char *id)
 {
-    const json_t *request = json_object_get(json, "request"), *expect = json_object_get(json, "expect");
+    const json_t *request = json_object_get(json, "request"),
+                 *expect = json_object_get(json, "expect");
     json_t *body = json_object_get(request, "json");
     char *dumped = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
-    struct decide_request r = {.method = text_of(request, "method"), .target = text_of(request, "path")};
+    struct decide_request r = {.method = text_of(request, "method"),
+                               .target = text_of(request, "path")};
     char detail[256];
 
     r.body = dumped != NULL ? dumped : json_string_value(json_object_get(request, "body"));
@@ -491,7 +507,8 @@ static void ask_case(struct decide_world *w, const json_t *json, const char *id)
     bool good = forward ? answer.forward : !answer.forward && answer.status == status;
     snprintf(detail, sizeof(detail), "%u %s (%s %.*s) instead of %s %u", answer.status,
              pst_reason_name(answer.reason), answer.forward ? "forwarded" : "answered",
-             (int)answer.extracted.detail.len, answer.extracted.detail.len ? answer.extracted.detail.ptr : "",
+             (int)answer.extracted.detail.len,
+             answer.extracted.detail.len ? answer.extracted.detail.ptr : "",
              text_of(json, "outcome"), status);
     verdict(id, good, detail, "");
     free(dumped);
@@ -559,7 +576,8 @@ int main(int argc, char **argv)
 {
     const char *dir = argc > 1 ? argv[1] : "tests/vectors";
     json_t *table = load(dir, "mlflow_routes.json"), *cases = load(dir, "mlflow_cases.json");
-    const json_t *routes = json_object_get(table, "routes"), *list = json_object_get(cases, "cases");
+    const json_t *routes = json_object_get(table, "routes"),
+                 *list = json_object_get(cases, "cases");
     struct pst_presets presets;
     struct decide_world w = {.facts = &nobody_special};
 

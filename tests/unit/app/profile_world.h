@@ -1,9 +1,9 @@
 /*
  * profile_world.h - a profile from a file or a text, and what it makes of a request, as one line.
  *
- * The line of a request is "REASON" when it is refused (with ":detail"), "public" or "preflight", or the
- * workspace and the requirements: "ws=blue; experiment:11 detail > run:* detail; ...". '>' leads to the
- * next key, '|' to an alternative, '*' is no id, '?' an unknown one.
+ * The line of a request is "REASON" when it is refused (with ":detail"), "public" or "preflight",
+ * or the workspace and the requirements: "ws=blue; experiment:11 detail > run:* detail; ...". '>'
+ * leads to the next key, '|' to an alternative, '*' is no id, '?' an unknown one.
  */
 #ifndef POSTERN_TESTS_PROFILE_WORLD_H
 #define POSTERN_TESTS_PROFILE_WORLD_H
@@ -29,8 +29,9 @@ static inline struct pst_bytes world_text(const char *text)
     return text == NULL ? pst_bytes_of("", 0) : pst_bytes_of(text, strlen(text));
 }
 
-static inline struct pst_profile *world_load_text(const char *text, const struct pst_profile_options *options,
-                                           struct pst_error *error)
+static inline struct pst_profile *world_load_text(const char *text,
+                                                  const struct pst_profile_options *options,
+                                                  struct pst_error *error)
 {
     struct pst_tree tree;
     struct pst_profile *profile = NULL;
@@ -74,7 +75,8 @@ struct world_line {
     size_t n;
 };
 
-__attribute__((format(printf, 2, 3))) static void world_put(struct world_line *line, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void world_put(struct world_line *line,
+                                                            const char *format, ...)
 {
     va_list args;
 
@@ -103,9 +105,15 @@ static inline void world_put_key(struct world_line *line, const struct pst_key *
 
 static inline void world_put_requirement(struct world_line *line, const struct pst_requirement *r)
 {
-    static const char *const needs[] = {"",           "authenticated",    "admin",          "self",
-                                        "workspace-admin", "workspace-use", "workspace-manage",
-                                        "workspace-view", "closed"};
+    static const char *const needs[] = {"",
+                                        "authenticated",
+                                        "admin",
+                                        "self",
+                                        "workspace-admin",
+                                        "workspace-use",
+                                        "workspace-manage",
+                                        "workspace-view",
+                                        "closed"};
 
     if (r->need != PST_NEED_GRANT)
         world_put(line, "%s", needs[r->need]);
@@ -123,7 +131,11 @@ static inline void world_put_requirement(struct world_line *line, const struct p
         world_put(line, " in %.*s", (int)r->pipeline.len, r->pipeline.ptr);
     for (unsigned k = 0; k < PST_ATTR_KINDS; k++) {
         for (uint32_t i = 0; i < r->attribute_count[k]; i++)
-            world_put(line, "%s%.*s", i == 0 ? (k == 0 ? " query[" : k == 1 ? " write[" : " read[") : ",",
+            world_put(line, "%s%.*s",
+                      i == 0 ? (k == 0   ? " query["
+                                : k == 1 ? " write["
+                                         : " read[")
+                             : ",",
                       (int)r->attributes[k][i].len, r->attributes[k][i].ptr);
         if (r->attribute_count[k] != 0)
             world_put(line, "]");
@@ -145,7 +157,8 @@ static inline struct pst_request world_request(const struct world_ask *ask)
 }
 
 /* The line of the request; borrowed until the next call. */
-static inline const char *world_line_of(const struct pst_profile *profile, const struct world_ask *ask)
+static inline const char *world_line_of(const struct pst_profile *profile,
+                                        const struct world_ask *ask)
 {
     static struct world_line line;
     struct pst_request request = world_request(ask);
@@ -168,7 +181,8 @@ static inline const char *world_line_of(const struct pst_profile *profile, const
     pst_arena_init(&arena, 4096, 1 << 22);
     pst_profile_extract(profile, &routed, &request, &arena, &got);
     if (got.refuse != PST_R_INTERNAL) {
-        world_put(&line, "%s:%.*s", pst_reason_name(got.refuse), (int)got.detail.len, got.detail.ptr);
+        world_put(&line, "%s:%.*s", pst_reason_name(got.refuse), (int)got.detail.len,
+                  got.detail.ptr);
     } else {
         world_put(&line, "ws=%.*s", (int)got.workspace.len, got.workspace.ptr);
         for (uint32_t i = 0; i < got.requirement_count; i++) {

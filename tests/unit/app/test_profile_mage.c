@@ -1,5 +1,5 @@
-/* The shipped mage profile: names, ids, attributes; and that the shipped roles pass what the level table
- * gives to their level. */
+/* The shipped mage profile: names, ids, attributes; and that the shipped roles pass what the level
+ * table gives to their level. */
 #include "../test.h"
 
 #include "profile_world.h"
@@ -24,7 +24,8 @@ static int unload(void **state)
 }
 
 /* Up to the read attributes, which the level table tells. */
-static void expect(const char *method, const char *path, const char *query, const char *body, const char *line)
+static void expect(const char *method, const char *path, const char *query, const char *body,
+                   const char *line)
 {
     struct world_ask ask = {.method = method, .path = path, .query = query, .body = body};
     char got[8192];
@@ -38,7 +39,8 @@ static void expect(const char *method, const char *path, const char *query, cons
 
 static void test_names_are_folded_as_mage_does(void **state)
 {
-    static const char *const roles[] = {"roles", "ROLES", "role", "Role", "_roles", "role_", "__roles", "_rOLE_"};
+    static const char *const roles[] = {"roles",  "ROLES", "role",    "Role",
+                                        "_roles", "role_", "__roles", "_rOLE_"};
     char path[128];
 
     (void)state;
@@ -68,8 +70,10 @@ static void test_every_resource_reaches_its_entity(void **state)
     assert_int_equal(pst_yaml_load_file("policies/profiles/mage.yaml", &tree, NULL), PST_OK);
     const struct pst_node *entities = pst_node_get(tree.root, "entities");
     for (const struct pst_node *n = entities->first; n != NULL; n = n->next) {
-        struct pst_bytes resource = n->kind == PST_NODE_SCALAR ? n->text : pst_node_get(n, "resource")->text;
-        if (pst_bytes_equal(n->key, PST_LIT("EventMatcher")) || pst_bytes_equal(n->key, PST_LIT("Status")))
+        struct pst_bytes resource =
+            n->kind == PST_NODE_SCALAR ? n->text : pst_node_get(n, "resource")->text;
+        if (pst_bytes_equal(n->key, PST_LIT("EventMatcher")) ||
+            pst_bytes_equal(n->key, PST_LIT("Status")))
             continue;
         (void)snprintf(path, sizeof(path), "/api/%.*s", (int)resource.len, resource.ptr);
         (void)snprintf(line, sizeof(line), "ws=default; %.*s create", (int)n->key.len, n->key.ptr);
@@ -83,12 +87,13 @@ static void test_every_resource_reaches_its_entity(void **state)
 static void test_ids_that_are_folded_are_refused(void **state)
 {
     static const char *const paths[] = {
-        "/api/pipelines/p%2F",    "/api/pipelines/p%2F%2F",       "/api/pipelines/.%2Fp",
-        "/api/pipelines/p%2F.",   "/api/pipelines/a%2F..%2Fp",    "/api/pipelines/p%2F/blocks",
-        "/api/pipelines/p%20",    "/api/file_contents/a%2F%2Fx",  "/api/pipelines/p/blocks/b%2F",
-        "/api/pipelines/a%5Cp",   "/api/pipelines/p%0A",
+        "/api/pipelines/p%2F",  "/api/pipelines/p%2F%2F",      "/api/pipelines/.%2Fp",
+        "/api/pipelines/p%2F.", "/api/pipelines/a%2F..%2Fp",   "/api/pipelines/p%2F/blocks",
+        "/api/pipelines/p%20",  "/api/file_contents/a%2F%2Fx", "/api/pipelines/p/blocks/b%2F",
+        "/api/pipelines/a%5Cp", "/api/pipelines/p%0A",
     };
-    static const char *const numbers[] = {"1.0", "+1", "%2B1", "%201", "01", "1e0", "0x1", "1_0", "-0", ".1", "1%20"};
+    static const char *const numbers[] = {"1.0", "+1",  "%2B1", "%201", "01",  "1e0",
+                                          "0x1", "1_0", "-0",   ".1",   "1%20"};
     char path[128];
 
     (void)state;
@@ -106,19 +111,22 @@ static void test_ids_that_are_folded_are_refused(void **state)
         assert_memory_equal(world_line_of(profile, &ask), "bad-id:", 7);
     }
     expect("GET", "/api/pipelines/2024", NULL, NULL, "ws=default; Pipeline:2024 detail in 2024");
-    expect("GET", "/api/roles/5/permissions/7/x", NULL, NULL, "ws=default; Role:5/permissions/7/x detail");
+    expect("GET", "/api/roles/5/permissions/7/x", NULL, NULL,
+           "ws=default; Role:5/permissions/7/x detail");
     expect("GET", "/api/tags/alpha", NULL, NULL, "ws=default; Tag:alpha detail");
 }
 
 static void test_the_pipeline_of_an_object(void **state)
 {
     (void)state;
-    expect("GET", "/api/pipelines/p1/blocks/a%2Fb", NULL, NULL, "ws=default; Block:a/b detail in p1");
+    expect("GET", "/api/pipelines/p1/blocks/a%2Fb", NULL, NULL,
+           "ws=default; Block:a/b detail in p1");
     expect("GET", "/api/pipelines/p1/blocks/a/b", NULL, NULL, "ws=default; Block:a/b detail in p1");
     expect("GET", "/api/PIPELINE/p1/variables", NULL, NULL, "ws=default; Variable list in p1");
     expect("GET", "/api/pipelines/p1/pipeline_runs", "pipeline_uuid=p2", NULL,
            "ws=default; PipelineRun list query[pipeline_uuid]");
-    expect("DELETE", "/api/pipelines/p1/pipeline_runs/5", NULL, NULL, "ws=default; PipelineRun:5 delete");
+    expect("DELETE", "/api/pipelines/p1/pipeline_runs/5", NULL, NULL,
+           "ws=default; PipelineRun:5 delete");
     expect("GET", "/api/execution_frameworks/f/pipelines/p", NULL, NULL,
            "ws=default; PipelineExecutionFramework:p detail");
     expect("GET", "/api/execution_framework/f/pipelines/p", NULL, NULL, "no-route");
@@ -130,7 +138,8 @@ static void test_attributes(void **state)
     (void)state;
     expect("GET", "/api/pipelines", "type[]=x&_limit=1&api_key=k&search=y&search=z", NULL,
            "ws=default; Pipeline list query[type[],search]");
-    expect("POST", "/api/pipelines", "x=1", "{\"pipeline\":{\"name\":1,\"_meta\":2},\"api_key\":\"k\",\"other\":{}}",
+    expect("POST", "/api/pipelines", "x=1",
+           "{\"pipeline\":{\"name\":1,\"_meta\":2},\"api_key\":\"k\",\"other\":{}}",
            "ws=default; Pipeline create write[name]");
     expect("PUT", "/api/Pipelines/p", "update_content=true",
            "{\"Pipeline\":{\"name\":1},\"pipelines\":{\"tags\":[]}}",
@@ -139,12 +148,16 @@ static void test_attributes(void **state)
     expect("POST", "/api/pipelines", NULL, "{\"pipeline\":[{\"name\":1}]}", "bad-body:pipeline");
     expect("POST", "/api/roles", NULL, "{", "bad-body:not one JSON object with distinct keys");
     expect("GET", "/api/pipelines", "a=1;b=2", NULL, "ambiguous:';' in the query");
-    expect("GET", "/api/pipelines", "x=..%2Fetc", NULL, "bad-target:a path that climbs, in the query");
-    expect("GET", "/api/pipelines", "_x=a..%5Cb", NULL, "bad-target:a path that climbs, in the query");
+    expect("GET", "/api/pipelines", "x=..%2Fetc", NULL,
+           "bad-target:a path that climbs, in the query");
+    expect("GET", "/api/pipelines", "_x=a..%5Cb", NULL,
+           "bad-target:a path that climbs, in the query");
     expect("GET", "/api/pipelines", NULL, "{}", "bad-body:a body on GET");
 
-    struct world_ask form = {.method = "POST", .path = "/api/roles", .body = "{}", .field_count = 1};
-    form.fields[0] = (struct pst_field){PST_LIT("Content-Type"), PST_LIT("application/x-www-form-urlencoded")};
+    struct world_ask form = {
+        .method = "POST", .path = "/api/roles", .body = "{}", .field_count = 1};
+    form.fields[0] =
+        (struct pst_field){PST_LIT("Content-Type"), PST_LIT("application/x-www-form-urlencoded")};
     assert_string_equal(world_line_of(profile, &form), "bad-body:content-type");
     form.fields[0].value = PST_LIT("Application/JSON; charset=utf-8");
     assert_memory_equal(world_line_of(profile, &form), "ws=default; Role create", 23);
@@ -156,7 +169,8 @@ static void test_handlers_of_their_own(void **state)
     expect("POST", "/api/events", NULL, NULL, "ws=default; PipelineRun create");
     expect("GET", "/api/event_matchers", NULL, NULL, "ws=default; EventMatcher list");
     expect("DELETE", "/api/event_matchers/3", NULL, NULL, "ws=default; EventMatcher:3 delete");
-    expect("GET", "/api/pipelines/p/blocks/b/analyses", NULL, NULL, "ws=default; BlockOutput:b detail");
+    expect("GET", "/api/pipelines/p/blocks/b/analyses", NULL, NULL,
+           "ws=default; BlockOutput:b detail");
     expect("GET", "/api/pipelines/p/block_outputs/b/downloads", "token=x", NULL,
            "ws=default; BlockOutput:b detail");
     expect("GET", "/event-streams/u", NULL, NULL, "ws=default; Pipeline list");
@@ -187,7 +201,8 @@ static uint64_t access_of(const struct pst_node *list)
 
 static void add_permission(struct pst_model *model, uint32_t role, const struct pst_node *node)
 {
-    static const char *const lists[PST_ATTR_KINDS] = {"query_attributes", "write_attributes", "read_attributes"};
+    static const char *const lists[PST_ATTR_KINDS] = {"query_attributes", "write_attributes",
+                                                      "read_attributes"};
     static struct pst_bytes names[PST_ATTR_KINDS][NAMES_MAX];
     const struct pst_node *conditions = pst_node_get(node, "conditions");
     struct pst_permission_row row = {.id = model->permission_count + 1,
@@ -198,7 +213,8 @@ static void add_permission(struct pst_model *model, uint32_t role, const struct 
 
     if (pst_node_get(node, "attributes_only") != NULL)
         row.access |= PST_A_ATTRIBUTES_ONLY;
-    for (const struct pst_node *n = conditions == NULL ? NULL : conditions->first; n != NULL; n = n->next)
+    for (const struct pst_node *n = conditions == NULL ? NULL : conditions->first; n != NULL;
+         n = n->next)
         row.conditions |= pst_condition_of(n->text);
     for (unsigned k = 0; k < PST_ATTR_KINDS; k++) {
         const struct pst_node *list = pst_node_get(node, lists[k]);
@@ -209,7 +225,8 @@ static void add_permission(struct pst_model *model, uint32_t role, const struct 
     assert_int_equal(pst_model_add_permission(model, &row), PST_OK);
 }
 
-/* Roles get ids 1, 2, ... in the order of the file, which is Viewer, Editor, both edit roles, Admin, Owner. */
+/* Roles get ids 1, 2, ... in the order of the file, which is Viewer, Editor, both edit roles,
+ * Admin, Owner. */
 static struct pst_policy *shipped_roles(void)
 {
     struct pst_tree tree;
@@ -222,12 +239,15 @@ static struct pst_policy *shipped_roles(void)
     assert_int_equal(pst_model_add_workspace(
                          &model, &(struct pst_workspace_row){.id = 1, .name = PST_LIT("default")}),
                      PST_OK);
-    for (const struct pst_node *n = pst_node_get(tree.root, "roles")->first; n != NULL; n = n->next) {
+    for (const struct pst_node *n = pst_node_get(tree.root, "roles")->first; n != NULL;
+         n = n->next) {
         role++;
-        assert_int_equal(pst_model_add_role(&model, &(struct pst_role_row){.id = role,
-                                                                          .name = pst_node_get(n, "name")->text}),
-                         PST_OK);
-        for (const struct pst_node *p = pst_node_get(n, "permissions")->first; p != NULL; p = p->next)
+        assert_int_equal(
+            pst_model_add_role(
+                &model, &(struct pst_role_row){.id = role, .name = pst_node_get(n, "name")->text}),
+            PST_OK);
+        for (const struct pst_node *p = pst_node_get(n, "permissions")->first; p != NULL;
+             p = p->next)
             add_permission(&model, role, p);
     }
     assert_int_equal(role, 6);
@@ -237,20 +257,28 @@ static struct pst_policy *shipped_roles(void)
     return policy;
 }
 
-/* Roles that a holder of the level has: 1 for a viewer, 4 for an editor, 5 for an admin, 6 for an owner. */
+/* Roles that a holder of the level has: 1 for a viewer, 4 for an editor, 5 for an admin, 6 for an
+ * owner. */
 static uint32_t roles_of(const struct pst_node *rule)
 {
     static const struct {
         const char *word;
         uint32_t roles;
-    } levels[] = {{"none", 1},  {"viewer", 1}, {"self_or_admin", 1}, {"editor", 4}, {"editor_notebook", 4},
-                  {"editor_pipeline", 4}, {"admin", 5}, {"owner", 6}};
+    } levels[] = {{"none", 1},
+                  {"viewer", 1},
+                  {"self_or_admin", 1},
+                  {"editor", 4},
+                  {"editor_notebook", 4},
+                  {"editor_pipeline", 4},
+                  {"admin", 5},
+                  {"owner", 6}};
     uint32_t least = 0;
 
     for (const struct pst_node *n = rule->kind == PST_NODE_LIST ? rule->first : rule; n != NULL;
          n = rule->kind == PST_NODE_LIST ? n->next : NULL)
         for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
-            if (pst_bytes_equal(n->text, world_text(levels[i].word)) && (least == 0 || levels[i].roles < least))
+            if (pst_bytes_equal(n->text, world_text(levels[i].word)) &&
+                (least == 0 || levels[i].roles < least))
                 least = levels[i].roles;
     return least;
 }
@@ -264,7 +292,8 @@ struct seeded {
 static bool passes(const struct seeded *s, const struct world_ask *ask, uint32_t roles)
 {
     struct pst_binding bindings[6];
-    struct pst_facts facts = {.user_id = 7, .name = PST_LIT("u"), .bindings = bindings, .binding_count = roles};
+    struct pst_facts facts = {
+        .user_id = 7, .name = PST_LIT("u"), .bindings = bindings, .binding_count = roles};
     struct pst_policy_settings settings = {.levels = s->levels};
     struct pst_request request = world_request(ask);
     struct pst_routed routed;
@@ -306,7 +335,8 @@ static void ask_operation(struct seeded *s, struct pst_bytes resource, const str
     /* Seeding asks for an owner by the OWNER bit, which no shipped role carries. */
     if (roles == 0 || pst_bytes_equal(resource, PST_LIT("seeds")))
         return;
-    (void)snprintf(path, sizeof(path), "/api/%.*s%s", (int)resource.len, resource.ptr, member ? "/7" : "");
+    (void)snprintf(path, sizeof(path), "/api/%.*s%s", (int)resource.len, resource.ptr,
+                   member ? "/7" : "");
     struct world_ask ask = {.method = op == PST_OP_CREATE   ? "POST"
                                       : op == PST_OP_UPDATE ? "PUT"
                                       : op == PST_OP_DELETE ? "DELETE"
@@ -323,10 +353,12 @@ static void test_shipped_roles_pass_what_the_level_table_gives(void **state)
 
     (void)state;
     assert_int_equal(pst_yaml_load_file("policies/profiles/mage.yaml", &tree, NULL), PST_OK);
-    assert_int_equal(pst_yaml_load_file("policies/profiles/mage-levels.yaml", &levels, NULL), PST_OK);
+    assert_int_equal(pst_yaml_load_file("policies/profiles/mage-levels.yaml", &levels, NULL),
+                     PST_OK);
     assert_int_equal(pst_levels_load(&levels, &s.levels, NULL), PST_OK);
     const struct pst_node *entities = pst_node_get(tree.root, "entities");
-    for (const struct pst_node *e = pst_node_get(levels.root, "levels")->first; e != NULL; e = e->next) {
+    for (const struct pst_node *e = pst_node_get(levels.root, "levels")->first; e != NULL;
+         e = e->next) {
         const struct pst_node *entity = NULL, *operations = pst_node_get(e, "operations");
         for (const struct pst_node *n = entities->first; n != NULL; n = n->next)
             entity = pst_bytes_equal(n->key, e->key) ? n : entity;

@@ -3,8 +3,8 @@
 
 #include "profile_world.h"
 
-#define V2 "/api/2.0/mlflow"
-#define V3 "/api/3.0/mlflow"
+#define V2  "/api/2.0/mlflow"
+#define V3  "/api/3.0/mlflow"
 #define ART "/api/2.0/mlflow-artifacts/artifacts"
 
 static struct pst_profile *profile;
@@ -41,7 +41,8 @@ static void test_shapes(void **state)
 {
     (void)state;
     get(V2 "/experiments/get", "experiment_id=11", "ws=default; experiment:11 detail");
-    get(V2 "/runs/get", "run_id=a", "ws=default; experiment:? detail; run detail > experiment:? detail");
+    get(V2 "/runs/get", "run_id=a",
+        "ws=default; experiment:? detail; run detail > experiment:? detail");
     send("POST", V2 "/runs/create", "{\"experiment_id\":11}",
          "ws=default; experiment:11 update; run not_denied");
     send("POST", V2 "/experiments/create", "{}", "ws=default; workspace-use");
@@ -54,18 +55,21 @@ static void test_shapes(void **state)
          "ws=default; experiment:11 detail; trace delete > experiment:11 delete; "
          "assessment delete > experiment:11 update");
     send("POST", V3 "/traces/t/assessments", "{}",
-         "ws=default; experiment:? detail; trace detail > experiment:? detail; assessment not_denied; "
+         "ws=default; experiment:? detail; trace detail > experiment:? detail; assessment "
+         "not_denied; "
          "experiment:? update | trace update");
     send("DELETE", V3 "/traces/t/assessments/a", NULL,
          "ws=default; experiment:? detail; trace detail > experiment:? detail; "
          "assessment delete > experiment:? update");
     get(V2 "/registered-models/get", "name=m",
-        "ws=default; registered_model:m detail ~prompt; registered_model_version not_denied ~prompt_version");
+        "ws=default; registered_model:m detail ~prompt; registered_model_version not_denied "
+        "~prompt_version");
     send("DELETE", V2 "/model-versions/delete", "{\"name\":\"m\"}",
          "ws=default; registered_model:m delete ~prompt; "
          "registered_model_version delete > registered_model:m delete; "
          "prompt_version delete > prompt:m delete");
-    send("POST", V3 "/roles/create", "{\"workspace\":\"team-b\"}", "ws=default; workspace-manage team-b");
+    send("POST", V3 "/roles/create", "{\"workspace\":\"team-b\"}",
+         "ws=default; workspace-manage team-b");
     get(V2 "/users/get", "username=bob", "ws=default; self bob | admin");
     get(V3 "/workspaces/team-a", NULL, "ws=default; workspace-view team-a");
     get(V3 "/scorers/get", "experiment_id=11&name=a%2Fb+c",
@@ -79,18 +83,22 @@ static void test_lists_are_certain_or_refused(void **state)
     (void)state;
     get(V2 "/experiments/search", NULL, "ws=default; <needs-filter>experiment:? detail");
     send("POST", V2 "/runs/search", "{\"experiment_ids\":[\"11\",\"12\"]}",
-         "ws=default; <needs-filter>experiment:11 detail; <needs-filter>experiment:12 detail; run not_denied");
-    send("POST", V2 "/runs/search", "{}", "ws=default; run not_denied; <needs-filter>experiment:? detail");
+         "ws=default; <needs-filter>experiment:11 detail; <needs-filter>experiment:12 detail; run "
+         "not_denied");
+    send("POST", V2 "/runs/search", "{}",
+         "ws=default; run not_denied; <needs-filter>experiment:? detail");
     send("POST", V3 "/traces/search", "{\"locations\":[]}", "ws=default; admin");
     get(V3 "/workspaces", NULL, "ws=default; closed <needs-filter> | admin");
     get(V3 "/scorers/list", NULL,
-        "ws=default; <needs-filter>experiment:? detail; <needs-filter>scorer:? detail > experiment:? detail");
+        "ws=default; <needs-filter>experiment:? detail; <needs-filter>scorer:? detail > "
+        "experiment:? detail");
 }
 
 static void test_one_field_in_two_spellings(void **state)
 {
     (void)state;
-    send("POST", V2 "/experiments/update", "{\"experimentId\":\"11\"}", "ws=default; experiment:11 update");
+    send("POST", V2 "/experiments/update", "{\"experimentId\":\"11\"}",
+         "ws=default; experiment:11 update");
     send("POST", V2 "/experiments/update", "{\"experimentId\":\"11\",\"experiment_id\":\"11\"}",
          "ws=default; experiment:11 update");
     send("POST", V2 "/experiments/update", "{\"experimentId\":\"11\",\"experiment_id\":\"12\"}",
@@ -98,7 +106,8 @@ static void test_one_field_in_two_spellings(void **state)
     send("POST", V3 "/traces/search",
          "{\"locations\":[{\"mlflow_experiment\":{\"experiment_id\":\"11\"}},"
          "{\"mlflowExperiment\":{\"experimentId\":12}}]}",
-         "ws=default; experiment:11 detail; experiment:12 detail; trace detail > experiment:11 detail; "
+         "ws=default; experiment:11 detail; experiment:12 detail; trace detail > experiment:11 "
+         "detail; "
          "trace detail > experiment:12 detail; assessment detail > experiment:11 detail; "
          "assessment detail > experiment:12 detail");
     send("POST", V2 "/runs/log-metric", "{\"run_id\":\"a\",\"run_uuid\":\"a\",\"key\":\"k\"}",
@@ -123,19 +132,22 @@ static void test_bodies_that_readers_disagree_on(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        send("POST", V2 "/experiments/update", bad[i], "bad-body:not one JSON object with distinct keys");
+        send("POST", V2 "/experiments/update", bad[i],
+             "bad-body:not one JSON object with distinct keys");
     send("POST", V2 "/experiments/update", "{\"experiment_id\":11.5}", "bad-id:experiment_id");
     send("POST", V2 "/experiments/update", "{\"experiment_id\":true}", "bad-id:experiment_id");
     send("POST", V2 "/experiments/update", "{\"experiment_id\":{}}", "bad-id:experiment_id");
     send("POST", V2 "/experiments/update", "{\"experiment_id\":null}", "bad-id:experiment");
     send("POST", V2 "/experiments/update", "", "bad-id:experiment");
-    struct world_ask ask = {.method = "GET", .path = V2 "/experiments/get", .query = "experiment_id=11", .body = "{}"};
+    struct world_ask ask = {
+        .method = "GET", .path = V2 "/experiments/get", .query = "experiment_id=11", .body = "{}"};
     assert_string_equal(world_line_of(profile, &ask), "bad-body:a body on GET");
 }
 
 static void test_ids_that_the_server_would_fold(void **state)
 {
-    static const char *const bad[] = {"011", "%2B11", "+11", "11.0", "1_1", "11+", "%EF%BC%91%EF%BC%91", "0x0b"};
+    static const char *const bad[] = {
+        "011", "%2B11", "+11", "11.0", "1_1", "11+", "%EF%BC%91%EF%BC%91", "0x0b"};
     char query[128];
 
     (void)state;
@@ -145,17 +157,21 @@ static void test_ids_that_the_server_would_fold(void **state)
     }
     get(V2 "/experiments/get", "experiment_id=", "bad-id:experiment");
     get(V2 "/experiments/get", NULL, "bad-id:experiment");
-    get(V2 "/experiments/get", "experiment_id=11&experiment_id=11", "ws=default; experiment:11 detail");
+    get(V2 "/experiments/get", "experiment_id=11&experiment_id=11",
+        "ws=default; experiment:11 detail");
     get(V2 "/experiments/get", "experiment_id=11&experiment_id=12", "ambiguous:experiment");
 }
 
 static void test_an_unread_place_must_agree(void **state)
 {
-    struct world_ask ask = {.method = "POST", .path = V2 "/experiments/update", .query = "experiment_id=11",
+    struct world_ask ask = {.method = "POST",
+                            .path = V2 "/experiments/update",
+                            .query = "experiment_id=11",
                             .body = "{\"experiment_id\":\"12\"}"};
 
     (void)state;
-    assert_string_equal(world_line_of(profile, &ask), "ws=default; experiment:12 update; closed <ambiguous>");
+    assert_string_equal(world_line_of(profile, &ask),
+                        "ws=default; experiment:12 update; closed <ambiguous>");
     ask.body = "{\"experiment_id\":\"11\"}";
     assert_string_equal(world_line_of(profile, &ask), "ws=default; experiment:11 update");
     get(V3 "/traces/t", "trace_id=t",
@@ -165,13 +181,15 @@ static void test_an_unread_place_must_agree(void **state)
         "ws=default; experiment:? detail; trace detail > experiment:? detail; "
         "assessment detail > experiment:? detail; closed <ambiguous>");
     send("PATCH", V2 "/logged-models/m", "{\"model_id\":\"n\"}",
-         "ws=default; experiment:? detail; logged_model update > experiment:? update; closed <ambiguous>");
+         "ws=default; experiment:? detail; logged_model update > experiment:? update; closed "
+         "<ambiguous>");
 }
 
 static void test_artifact_paths(void **state)
 {
     (void)state;
-    get(ART "/5/abc/artifacts/x/y", NULL, "ws=default; experiment:5 detail; run detail > experiment:5 detail");
+    get(ART "/5/abc/artifacts/x/y", NULL,
+        "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     get(ART "/5/models/m/artifacts/x", NULL,
         "ws=default; experiment:5 detail; logged_model detail > experiment:5 detail");
     send("PUT", ART "/5/traces/t/artifacts/x", NULL,
@@ -183,22 +201,26 @@ static void test_artifact_paths(void **state)
     get(ART "/workspaces/team-a/5/abc/artifacts/x", NULL, "ambiguous:workspaces/ in the path");
     get(ART "/workspaces", NULL, "ws=default; admin");
     get(ART "/workspaces/default", NULL, "ws=default; workspace manage");
-    get(ART, "path=5%2Fabc%2Fartifacts", "ws=default; experiment:5 detail; run detail > experiment:5 detail");
+    get(ART, "path=5%2Fabc%2Fartifacts",
+        "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     get(ART, "path=", "ws=default; admin");
     get(ART, NULL, "ws=default; admin");
     get(ART, "path=workspaces", "ws=default; admin");
     send("DELETE", ART "/5/abc", NULL,
-         "ws=default; experiment:5 manage; run manage > experiment:5 manage; trace manage > experiment:5 manage; "
+         "ws=default; experiment:5 manage; run manage > experiment:5 manage; trace manage > "
+         "experiment:5 manage; "
          "logged_model manage > experiment:5 manage");
     send("DELETE", ART "/5/abc/artifacts/x", NULL,
          "ws=default; experiment:5 detail; run manage > experiment:5 manage");
-    send("POST", "/api/2.0/mlflow-artifacts/mpu/create/5/abc/artifacts/x", "{\"path\":\"6/abc/artifacts/x\"}",
+    send("POST", "/api/2.0/mlflow-artifacts/mpu/create/5/abc/artifacts/x",
+         "{\"path\":\"6/abc/artifacts/x\"}",
          "ws=default; experiment:5 detail; run update > experiment:5 update; closed <ambiguous>");
 }
 
 static void test_artifact_paths_that_change_when_decoded_again(void **state)
 {
-    static const char *const bad[] = {"a%2541.txt", "a%3Fb", "a%23b", "a%5Cb", "a//b", "a/", "./a", "a/..", "a/b."};
+    static const char *const bad[] = {"a%2541.txt", "a%3Fb", "a%23b", "a%5Cb", "a//b",
+                                      "a/",         "./a",   "a/..",  "a/b."};
     char path[128];
 
     (void)state;
@@ -216,20 +238,17 @@ static void test_workspace_header(void **state)
     static const struct {
         const char *value, *line;
     } cases[] = {
-        {"team-a", "ws=team-a; authenticated"},
-        {"  team-a ", "ws=team-a; authenticated"},
-        {"", "ws=default; authenticated"},
-        {"Team_A", "bad-workspace:workspace"},
-        {"a", "bad-workspace:workspace"},
-        {"-a", "bad-workspace:workspace"},
-        {"api", "bad-workspace:workspace"},
-        {"a,b", "bad-workspace:workspace"},
+        {"team-a", "ws=team-a; authenticated"}, {"  team-a ", "ws=team-a; authenticated"},
+        {"", "ws=default; authenticated"},      {"Team_A", "bad-workspace:workspace"},
+        {"a", "bad-workspace:workspace"},       {"-a", "bad-workspace:workspace"},
+        {"api", "bad-workspace:workspace"},     {"a,b", "bad-workspace:workspace"},
         {"a--b", "ws=a--b; authenticated"},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        ask.fields[0] = (struct pst_field){PST_LIT("x-mlflow-workspace"), world_text(cases[i].value)};
+        ask.fields[0] =
+            (struct pst_field){PST_LIT("x-mlflow-workspace"), world_text(cases[i].value)};
         assert_string_equal(world_line_of(profile, &ask), cases[i].line);
     }
 }
@@ -273,8 +292,10 @@ static void test_what_no_route_takes(void **state)
     get("/api/3.0/mlflow/server-info", NULL, "public");
     get("/health", NULL, "public");
     get("/gateway/gemini/v1beta/models/x:other", NULL, "route-closed");
-    send("POST", "/gateway/gemini/v1beta/models/x:generateContent", NULL, "ws=default; gateway_endpoint:? use");
-    send("POST", "/gateway/openai/v1/chat/completions", "{\"messages\":[]}", "bad-id:endpoint_name");
+    send("POST", "/gateway/gemini/v1beta/models/x:generateContent", NULL,
+         "ws=default; gateway_endpoint:? use");
+    send("POST", "/gateway/openai/v1/chat/completions", "{\"messages\":[]}",
+         "bad-id:endpoint_name");
 }
 
 static void test_a_preflight_needs_both_fields(void **state)
@@ -291,7 +312,8 @@ static void test_a_preflight_needs_both_fields(void **state)
 
 static void test_streams_are_not_inspected(void **state)
 {
-    struct pst_request request = {.method = PST_LIT("PUT"), .path = PST_LIT(ART "/5/a/artifacts/x")};
+    struct pst_request request = {.method = PST_LIT("PUT"),
+                                  .path = PST_LIT(ART "/5/a/artifacts/x")};
     struct pst_routed routed;
 
     (void)state;

@@ -80,7 +80,8 @@ static void test_the_worked_example(void **state)
     struct pst_profile *profile = world_load_text(text, NULL, &error);
     if (profile == NULL)
         fail_msg("%s: %s", error.where, error.message);
-    for (char *r = strtok_r(requests, "\n", &save); r != NULL; r = strtok_r(NULL, "\n", &save), count++)
+    for (char *r = strtok_r(requests, "\n", &save); r != NULL;
+         r = strtok_r(NULL, "\n", &save), count++)
         check(profile, r);
     assert_true(count >= 20);
     pst_profile_destroy(profile);

@@ -49,7 +49,12 @@ static void test_routes(void **state)
 static void test_every_spelling_of_a_uuid_is_one_id(void **state)
 {
     static const char *const spellings[] = {
-        TWO, "{" TWO "}", "%7B" TWO "%7D", "22222222222242228222222222222222", "urn:uuid:" TWO, "URN:UUID:" TWO,
+        TWO,
+        "{" TWO "}",
+        "%7B" TWO "%7D",
+        "22222222222242228222222222222222",
+        "urn:uuid:" TWO,
+        "URN:UUID:" TWO,
         "2222222222224222-8222222222222222",
     };
     char path[256];
@@ -65,8 +70,13 @@ static void test_every_spelling_of_a_uuid_is_one_id(void **state)
 
 static void test_a_uuid_and_more_is_refused(void **state)
 {
-    static const char *const bad[] = {TWO ".json", TWO "%20", ONE "," TWO, "0x22222222222242228222222222222222",
-                                      "x" TWO,     TWO "x",   "222222222222422282222222222222223"};
+    static const char *const bad[] = {TWO ".json",
+                                      TWO "%20",
+                                      ONE "," TWO,
+                                      "0x22222222222242228222222222222222",
+                                      "x" TWO,
+                                      TWO "x",
+                                      "222222222222422282222222222222223"};
     char path[256];
 
     (void)state;

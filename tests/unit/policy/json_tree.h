@@ -1,6 +1,6 @@
 /*
- * json_tree.h - a tree from JSON text, for tests below the layer that reads YAML. Single quotes stand for
- *               double ones, so that texts read well in C.
+ * json_tree.h - a tree from JSON text, for tests below the layer that reads YAML. Single quotes
+ * stand for double ones, so that texts read well in C.
  */
 #ifndef POSTERN_TESTS_JSON_TREE_H
 #define POSTERN_TESTS_JSON_TREE_H
@@ -16,8 +16,8 @@ static inline struct pst_bytes json_tree_text(const char *text)
 }
 
 /* The line of a node is its number in reading order, from 1. */
-static inline bool json_tree_add(struct pst_tree *tree, struct pst_node *parent, struct pst_bytes key,
-                                 json_t *json, uint32_t *line)
+static inline bool json_tree_add(struct pst_tree *tree, struct pst_node *parent,
+                                 struct pst_bytes key, json_t *json, uint32_t *line)
 {
     static const struct pst_bytes none = {.ptr = "", .len = 0};
     struct pst_bytes text = none;
@@ -44,12 +44,10 @@ static inline bool json_tree_add(struct pst_tree *tree, struct pst_node *parent,
     struct pst_node *node = pst_tree_add(tree, parent, kind, key, text, (*line)++);
     if (node == NULL)
         return false;
-    json_object_foreach(json, name, member)
-        if (!json_tree_add(tree, node, json_tree_text(name), member, line))
-            return false;
-    json_array_foreach(json, i, member)
-        if (!json_tree_add(tree, node, none, member, line))
-            return false;
+    json_object_foreach(json, name, member) if (!json_tree_add(tree, node, json_tree_text(name),
+                                                               member, line)) return false;
+    json_array_foreach(json, i,
+                       member) if (!json_tree_add(tree, node, none, member, line)) return false;
     return true;
 }
 

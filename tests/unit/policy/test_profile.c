@@ -35,8 +35,8 @@ void *__wrap_calloc(size_t n, size_t size)
     return fails_now() ? NULL : __real_calloc(n, size);
 }
 
-#define HEAD                                                                                          \
-    "'profile':'t','workspace':{'default':'w1','name':{'chars':'a-z0-9','min':1,'max':8}},"           \
+#define HEAD                                                                                       \
+    "'profile':'t','workspace':{'default':'w1','name':{'chars':'a-z0-9','min':1,'max':8}},"        \
     "'classes':{'digits':'0-9'},'entities':{'n':{'ids':'integer'}},"
 
 static struct pst_profile *compile_with(const char *text, const struct pst_profile_options *options,
@@ -68,7 +68,8 @@ static struct pst_request request_of(const char *method, const char *path)
 }
 
 /* The operation and id of the first requirement, as "op id"; or the reason. */
-static const char *ask(const struct pst_profile *profile, const struct pst_request *request, size_t memory)
+static const char *ask(const struct pst_profile *profile, const struct pst_request *request,
+                       size_t memory)
 {
     static char line[512];
     struct pst_routed routed;
@@ -85,8 +86,8 @@ static const char *ask(const struct pst_profile *profile, const struct pst_reque
     } else {
         const struct pst_key *key = &got.requirements[0].keys[0];
         (void)snprintf(line, sizeof(line), "%.*s %s %.*s", (int)key->entity.len,
-                       key->entity.ptr == NULL ? "" : key->entity.ptr, pst_op_name(key->op), (int)key->id.len,
-                       key->id.len == 0 ? "" : key->id.ptr);
+                       key->entity.ptr == NULL ? "" : key->entity.ptr, pst_op_name(key->op),
+                       (int)key->id.len, key->id.len == 0 ? "" : key->id.ptr);
     }
     pst_arena_fini(&arena);
     return line;
@@ -101,15 +102,14 @@ static void get(const struct pst_profile *profile, const char *path, const char 
 
 static void test_the_more_special_template_wins(void **state)
 {
-    struct pst_profile *p = compile(
-        "{" HEAD "'routes':["
-        "{'GET':'/a/{x...}','need':'tail:$x list'},"
-        "{'GET':'/a/{x}','need':'any:$x list'},"
-        "{'GET':'/a/{x:digits}','need':'digits:$x list'},"
-        "{'GET':'/a/{x}:go','need':'suffix:$x list'},"
-        "{'GET':'/a/b','need':'literal list'},"
-        "{'GET':'/a/{x...}/end','need':'ended:$x list'},"
-        "{'GET':'/a/b/{x}/c','need':'deep:$x list'}]}");
+    struct pst_profile *p = compile("{" HEAD "'routes':["
+                                    "{'GET':'/a/{x...}','need':'tail:$x list'},"
+                                    "{'GET':'/a/{x}','need':'any:$x list'},"
+                                    "{'GET':'/a/{x:digits}','need':'digits:$x list'},"
+                                    "{'GET':'/a/{x}:go','need':'suffix:$x list'},"
+                                    "{'GET':'/a/b','need':'literal list'},"
+                                    "{'GET':'/a/{x...}/end','need':'ended:$x list'},"
+                                    "{'GET':'/a/b/{x}/c','need':'deep:$x list'}]}");
 
     (void)state;
     get(p, "/a/b", "literal list ");
@@ -147,7 +147,8 @@ static void test_the_path_decides_before_the_method(void **state)
 
 static void test_a_long_or_winding_path_ends(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/{a...}/x/{b...}/y/{c...}/z','need':'t:$a list'}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'GET':'/{a...}/x/{b...}/y/{c...}/z','need':'t:$a list'}]}");
     char path[1024] = "";
 
     (void)state;
@@ -169,7 +170,8 @@ static void many_routes(unsigned routes, struct pst_tree *tree)
     char *text = malloc(cap);
 
     assert_non_null(text);
-    size_t n = (size_t)snprintf(text, cap, "{" HEAD "'routes':[{'GET':'/last/{x}','need':'t list'}");
+    size_t n =
+        (size_t)snprintf(text, cap, "{" HEAD "'routes':[{'GET':'/last/{x}','need':'t list'}");
     for (unsigned i = 0; i < routes; i++)
         n += (size_t)snprintf(text + n, cap - n, ",{'GET':'/r%u/{x}/s','need':'t list'}", i);
     (void)snprintf(text + n, cap - n, "]}");
@@ -195,7 +197,8 @@ static double ns_per_route(unsigned routes)
         for (int i = 0; i < 2000; i++)
             pst_profile_route(profile, &request, &routed);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
-        double ns = ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 2000;
+        double ns =
+            ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / 2000;
         best = ns < best ? ns : best;
     }
     assert_non_null(routed.route);
@@ -227,9 +230,10 @@ static void test_a_failed_allocation_is_an_error(void **state)
 
 static void test_short_memory_refuses_and_never_asks_less(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'both_cases':true,'compare':true,'routes':[{'POST':'/{a}/{b...}',"
-                                    "'ids':{'x':'body x[]','y':{'from':'query y|z','form':'uuid'}},"
-                                    "'need':['t:$x update','u:$a/$b! list','v:$y use or admin']}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'both_cases':true,'compare':true,'routes':[{'POST':'/{a}/{b...}',"
+                "'ids':{'x':'body x[]','y':{'from':'query y|z','form':'uuid'}},"
+                "'need':['t:$x update','u:$a/$b! list','v:$y use or admin']}]}");
     struct pst_request request = request_of("POST", "/%41b/c%20d");
     unsigned refused = 0;
 
@@ -270,33 +274,51 @@ static void test_errors_name_place_and_cause(void **state)
     (void)state;
     expect_error("{'profile':'t','routes':[]}", "test.json:1", "workspace says");
     expect_error("{" HEAD "'routes':[],'rout':1}", "rout", "");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list','nede':1}]}", "routes[0].nede", "no such key");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list','nede':1}]}", "routes[0].nede",
+                 "no such key");
     expect_error("{" HEAD "'routes':[{'GET':'/a'}]}", "routes[0]", "what it needs");
     expect_error("{" HEAD "'routes':[{'GET':'/a','need':[]}]}", "routes[0].need", "is due here");
     expect_error("{" HEAD "'routes':[{'GET':'/a','need':null}]}", "routes[0].need", "is due here");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':{'x':'y list'}}]}", "routes[0].need", "is due here");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','public':true,'need':'x list'}]}", "routes[0]", "never asked");
-    expect_error("{" HEAD "'shapes':{'s':{'all':[]}},'routes':[{'GET':'/a','need':'s'}]}", "need", "without a list");
-    expect_error("{" HEAD "'routes':[{'GET':'a','need':'x list'}]}", "routes[0]", "begins with '/'");
-    expect_error("{" HEAD "'routes':[{'GET':'/{x','need':'x list'}]}", "routes[0]", "'{' without '}'");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':{'x':'y list'}}]}", "routes[0].need",
+                 "is due here");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','public':true,'need':'x list'}]}", "routes[0]",
+                 "never asked");
+    expect_error("{" HEAD "'shapes':{'s':{'all':[]}},'routes':[{'GET':'/a','need':'s'}]}", "need",
+                 "without a list");
+    expect_error("{" HEAD "'routes':[{'GET':'a','need':'x list'}]}", "routes[0]",
+                 "begins with '/'");
+    expect_error("{" HEAD "'routes':[{'GET':'/{x','need':'x list'}]}", "routes[0]",
+                 "'{' without '}'");
     expect_error("{" HEAD "'routes':[{'GET':'/{x}/{x}','need':'x list'}]}", "routes[0]", "twice");
     expect_error("{" HEAD "'routes':[{'GET':'/{x:y}','need':'x list'}]}", "routes[0]", "class");
     expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x'}]}", "routes[0].need", "no operation");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x fly'}]}", "routes[0].need", "no such operation");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x:$y list'}]}", "routes[0].need", "no such variable");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list y'}]}", "routes[0].need", "what is this");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x: list'}]}", "routes[0].need", "empty id");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list'},{'GET':'/a','need':'y list'}]}", "routes[1]",
-                 "stands twice");
-    expect_error("{" HEAD "'routes':[{'GET':'/{x}','need':'a list'},{'GET':'/{y}','need':'b list'}]}", "routes[1]",
-                 "stands twice");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','ids':{'x':'nowhere y'},'need':'x list'}]}", "ids.x", "a source is");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','ids':{'x':'path y'},'need':'x list'}]}", "ids.x", "no parameter");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','accept':['spaces'],'need':'x list'}]}", "accept", "oddity");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','attributes':true,'need':'x list'}]}", "routes[0]", "attributes");
-    expect_error("{" HEAD "'shapes':{'s':{'all':['s']}},'routes':[{'GET':'/a','need':'s'}]}", "need", "too deep");
-    expect_error("{" HEAD "'shapes':{'s':{'params':['p'],'all':['x $p']}},'routes':[{'GET':'/a','need':'s'}]}",
-                 "need", "lacks a word");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x fly'}]}", "routes[0].need",
+                 "no such operation");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x:$y list'}]}", "routes[0].need",
+                 "no such variable");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list y'}]}", "routes[0].need",
+                 "what is this");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x: list'}]}", "routes[0].need",
+                 "empty id");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list'},{'GET':'/a','need':'y list'}]}",
+                 "routes[1]", "stands twice");
+    expect_error("{" HEAD
+                 "'routes':[{'GET':'/{x}','need':'a list'},{'GET':'/{y}','need':'b list'}]}",
+                 "routes[1]", "stands twice");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','ids':{'x':'nowhere y'},'need':'x list'}]}",
+                 "ids.x", "a source is");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','ids':{'x':'path y'},'need':'x list'}]}", "ids.x",
+                 "no parameter");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','accept':['spaces'],'need':'x list'}]}", "accept",
+                 "oddity");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','attributes':true,'need':'x list'}]}", "routes[0]",
+                 "attributes");
+    expect_error("{" HEAD "'shapes':{'s':{'all':['s']}},'routes':[{'GET':'/a','need':'s'}]}",
+                 "need", "too deep");
+    expect_error(
+        "{" HEAD
+        "'shapes':{'s':{'params':['p'],'all':['x $p']}},'routes':[{'GET':'/a','need':'s'}]}",
+        "need", "lacks a word");
 }
 
 static void test_what_could_fall_away_unseen_is_refused(void **state)
@@ -305,12 +327,17 @@ static void test_what_could_fall_away_unseen_is_refused(void **state)
     expect_error("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]','y':'body y[]'},"
                  "'need':'t:$x list or t:$y list'}]}",
                  "need", "second variable");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]'},'need':'self $x'}]}", "need", "one value");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'self $x'}]}", "need", "one value");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'if x t list'}]}", "need", "only a look-up");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}", "need", "choice");
-    expect_error("{" HEAD "'routes':[{'GET':'/a','ids':{'e':'query e'},'entity':'e','need':'$e list'}]}", "routes[0]",
-                 "parameter of the path");
+    expect_error("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]'},'need':'self $x'}]}",
+                 "need", "one value");
+    expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'self $x'}]}", "need",
+                 "one value");
+    expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'if x t list'}]}", "need",
+                 "only a look-up");
+    expect_error("{" HEAD "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}",
+                 "need", "choice");
+    expect_error("{" HEAD
+                 "'routes':[{'GET':'/a','ids':{'e':'query e'},'entity':'e','need':'$e list'}]}",
+                 "routes[0]", "parameter of the path");
 }
 
 static void test_each_value_of_many_is_asked(void **state)
@@ -366,7 +393,8 @@ static void test_an_alternative_that_falls_away_does_not_join_what_follows(void 
 
 static void test_limits(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]'},'need':'t:$x list'}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x[]'},'need':'t:$x list'}]}");
     struct pst_request request = request_of("POST", "/a");
     char *body = malloc(16384);
     size_t n = 0;
@@ -390,8 +418,9 @@ static void test_limits(void **state)
 
 static void test_the_body_is_needed_where_it_is_announced(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x'},'need':'t:$x list'},"
-                                    "{'POST':'/none','body':'none','need':'t list'}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'POST':'/a','ids':{'x':'body x'},'need':'t:$x list'},"
+                "{'POST':'/none','body':'none','need':'t list'}]}");
     struct pst_request request = request_of("POST", "/a");
 
     (void)state;
@@ -409,7 +438,9 @@ static void test_shadow_is_an_option_and_a_key(void **state)
 {
     struct pst_profile_options options = {.shadow = true};
     struct pst_error error = {0};
-    const char *text = "{" HEAD "'routes':[{'GET':'/a','need':'t list'},{'GET':'/b','shadow':true,'need':'t list'}]}";
+    const char *text =
+        "{" HEAD
+        "'routes':[{'GET':'/a','need':'t list'},{'GET':'/b','shadow':true,'need':'t list'}]}";
     struct pst_profile *all = compile_with(text, &options, &error), *one = compile(text);
     struct pst_request a = request_of("GET", "/a"), b = request_of("GET", "/b");
     struct pst_routed routed;
@@ -449,8 +480,9 @@ static void test_oddities_a_route_accepts(void **state)
 
 static void test_the_workspace_of_a_host(void **state)
 {
-    struct pst_profile *p = compile("{'profile':'t','workspace':{'host_suffix':'.x.test','name':{'chars':'a-z'}},"
-                                    "'routes':[{'GET':'/a','need':'t list'}]}");
+    struct pst_profile *p =
+        compile("{'profile':'t','workspace':{'host_suffix':'.x.test','name':{'chars':'a-z'}},"
+                "'routes':[{'GET':'/a','need':'t list'}]}");
     struct pst_request request = request_of("GET", "/a");
 
     (void)state;
@@ -467,9 +499,10 @@ static void test_the_workspace_of_a_host(void **state)
 
 static void test_exactly_one_of_two(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/a','one_of':['x','y'],"
-                                    "'ids':{'x':{'from':'query x','missing':'skip'},'y':{'from':'query y','missing':'skip'}},"
-                                    "'need':['if x r list','if y m list']}]}");
+    struct pst_profile *p = compile(
+        "{" HEAD "'routes':[{'GET':'/a','one_of':['x','y'],"
+        "'ids':{'x':{'from':'query x','missing':'skip'},'y':{'from':'query y','missing':'skip'}},"
+        "'need':['if x r list','if y m list']}]}");
     struct pst_request request = request_of("GET", "/a");
 
     (void)state;
@@ -485,8 +518,9 @@ static void test_exactly_one_of_two(void **state)
 
 static void test_something_is_always_asked(void **state)
 {
-    struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/a',"
-                                    "'ids':{'x':{'from':'query x','missing':'skip'}},'need':'t:$x list'}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'GET':'/a',"
+                "'ids':{'x':{'from':'query x','missing':'skip'}},'need':'t:$x list'}]}");
     struct pst_request request = request_of("GET", "/a");
     struct pst_routed routed;
     struct pst_extracted got;
