@@ -152,23 +152,27 @@ def measure_once(tool, server, requests, seconds):
 def measure_in_turns(tool, servers, rounds, seconds, say):
     """{name: [run per round]}: every server once a round, the order reversed in every other one.
 
-    A run with company on its core is taken again, twice at most, and then stays marked. A server
-    that fails is left out of later rounds, and the rest goes on."""
+    A run that failed, or had company on its core, is taken again, twice at most; then it stays
+    marked. A server that fails three times in a row is left out, and the rest goes on."""
     runs = {name: [] for name in servers}
     failures = {}
     for number in range(rounds):
         names = [name for name in servers if name not in failures]
         for name in names if number % 2 == 0 else reversed(names):
             server, requests = servers[name]
-            try:
-                for _ in range(3):
+            run = None
+            for _ in range(3):
+                try:
                     run = measure_once(tool, server, requests, seconds)
-                    if run["clean"]:
-                        break
-            except BenchError as error:
-                failures[name] = str(error)
-                say(f"  round {number + 1}: {name:<22} FAILED: {error}")
+                except BenchError as error:
+                    say(f"  round {number + 1}: {name:<22} FAILED: {error}")
+                    failures[name] = str(error)
+                    continue
+                if run["clean"]:
+                    break
+            if run is None:
                 continue
+            failures.pop(name, None)
             runs[name].append({**run, "round": number + 1})
             say(f"  round {number + 1}: {name:<22} {run['us_per_request']:7.2f} us/request "
                 f"{run['requests_per_s'] / 1000:6.1f} k/s  core {run['utilization']:.2f} "

@@ -26,7 +26,7 @@
 #define HISTOGRAM_SUBS 32
 #define HISTOGRAM_SIZE (HISTOGRAM_SUBS * 40)
 #define REOPENED_MAX   20000
-#define GRACE_NS       UINT64_C(2000000000)
+#define GRACE_NS       UINT64_C(5000000000)
 
 struct conn {
     int fd;
@@ -62,6 +62,8 @@ static struct {
     uint64_t good;
     uint64_t errors;
     uint64_t reopened;
+    uint64_t unanswered; /* of the errors: still under way when the server was given up */
+    char bad_status[4];  /* of the first bad answer */
     uint64_t deadline_ns;
     uint64_t latency[HISTOGRAM_SIZE];
 } run;
@@ -144,6 +146,10 @@ static void end_answer(struct conn *conn, bool good)
     run.in_flight--;
     run.good += good;
     run.errors += !good;
+    if (!good && run.bad_status[0] == '\0')
+        for (size_t i = 0; i < 3; i++)
+            run.bad_status[i] =
+                conn->bytes[9 + i] >= '0' && conn->bytes[9 + i] <= '9' ? conn->bytes[9 + i] : '?';
     note_latency(now - conn->sent_ns);
     send_request(conn, now);
 }
@@ -205,7 +211,7 @@ static void read_answer(struct conn *conn)
                          memcmp(conn->bytes + 9, plan.status, 3) == 0);
 }
 
-/* Runs until no request is left and all are answered; a server that hangs is given two seconds. */
+/* Runs until no request is left and all are answered; a server that hangs is given five seconds. */
 static double drive(uint64_t count, uint64_t limit_ns)
 {
     uint64_t start = now_ns();
@@ -223,6 +229,7 @@ static double drive(uint64_t count, uint64_t limit_ns)
         if (ready > 0)
             last = now;
         else if (now - last > GRACE_NS) {
+            run.unanswered = run.in_flight;
             run.errors += run.in_flight;
             break;
         }
@@ -323,10 +330,12 @@ int main(int argc, char **argv)
     }
     double seconds =
         drive(plan.count == 0 ? UINT64_MAX : plan.count, plan.seconds * UINT64_C(1000000000));
-    printf("{\"requests\": %llu, \"errors\": %llu, \"reopened\": %llu, \"seconds\": %.6f, "
+    printf("{\"requests\": %llu, \"errors\": %llu, \"reopened\": %llu, "
+           "\"unanswered\": %llu, \"bad_status\": \"%s\", \"seconds\": %.6f, "
            "\"p50_us\": %.1f, \"p99_us\": %.1f}\n",
            (unsigned long long)run.good, (unsigned long long)run.errors,
-           (unsigned long long)run.reopened, seconds, percentile_us(0.50), percentile_us(0.99));
+           (unsigned long long)run.reopened, (unsigned long long)run.unanswered, run.bad_status,
+           seconds, percentile_us(0.50), percentile_us(0.99));
     fflush(stdout);
     if (plan.hold)
         wait_for_line();
