@@ -30,7 +30,7 @@
 #include "postern/sync/tail.h"
 
 #define TICK_MS     50
-#define FACTS_QUEUE 16384
+#define FACTS_QUEUE 2048 /* users that are read at the same time; about 1 KiB each */
 #define KEY_URLS_MAX 64u /* bits of setup.refused */
 
 struct control;
