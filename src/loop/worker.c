@@ -168,15 +168,11 @@ static void empty_graves(struct pst_worker *worker)
 
 void pst_worker_send(struct pst_worker *worker, struct pst_message *message)
 {
-    bool wake = false;
-
     message->next_ = NULL;
     pthread_mutex_lock(&worker->shared.lock);
-    if (!worker->shared.closed) {
-        wake = worker->shared.first == NULL;
-        *worker->shared.last = message;
-        worker->shared.last = &message->next_;
-    }
+    bool wake = worker->shared.first == NULL;
+    *worker->shared.last = message;
+    worker->shared.last = &message->next_;
     pthread_mutex_unlock(&worker->shared.lock);
     if (wake && eventfd_write(worker->shared.wake_fd, 1) != 0)
         assert(errno == EAGAIN); /* the counter is full: the worker is woken anyhow */
@@ -209,14 +205,12 @@ enum pst_status pst_worker_post(struct pst_worker *worker,
     return PST_OK;
 }
 
-static struct pst_message *take_mail(struct pst_worker *worker, bool close)
+static struct pst_message *take_mail(struct pst_worker *worker)
 {
     pthread_mutex_lock(&worker->shared.lock);
     struct pst_message *first = worker->shared.first;
     worker->shared.first = NULL;
     worker->shared.last = &worker->shared.first;
-    if (close)
-        worker->shared.closed = true;
     pthread_mutex_unlock(&worker->shared.lock);
     return first;
 }
@@ -228,7 +222,7 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     (void)!eventfd_read(fd, &count);
-    for (struct pst_message *m = take_mail(worker, false), *next; m != NULL; m = next) {
+    for (struct pst_message *m = take_mail(worker), *next; m != NULL; m = next) {
         next = m->next_;
         m->run(worker, m);
     }
@@ -385,7 +379,7 @@ void pst_worker_destroy(struct pst_worker *worker)
         return;
     assert(!worker->started);
     empty_graves(worker);
-    for (struct pst_message *m = take_mail(worker, true), *next; m != NULL; m = next) {
+    for (struct pst_message *m = take_mail(worker), *next; m != NULL; m = next) {
         next = m->next_;
         if (m->run == run_posted)
             free(pst_container_of(m, struct posted, message));

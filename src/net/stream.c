@@ -163,7 +163,7 @@ static bool grow_out(struct pst_stream *s, size_t more)
     char *data = cap == PST_BLOCK_BYTES ? pst_block_take(s->worker) : malloc(cap + 1);
     if (data == NULL)
         return false;
-    if (kept > 0)
+    if (s->out.data != NULL)
         memcpy(data, s->out.data + s->out.start, kept);
     uint64_t stalled_ns = s->stalled_ns;
     drop_out(s);

@@ -295,8 +295,10 @@ void pst_server_destroy(struct pst_server *server)
         return;
     server->draining = false;
     close_all(server);
-    while (!pst_list_empty(&server->listeners))
-        free_listener(pst_container_of(server->listeners.next, struct pst_open_listener, node));
+    for (struct pst_list *at = server->listeners.next, *next; at != &server->listeners; at = next) {
+        next = at->next;
+        free_listener(pst_container_of(at, struct pst_open_listener, node));
+    }
     pst_pools_destroy(server->pools);
     while (server->free_exchanges != NULL) {
         struct pst_exchange *x = server->free_exchanges;

@@ -106,7 +106,6 @@ struct pst_worker {
         pthread_mutex_t lock;
         struct pst_message *first, **last;
         int wake_fd;
-        bool closed;
     } shared;
 
     pthread_t thread;
@@ -127,8 +126,8 @@ void pst_worker_turn(struct pst_worker *worker, uint32_t wait_ms);
 /* Any thread: the loop ends after the running turn. */
 void pst_worker_stop(struct pst_worker *worker);
 
-/* Any thread. The message stays the sender's until `run`; a worker that was destroyed meanwhile
- * never runs it. Wakes the worker only when its mailbox was empty. */
+/* Any thread, while the worker exists. The message stays the sender's until `run`; what is still in
+ * the mailbox when the worker is destroyed is never run. Wakes the worker only when its mailbox was empty. */
 void pst_worker_send(struct pst_worker *worker, struct pst_message *message);
 /* Any thread: the same with a message of the worker's own. */
 PST_MUST_USE enum pst_status pst_worker_post(struct pst_worker *worker,
