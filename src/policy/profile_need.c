@@ -385,7 +385,7 @@ static enum pst_status expand(const struct parsing *p, const struct profile_shap
     enum pst_status status = bind(p, pst_node_get(shape->node, "params"), w, &binding);
     for (const struct pst_node *n = list == NULL ? NULL : list->first;
          n != NULL && status == PST_OK; n = n->next) {
-        struct pst_bytes text;
+        struct pst_bytes text = {0};
         status = substitute(p, &binding, n->text, &text);
         if (status == PST_OK)
             status = parse(&inner, text);
