@@ -101,6 +101,8 @@ class Source:
 
 
 class Stream(WorldCase):
+    workers = 1     # so that what was warmed is what is measured
+
     @classmethod
     def make_upstream(cls):
         cls.source = Source()

@@ -11,12 +11,18 @@ from .world import World
 
 
 class WorldCase(unittest.TestCase):
-    """`limits` and `adjust` of a subclass change the node before it starts."""
+    """`limits`, `workers` and `adjust` of a subclass change the node before it starts."""
     limits = None
+    workers = 2
 
     @classmethod
     def adjust(cls, config):
         """Changes the configuration tree in place."""
+
+    @classmethod
+    def settle(cls, config):
+        config["workers"] = cls.workers
+        cls.adjust(config)
 
     @classmethod
     def make_upstream(cls):
@@ -27,7 +33,7 @@ class WorldCase(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="postern-case-")
         cls.addClassCleanup(shutil.rmtree, cls.folder, True)
-        cls.world = World(os.path.join(cls.folder, "node"), cls.make_upstream(), cls.limits, adjust=cls.adjust)
+        cls.world = World(os.path.join(cls.folder, "node"), cls.make_upstream(), cls.limits, adjust=cls.settle)
         cls.node, cls.tokens = cls.world.node, cls.world.tokens
         cls.proxy, cls.auth = cls.node.address("proxy"), cls.node.address("auth_request")
 
