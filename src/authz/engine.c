@@ -242,7 +242,7 @@ static bool makes_users(const struct pst_decide *d)
     const struct pst_site *site = site_of(d);
 
     for (uint32_t i = 0; i < site->reserved_name_count; i++)
-        if (pst_bytes_equal_nocase(site->reserved_names[i], d->principal_->claims.user))
+        if (pst_bytes_equal_nocase(site->reserved_names[i], d->principal_->claims->user))
             return false;
     return d->assumed_ == NULL && site->issuers[d->principal_->issuer].create_users;
 }
@@ -593,6 +593,7 @@ void pst_engine_end(struct pst_decide *d)
         return;
     stop_waiting(d);
     pst_fact_entry_release(d->facts_);
+    pst_principal_release(d->principal_);
     if (d->pin_ != NULL)
         pst_policy_unpin(d->pin_);
     d->facts_ = NULL;

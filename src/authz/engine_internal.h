@@ -20,7 +20,8 @@ struct pst_principal {
     uint32_t issuer;       /* index into the site's issuers */
     uint64_t issued_at;    /* iat in seconds; 0: the token does not say */
     struct pst_who who;    /* whom the store is asked for */
-    struct pst_claims claims;
+    const struct pst_claims *claims; /* in the arena, or: */
+    bool counted;          /* they are the token cache's, to be given back */
 };
 
 struct pst_engine {
@@ -50,6 +51,8 @@ enum pst_identified { PST_IDENTIFIED_NOT = 0, PST_IDENTIFIED, PST_IDENTIFIED_LAT
 /* Fills principal_, or *why not, or asks for keys (once a decision) and comes again when news of keys
  * arrives. */
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why);
+/* Accepts NULL. */
+void pst_principal_release(struct pst_principal *p);
 struct pst_new_user pst_principal_new_user(const struct pst_principal *p, struct pst_bytes role);
 bool pst_principal_in_group(const struct pst_principal *p, struct pst_bytes group);
 

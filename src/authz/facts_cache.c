@@ -1,7 +1,7 @@
 /*
  * Layout
  *
- *   lru      8-byte keyed hash of (kind, issuer, value) -> entry*, which holds the whole key and is
+ *   lru      8-byte keyed hash of (kind, issuer, value, id) -> entry*, which holds all of them and is
  *            compared in full: two users never share an entry
  *   changed  open addressing, user id -> n of the last change; when three quarters are full it is
  *            emptied and `floor` rises to what was applied: older facts then count as touched
@@ -10,7 +10,6 @@
 
 #include <stdlib.h>
 
-#include "postern/base/buf.h"
 #include "postern/base/secret.h"
 
 #define CHANGED_SLOTS 8192u /* power of two */
@@ -45,7 +44,7 @@ enum pst_status pst_facts_cache_create(uint32_t capacity, struct pst_facts_cache
     (*out)->key = pst_random_hash_key();
     struct pst_lru_config config = {.capacity = capacity, .key_max = sizeof(uint64_t),
                                     .value_size = sizeof(struct pst_fact_entry *),
-                                    .hash_key = pst_random_hash_key(), .drop = drop_entry};
+                                    .keys_are_hashes = true, .drop = drop_entry};
     enum pst_status status = pst_lru_create(&config, &(*out)->lru);
     if (status != PST_OK) {
         free(*out);
@@ -70,21 +69,36 @@ void pst_fact_entry_release(struct pst_fact_entry *entry)
     free(entry);
 }
 
-/* kind, issuer, NUL, value, id: the parts cannot run into each other. Empty when it does not fit. */
-static struct pst_bytes write_key(const struct pst_who *who, char *room, size_t cap)
-{
-    struct pst_buf b = pst_buf_of(room, cap);
+#define KEY_MAX 2048u /* bytes of issuer and value; who has a longer name is read anew each time */
 
-    pst_buf_char(&b, (char)('0' + who->kind));
-    pst_buf_put(&b, who->issuer);
-    pst_buf_char(&b, '\0');
-    pst_buf_put(&b, who->value);
-    pst_buf_char(&b, '\0');
-    pst_buf_hex(&b, who->id, 16);
-    return b.full ? (struct pst_bytes){0} : pst_buf_bytes(&b);
+static bool is_kept(const struct pst_who *who)
+{
+    return who->issuer.len <= KEY_MAX && who->value.len <= KEY_MAX - who->issuer.len;
 }
 
-#define KEY_ROOM 2048
+/* Only the value is a caller's choice and needs the keyed hash; issuers are configured. */
+static uint64_t hash_of(const struct pst_facts_cache *cache, const struct pst_who *who)
+{
+    uint64_t rest = (uint64_t)who->kind ^ who->id ^ (uint64_t)who->issuer.len << 32, word;
+
+    for (size_t at = 0; at < who->issuer.len; at += sizeof(word)) {
+        size_t left = who->issuer.len - at;
+        word = 0;
+        if (left >= sizeof(word))
+            memcpy(&word, who->issuer.ptr + at, sizeof(word));
+        else
+            memcpy(&word, who->issuer.ptr + at, left);
+        rest = (rest ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        rest ^= rest >> 29;
+    }
+    return pst_hash(&cache->key, who->value) ^ rest;
+}
+
+static bool is_same(const struct pst_who *a, const struct pst_who *b)
+{
+    return a->kind == b->kind && a->id == b->id && pst_bytes_equal(a->value, b->value) &&
+           pst_bytes_equal(a->issuer, b->issuer);
+}
 
 bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct pst_facts *facts,
                             uint64_t n)
@@ -106,42 +120,50 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
 
 struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)
 {
-    char room[KEY_ROOM];
-    struct pst_bytes key = write_key(who, room, sizeof(room));
     struct pst_fact_entry *entry;
 
-    if (key.len == 0)
+    if (!is_kept(who))
         return NULL;
-    uint64_t hash = pst_hash(&cache->key, key);
-    struct pst_bytes short_key = pst_bytes_of(&hash, sizeof(hash));
-    if (!pst_lru_get(cache->lru, short_key, 0, 0, &entry) || !pst_bytes_equal(entry->key, key))
+    uint64_t hash = hash_of(cache, who);
+    struct pst_bytes key = pst_bytes_of(&hash, sizeof(hash));
+    if (!pst_lru_get(cache->lru, key, 0, 0, &entry) || !is_same(&entry->who, who))
         return NULL;
     if (!pst_facts_cache_usable(cache, entry->facts, entry->n)) {
-        pst_lru_remove(cache->lru, short_key);
+        pst_lru_remove(cache->lru, key);
         return NULL;
     }
     entry->refs++;
     return entry;
 }
 
+/* Copies `text` to `to` and returns its view. */
+static struct pst_bytes copy_to(char *to, struct pst_bytes text)
+{
+    if (text.len > 0)
+        memcpy(to, text.ptr, text.len);
+    return pst_bytes_of(to, text.len);
+}
+
 struct pst_fact_entry *pst_facts_cache_put(struct pst_facts_cache *cache, const struct pst_who *who,
                                            struct pst_facts *facts, uint64_t n)
 {
-    char room[KEY_ROOM];
-    struct pst_bytes key = write_key(who, room, sizeof(room));
-    struct pst_fact_entry *entry = malloc(sizeof(*entry) + key.len);
+    size_t texts = is_kept(who) ? who->issuer.len + who->value.len : 0;
+    struct pst_fact_entry *entry = malloc(sizeof(*entry) + texts);
 
     if (entry == NULL) {
         pst_facts_free(facts);
         return NULL;
     }
     *entry = (struct pst_fact_entry){.refs = 1, .facts = facts, .n = n};
-    if (key.len == 0)
-        return entry; /* too long to be kept: read anew each time */
-    memcpy(entry + 1, key.ptr, key.len);
-    entry->key = pst_bytes_of(entry + 1, key.len);
+    if (!is_kept(who))
+        return entry;
+    char *room = (char *)(entry + 1);
+    entry->who = (struct pst_who){.kind = who->kind,
+                                  .id = who->id,
+                                  .issuer = copy_to(room, who->issuer),
+                                  .value = copy_to(room + who->issuer.len, who->value)};
 
-    uint64_t hash = pst_hash(&cache->key, key);
+    uint64_t hash = hash_of(cache, who);
     if (pst_lru_put(cache->lru, pst_bytes_of(&hash, sizeof(hash)), 0, 0, &entry) == PST_OK)
         entry->refs++;
     return entry;

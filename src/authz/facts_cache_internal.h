@@ -24,7 +24,7 @@ struct pst_fact_entry {
     uint32_t refs;
     struct pst_facts *facts; /* owned; user_id 0: nobody of that name */
     uint64_t n;              /* revision that they were read at */
-    struct pst_bytes key;    /* behind the struct */
+    struct pst_who who;      /* its texts behind the struct */
 };
 
 struct pst_facts_cache;

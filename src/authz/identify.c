@@ -51,16 +51,21 @@ static enum pst_identified fault(struct pst_decide *d, enum pst_identity_reason 
     return PST_IDENTIFIED_NOT;
 }
 
-static bool fill(struct pst_decide *d, const struct pst_claims *claims)
+/* `claims` are in the arena, or counted (and then given back even when this fails). */
+static bool fill(struct pst_decide *d, const struct pst_claims *claims, bool counted)
 {
     const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
     struct pst_principal *p = pst_arena_zalloc(d->arena_, sizeof(*p));
 
-    if (p == NULL || claims->issuer >= site->issuer_count)
+    if (p == NULL || claims->issuer >= site->issuer_count) {
+        if (counted)
+            pst_token_claims_release(claims);
         return false;
+    }
     p->issuer = claims->issuer;
     p->issued_at = claims->iat_s > 0 ? (uint64_t)claims->iat_s : 0;
-    p->claims = *claims;
+    p->claims = claims;
+    p->counted = counted;
     switch (site->issuers[claims->issuer].user_claim) {
     case PST_USER_SUB:
         p->who = (struct pst_who){.kind = PST_WHO_SUBJECT, .issuer = claims->issuer_name, .value = claims->subject};
@@ -74,6 +79,12 @@ static bool fill(struct pst_decide *d, const struct pst_claims *claims)
     }
     d->principal_ = p;
     return true;
+}
+
+void pst_principal_release(struct pst_principal *p)
+{
+    if (p != NULL && p->counted)
+        pst_token_claims_release(p->claims);
 }
 
 static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes kid)
@@ -99,13 +110,29 @@ static int64_t wall_now_s(struct pst_engine *e, uint64_t boot_ns)
 
 static enum pst_identified assume(struct pst_decide *d, enum pst_reason *why)
 {
+    static const struct pst_claims NO_CLAIMS = {0};
+
     *why = PST_R_UNAVAILABLE;
     d->principal_ = pst_arena_zalloc(d->arena_, sizeof(*d->principal_));
     if (d->principal_ == NULL)
         return PST_IDENTIFIED_NOT;
+    d->principal_->claims = &NO_CLAIMS;
     d->principal_->who = *d->assumed_;
     d->principal_->issued_at = UINT64_MAX; /* no session to be revoked */
     return PST_IDENTIFIED;
+}
+
+/* A token that is not known yet, or does not stand any more. */
+static enum pst_identified verify(struct pst_decide *d, struct pst_bytes token, int64_t now_s, enum pst_reason *why)
+{
+    struct pst_engine *e = d->engine_;
+    struct pst_token_outcome *out = pst_arena_alloc(d->arena_, sizeof(*out));
+
+    if (out == NULL || pst_token_cache_verify(e->tokens, e->checker, token, now_s, d->arena_, out) != PST_OK)
+        return PST_IDENTIFIED_NOT;
+    if (!out->accepted)
+        return ask_for_keys(d, out->refresh_issuer, out->wanted_kid) ? PST_IDENTIFIED_LATER : fault(d, out->reason, why);
+    return fill(d, &out->claims, false) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
 }
 
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why)
@@ -114,38 +141,37 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
         return assume(d, why);
     struct pst_engine *e = d->engine_;
     const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
-    struct pst_token_outcome out;
+    struct pst_credential c = pst_credential_seek(&site->credentials, d->request_->fields, d->request_->field_count);
 
-    struct pst_credential c = pst_credential_find(&site->credentials, d->request_->fields, d->request_->field_count);
     if (c.source == PST_CREDENTIAL_NONE)
         return fault(d, c.reason, why);
     *why = PST_R_UNAVAILABLE;
     /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
-    if (e->checker == NULL || pst_checker_verifier(e->checker) != site->verifier)
-        return PST_IDENTIFIED_NOT;
-    int64_t now_s = wall_now_s(e, d->keys_asked_ ? pst_clock_boot_ns() : d->started_ns_);
-    if (pst_token_cache_verify(e->tokens, e->checker, c.token, now_s, d->arena_, &out) != PST_OK)
-        return PST_IDENTIFIED_NOT;
-    if (!out.accepted)
-        return ask_for_keys(d, out.refresh_issuer, out.wanted_kid) ? PST_IDENTIFIED_LATER : fault(d, out.reason, why);
-    return fill(d, &out.claims) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
+    bool ready = e->checker != NULL && pst_checker_verifier(e->checker) == site->verifier;
+    int64_t now_s = ready ? wall_now_s(e, d->keys_asked_ ? pst_clock_boot_ns() : d->started_ns_) : 0;
+    const struct pst_claims *known = ready ? pst_token_cache_get(e->tokens, e->checker, c.token, now_s) : NULL;
+    if (known != NULL)
+        return fill(d, known, true) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
+    if (!pst_credential_is_token(c.token))
+        return fault(d, PST_ID_MALFORMED_CREDENTIAL, why);
+    return ready ? verify(d, c.token, now_s, why) : PST_IDENTIFIED_NOT;
 }
 
 struct pst_new_user pst_principal_new_user(const struct pst_principal *p, struct pst_bytes role)
 {
     return (struct pst_new_user){
-        .issuer = p->claims.issuer_name,
-        .subject = p->claims.subject,
-        .name = p->claims.user,
-        .email = p->who.kind == PST_WHO_EMAIL ? p->claims.user : (struct pst_bytes){0},
+        .issuer = p->claims->issuer_name,
+        .subject = p->claims->subject,
+        .name = p->claims->user,
+        .email = p->who.kind == PST_WHO_EMAIL ? p->claims->user : (struct pst_bytes){0},
         .role = role,
     };
 }
 
 bool pst_principal_in_group(const struct pst_principal *p, struct pst_bytes group)
 {
-    for (uint32_t i = 0; i < p->claims.groups_count; i++)
-        if (pst_bytes_equal(p->claims.groups[i], group))
+    for (uint32_t i = 0; i < p->claims->groups_count; i++)
+        if (pst_bytes_equal(p->claims->groups[i], group))
             return true;
     return false;
 }

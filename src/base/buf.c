@@ -1,25 +1,26 @@
 #include "postern/base/buf.h"
 
+#include <endian.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
 
 #include "postern/base/clock.h"
 
-/* "00" to "99", and "00" to "ff": two digits a step. */
+/* "00" to "99": two digits a step. */
 #define DIGIT_ROW(t) t "0" t "1" t "2" t "3" t "4" t "5" t "6" t "7" t "8" t "9"
 static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3") DIGIT_ROW("4")
     DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
-#define HEX_ROW(t) DIGIT_ROW(t) t "a" t "b" t "c" t "d" t "e" t "f"
-static const char HEX_PAIRS[513] = HEX_ROW("0") HEX_ROW("1") HEX_ROW("2") HEX_ROW("3") HEX_ROW("4") HEX_ROW("5")
-    HEX_ROW("6") HEX_ROW("7") HEX_ROW("8") HEX_ROW("9") HEX_ROW("a") HEX_ROW("b") HEX_ROW("c") HEX_ROW("d")
-    HEX_ROW("e") HEX_ROW("f");
 
 void pst_buf_u64(struct pst_buf *b, uint64_t value)
 {
     char digits[20];
     size_t at = sizeof(digits);
 
+    if (value < 10) { /* most of an access line's numbers */
+        pst_buf_char(b, (char)('0' + value));
+        return;
+    }
     for (; value >= 100; value /= 100) {
         at -= 2;
         memcpy(digits + at, PAIRS + 2 * (value % 100), 2);
@@ -33,15 +34,28 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
     pst_buf_put(b, pst_bytes_of(digits + at, sizeof(digits) - at));
 }
 
+/* The low four bytes of `value` as eight hex digits, the first of which is in the lowest byte of the
+ * result: each digit gets a byte of its own, and those above 9 move on to the letters. */
+static uint64_t hex_digits(uint64_t value)
+{
+    uint64_t x = __builtin_bswap32((uint32_t)value);
+
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    x = (x >> 4 & 0x000f000f000f000f) | (x << 8 & 0x0f000f000f000f00);
+    uint64_t letters = (x + 0x0606060606060606) >> 4 & 0x0101010101010101;
+    return x + 0x3030303030303030 + letters * ('a' - '9' - 1);
+}
+
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
     char text[16];
 
     if (digits > sizeof(text))
         digits = sizeof(text);
-    for (unsigned at = sizeof(text); at > sizeof(text) - digits; value >>= 8) {
-        at -= 2; /* of an odd number one digit too many is written, in front */
-        memcpy(text + at, HEX_PAIRS + 2 * (value & 0xff), 2);
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t word = htole64(hex_digits(value >> (half == 0 ? 32 : 0)));
+        memcpy(text + 8 * half, &word, sizeof(word));
     }
     pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
 }
@@ -64,31 +78,115 @@ static size_t utf8_len(struct pst_bytes b)
     return len;
 }
 
-/* How many bytes at the front need no escape. */
+static bool is_plain_char(char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+#ifdef __SSE2__
+static __m128i load_16(const char *at)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)at);
+}
+
+/* Eight to sixteen bytes, some of them twice. */
+static __m128i load_ends(const char *at, size_t len)
+{
+    return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)at),
+                              _mm_loadl_epi64((const __m128i *)(const void *)(at + len - 8)));
+}
+
+static bool is_plain_block(__m128i c)
+{
+    /* Signed: bytes from 0x80 on are below 0x20 too. */
+    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+
+    odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')), _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
+    return _mm_movemask_epi8(odd) == 0;
+}
+
+/* CTL: below a blank (unsigned), or DEL. */
+static bool is_safe_block(__m128i c)
+{
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(c, _mm_set1_epi8(0x1f)), c);
+
+    return _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)))) == 0;
+}
+#endif
+
+/* How many bytes at the front need no escape in JSON. A text of 8 bytes or more is looked at in blocks,
+ * the last of which overlaps the one before. */
 static size_t plain_json(struct pst_bytes text)
 {
     size_t at = 0;
 
 #ifdef __SSE2__
-    for (; text.len - at >= 16; at += 16) {
-        __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(text.ptr + at));
-        /* Signed: bytes from 0x80 on are below 0x20 too. */
-        __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
-        odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')), _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
-        if (_mm_movemask_epi8(odd) != 0)
+    if (text.len >= 8 && text.len <= 16 && is_plain_block(load_ends(text.ptr, text.len)))
+        return text.len;
+    for (; text.len - at >= 16; at += 16)
+        if (!is_plain_block(load_16(text.ptr + at)))
             break;
-    }
+    if (at >= 16 && text.len - at < 16 && is_plain_block(load_16(text.ptr + text.len - 16)))
+        return text.len;
 #endif
-    while (at < text.len && text.ptr[at] >= 0x20 && text.ptr[at] < 0x7f && text.ptr[at] != '"' && text.ptr[at] != '\\')
+    while (at < text.len && is_plain_char(text.ptr[at]))
         at++;
     return at;
 }
 
+static bool is_safe_char(char c)
+{
+    return (unsigned char)c >= 0x20 && c != 0x7f;
+}
+
+/* The same for a line of a head. */
+static size_t plain_safe(struct pst_bytes text)
+{
+    size_t at = 0;
+
+#ifdef __SSE2__
+    if (text.len >= 8 && text.len <= 16 && is_safe_block(load_ends(text.ptr, text.len)))
+        return text.len;
+    for (; text.len - at >= 16; at += 16)
+        if (!is_safe_block(load_16(text.ptr + at)))
+            break;
+    if (at >= 16 && text.len - at < 16 && is_safe_block(load_16(text.ptr + text.len - 16)))
+        return text.len;
+#endif
+    while (at < text.len && is_safe_char(text.ptr[at]))
+        at++;
+    return at;
+}
+
+void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
+{
+    while (text.len > 0) {
+        size_t plain = plain_safe(text);
+        pst_buf_put(b, pst_bytes_of(text.ptr, plain));
+        if (plain == text.len)
+            return;
+        pst_buf_char(b, '%');
+        pst_buf_hex(b, (unsigned char)text.ptr[plain], 2);
+        text = pst_bytes_from(text, plain + 1);
+    }
+}
+
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
 {
+    size_t plain = plain_json(text);
+
+    if (plain == text.len && !b->full && b->cap - b->len >= 2 && plain <= b->cap - b->len - 2) {
+        char *to = b->data + b->len; /* nearly always: one look at the room, one copy */
+        *to = '"';
+        if (plain > 0)
+            memcpy(to + 1, text.ptr, plain);
+        to[plain + 1] = '"';
+        b->len += plain + 2;
+        return;
+    }
     pst_buf_char(b, '"');
     while (text.len > 0 && !b->full) {
-        size_t plain = plain_json(text);
+        plain = plain_json(text);
         pst_buf_put(b, pst_bytes_of(text.ptr, plain));
         text = pst_bytes_from(text, plain);
         if (text.len == 0)
@@ -112,37 +210,32 @@ void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
     pst_buf_char(b, '"');
 }
 
-static void put_digits(struct pst_buf *b, uint64_t value, unsigned width)
+/* Two digits; value below 100. */
+static void write_pair(char *at, uint64_t value)
 {
-    char text[8];
-
-    for (unsigned i = width; i-- > 0; value /= 10)
-        text[i] = (char)('0' + value % 10);
-    pst_buf_put(b, pst_bytes_of(text, width));
+    memcpy(at, PAIRS + 2 * value, 2);
 }
 
 void pst_buf_time(struct pst_buf *b, uint64_t wall_ns)
 {
+    char text[] = "0000-00-00T00:00:00.000Z";
     uint64_t s = wall_ns / PST_NS_PER_S, days = s / 86400, in_day = s % 86400;
+    uint64_t ms = wall_ns / PST_NS_PER_MS % 1000;
 
     /* Days since the epoch to a date: eras of 400 years, years that begin in March. */
     uint64_t z = days + 719468, era = z / 146097, doe = z % 146097;
     uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
     uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-    uint64_t month = mp < 10 ? mp + 3 : mp - 9;
+    uint64_t month = mp < 10 ? mp + 3 : mp - 9, year = era * 400 + yoe + (month <= 2);
 
-    put_digits(b, era * 400 + yoe + (month <= 2), 4);
-    pst_buf_char(b, '-');
-    put_digits(b, month, 2);
-    pst_buf_char(b, '-');
-    put_digits(b, doy - (153 * mp + 2) / 5 + 1, 2);
-    pst_buf_char(b, 'T');
-    put_digits(b, in_day / 3600, 2);
-    pst_buf_char(b, ':');
-    put_digits(b, in_day / 60 % 60, 2);
-    pst_buf_char(b, ':');
-    put_digits(b, in_day % 60, 2);
-    pst_buf_char(b, '.');
-    put_digits(b, wall_ns / PST_NS_PER_MS % 1000, 3);
-    pst_buf_char(b, 'Z');
+    write_pair(text, year / 100 % 100);
+    write_pair(text + 2, year % 100);
+    write_pair(text + 5, month);
+    write_pair(text + 8, doy - (153 * mp + 2) / 5 + 1);
+    write_pair(text + 11, in_day / 3600);
+    write_pair(text + 14, in_day / 60 % 60);
+    write_pair(text + 17, in_day % 60);
+    text[20] = (char)('0' + ms / 100);
+    write_pair(text + 21, ms % 100);
+    pst_buf_put(b, pst_bytes_of(text, sizeof(text) - 1));
 }

@@ -55,6 +55,16 @@ static struct pst_bytes entry_key(const struct pst_lru *lru, const struct entry 
     return pst_bytes_of(e->data + lru->config.value_size, e->key_len);
 }
 
+static uint64_t hash_of(const struct pst_lru *lru, struct pst_bytes key)
+{
+    uint64_t hash;
+
+    if (!lru->config.keys_are_hashes || key.len != sizeof(hash))
+        return pst_hash(&lru->config.hash_key, key);
+    memcpy(&hash, key.ptr, sizeof(hash));
+    return hash;
+}
+
 /* The link that names the entry with this key, or the NIL link that ends its
  * chain.  Unlinking through it needs no special case for the first entry. */
 static uint32_t *find_link(const struct pst_lru *lru, uint64_t hash, struct pst_bytes key)
@@ -152,7 +162,8 @@ static uint32_t take_unused(struct pst_lru *lru)
 static bool config_is_valid(const struct pst_lru_config *c)
 {
     return c->capacity >= 1 && c->capacity <= PST_LRU_CAPACITY_MAX && c->key_max >= 1 &&
-           c->key_max <= PST_LRU_ITEM_MAX && c->value_size >= 1 &&
+           c->key_max <= PST_LRU_ITEM_MAX && (!c->keys_are_hashes || c->key_max == sizeof(uint64_t)) &&
+           c->value_size >= 1 &&
            c->value_size <= PST_LRU_ITEM_MAX;
 }
 
@@ -202,7 +213,7 @@ void pst_lru_destroy(struct pst_lru *lru)
 bool pst_lru_get(struct pst_lru *lru, struct pst_bytes key, uint64_t revision, uint64_t now_ns,
                  void *value_out)
 {
-    uint32_t *link = find_link(lru, pst_hash(&lru->config.hash_key, key), key);
+    uint32_t *link = find_link(lru, hash_of(lru, key), key);
 
     if (*link == NIL) {
         lru->stats.misses++;
@@ -217,8 +228,10 @@ bool pst_lru_get(struct pst_lru *lru, struct pst_bytes key, uint64_t revision, u
         return false;
     }
 
-    recency_unlink(lru, e);
-    recency_push(lru, *link);
+    if (*link != lru->newest) {
+        recency_unlink(lru, e);
+        recency_push(lru, *link);
+    }
     memcpy(value_out, e->data, lru->config.value_size);
     lru->stats.hits++;
     return true;
@@ -230,7 +243,7 @@ enum pst_status pst_lru_put(struct pst_lru *lru, struct pst_bytes key, uint64_t 
     if (key.len == 0 || key.len > lru->config.key_max)
         return PST_E_LIMIT;
 
-    uint64_t hash = pst_hash(&lru->config.hash_key, key);
+    uint64_t hash = hash_of(lru, key);
     uint32_t *link = find_link(lru, hash, key);
     if (*link != NIL)
         release(lru, link);
@@ -263,7 +276,7 @@ void pst_lru_clear(struct pst_lru *lru)
 
 bool pst_lru_remove(struct pst_lru *lru, struct pst_bytes key)
 {
-    uint32_t *link = find_link(lru, pst_hash(&lru->config.hash_key, key), key);
+    uint32_t *link = find_link(lru, hash_of(lru, key), key);
 
     if (*link == NIL)
         return false;

@@ -10,7 +10,6 @@
 
 struct finding {
     unsigned count; /* credentials, good or not */
-    bool malformed; /* one of them */
     struct pst_credential first;
 };
 
@@ -43,7 +42,7 @@ static size_t plain_blocks(struct pst_bytes text)
 }
 
 /* The characters of a JWT in compact form, and of RFC 6750's b64token. Never empty. */
-static bool is_token68(struct pst_bytes text)
+bool pst_credential_is_token(struct pst_bytes text)
 {
     size_t i = plain_blocks(text);
 
@@ -57,10 +56,7 @@ static bool is_token68(struct pst_bytes text)
 
 static void add(struct finding *f, enum pst_credential_source source, struct pst_bytes token)
 {
-    f->count++;
-    if (!is_token68(token))
-        f->malformed = true;
-    else if (f->first.source == PST_CREDENTIAL_NONE)
+    if (f->count++ == 0)
         f->first = (struct pst_credential){.source = source, .token = token};
 }
 
@@ -133,7 +129,7 @@ static void add_subprotocols(struct finding *f, struct pst_bytes marker, struct 
     }
 }
 
-struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
+struct pst_credential pst_credential_seek(const struct pst_credential_config *config, const struct pst_field *fields,
                                           size_t count)
 {
     bool with_scheme = pst_bytes_equal_nocase(config->header, PST_LIT("Authorization"));
@@ -141,18 +137,27 @@ struct pst_credential pst_credential_find(const struct pst_credential_config *co
     struct finding f = {0};
 
     for (size_t i = 0; i < count; i++) {
-        struct pst_bytes name = fields[i].name, value = pst_bytes_trim(fields[i].value);
-        if (config->header.len > 0 && pst_bytes_equal_nocase(name, config->header))
+        struct pst_bytes name = fields[i].name, value = fields[i].value;
+        if (config->header.len > 0 && pst_bytes_equal_nocase(name, config->header)) {
+            value = pst_bytes_trim(value);
             add(&f, PST_CREDENTIAL_HEADER, with_scheme ? after_scheme(value) : value);
-        else if (config->cookie.len > 0 && pst_bytes_equal_nocase(name, PST_LIT("Cookie")))
+        } else if (config->cookie.len > 0 && pst_bytes_equal_nocase(name, PST_LIT("Cookie"))) {
             add_cookies(&f, config->cookie, value);
-        else if (handshake && pst_bytes_equal_nocase(name, PST_LIT("Sec-WebSocket-Protocol")))
+        } else if (handshake && pst_bytes_equal_nocase(name, PST_LIT("Sec-WebSocket-Protocol"))) {
             add_subprotocols(&f, config->websocket_protocol, value);
+        }
     }
-    if (f.count == 1 && !f.malformed)
+    if (f.count == 1)
         return f.first;
-    return (struct pst_credential){
-        .reason = f.count == 0 ? PST_ID_NO_CREDENTIAL
-                               : f.count > 1 ? PST_ID_AMBIGUOUS_CREDENTIAL : PST_ID_MALFORMED_CREDENTIAL,
-    };
+    return (struct pst_credential){.reason = f.count == 0 ? PST_ID_NO_CREDENTIAL : PST_ID_AMBIGUOUS_CREDENTIAL};
+}
+
+struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
+                                          size_t count)
+{
+    struct pst_credential c = pst_credential_seek(config, fields, count);
+
+    if (c.source == PST_CREDENTIAL_NONE || pst_credential_is_token(c.token))
+        return c;
+    return (struct pst_credential){.reason = PST_ID_MALFORMED_CREDENTIAL};
 }

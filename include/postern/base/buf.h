@@ -49,6 +49,9 @@ static inline void pst_buf_char(struct pst_buf *b, char c)
 void pst_buf_u64(struct pst_buf *b, uint64_t value);
 /* Lower-case, exactly `digits` of them (1..16), most significant first. */
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits);
+/* Text for a line of a head: CTL are written as %xx, so that nothing out of a store or a token can end
+ * the line. */
+void pst_buf_safe(struct pst_buf *b, struct pst_bytes text);
 /* A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; CTL are escaped. */
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text);
 /* RFC 3339 in UTC with milliseconds, from nanoseconds since the epoch. */

@@ -43,7 +43,14 @@ static inline bool pst_bytes_equal_nocase(struct pst_bytes a, struct pst_bytes b
 {
     if (a.len != b.len)
         return false;
-    for (size_t i = 0; i < a.len; i++)
+    if (a.len == 0)
+        return true;
+    /* Most of those of one length differ at once or are the same byte for byte. */
+    if (pst_lower(a.ptr[0]) != pst_lower(b.ptr[0]))
+        return false;
+    if (memcmp(a.ptr, b.ptr, a.len) == 0)
+        return true;
+    for (size_t i = 1; i < a.len; i++)
         if (pst_lower(a.ptr[i]) != pst_lower(b.ptr[i]))
             return false;
     return true;

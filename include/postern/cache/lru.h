@@ -42,6 +42,8 @@ struct pst_lru_config {
     uint32_t value_size;          /* size of every value, 1 to PST_LRU_ITEM_MAX */
     uint64_t ttl_ns;              /* time to live; 0 for no expiry */
     struct pst_hash_key hash_key; /* secret and random: clients choose the keys */
+    /* Keys are 8 bytes (key_max 8) that a keyed hash made: they are not hashed again. */
+    bool keys_are_hashes;
     /* Called with a value that is leaving (evicted, replaced, outdated, removed, destroyed), for
      * values that own something; NULL for plain ones. It must not call back into the cache. */
     void (*drop)(void *value);

@@ -40,4 +40,11 @@ struct pst_credential {
 struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
                                           size_t count);
 
+/* In two steps, for callers that know most tokens already: the first finds the only credential without
+ * looking at its characters, the second tells whether they are a token's. Whoever takes the first
+ * without the second compares the token with one that passed it. */
+struct pst_credential pst_credential_seek(const struct pst_credential_config *config, const struct pst_field *fields,
+                                          size_t count);
+bool pst_credential_is_token(struct pst_bytes token);
+
 #endif

@@ -66,6 +66,63 @@ static void json_text_is_escaped_and_made_utf8(void **state)
                                 PST_LIT("\"a\\\"\\\\\\u000a\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"")));
 }
 
+/* Texts are looked at in blocks, the last of which overlaps: whatever its length and wherever the byte
+ * stands, it is seen. */
+static void bytes_to_be_escaped_are_seen_at_any_place(void **state)
+{
+    (void)state;
+    char text[40], room[64];
+
+    for (size_t len = 0; len <= sizeof(text); len++) {
+        for (size_t at = 0; at <= len; at++) { /* at == len: none */
+            memset(text, 'x', sizeof(text));
+            if (at < len)
+                text[at] = '\x7f';
+            struct pst_buf json = pst_buf_of(room, sizeof(room));
+            pst_buf_json(&json, pst_bytes_of(text, len));
+            assert_int_equal(json.len, len + 2 + (at < len ? 5 : 0));
+            assert_true(room[0] == '"' && room[json.len - 1] == '"');
+            struct pst_buf safe = pst_buf_of(room, sizeof(room));
+            pst_buf_safe(&safe, pst_bytes_of(text, len));
+            assert_int_equal(safe.len, len + (at < len ? 2 : 0));
+            assert_true(at == len || memcmp(room + at, "%7f", 3) == 0);
+        }
+    }
+}
+
+static void a_line_of_a_head_cannot_be_ended_by_a_text(void **state)
+{
+    (void)state;
+    char room[32];
+    struct pst_buf b = pst_buf_of(room, sizeof(room));
+
+    pst_buf_safe(&b, PST_LIT("a\r\nB: c\t\xc3\xa9"));
+    assert_true(pst_bytes_equal(pst_buf_bytes(&b), PST_LIT("a%0d%0aB: c%09\xc3\xa9")));
+}
+
+static void json_needs_room_for_both_quotes(void **state)
+{
+    (void)state;
+    char room[4];
+    struct pst_buf b = pst_buf_of(room, sizeof(room)), c = pst_buf_of(room, sizeof(room));
+
+    pst_buf_json(&b, PST_LIT("ab"));
+    assert_true(!b.full && b.len == 4);
+    pst_buf_json(&c, PST_LIT("abc"));
+    assert_true(c.full);
+}
+
+static void names_are_compared_without_case(void **state)
+{
+    (void)state;
+    assert_true(pst_bytes_equal_nocase(PST_LIT("Host"), PST_LIT("Host")));
+    assert_true(pst_bytes_equal_nocase(PST_LIT("hOST"), PST_LIT("Host")));
+    assert_false(pst_bytes_equal_nocase(PST_LIT("Hosu"), PST_LIT("Host")));
+    assert_false(pst_bytes_equal_nocase(PST_LIT("Hos@"), PST_LIT("Hos`")));
+    assert_false(pst_bytes_equal_nocase(PST_LIT("Hos"), PST_LIT("Host")));
+    assert_true(pst_bytes_equal_nocase(PST_LIT(""), (struct pst_bytes){0}));
+}
+
 static void numbers_and_times_are_written_exactly(void **state)
 {
     (void)state;
@@ -75,12 +132,17 @@ static void numbers_and_times_are_written_exactly(void **state)
     pst_buf_u64(&b, UINT64_MAX);
     pst_buf_char(&b, ' ');
     pst_buf_hex(&b, 0xbeef, 6);
+    pst_buf_hex(&b, UINT64_C(0x9a0f123456789abc), 16);
+    pst_buf_hex(&b, UINT64_C(0xdef), 3);
+    pst_buf_u64(&b, 0);
+    pst_buf_u64(&b, 10);
+    pst_buf_u64(&b, 100);
     pst_buf_char(&b, ' ');
     pst_buf_time(&b, UINT64_C(1709210096) * PST_NS_PER_S + 7 * PST_NS_PER_MS);
     pst_buf_char(&b, ' ');
     pst_buf_time(&b, 0);
     assert_true(pst_bytes_equal(pst_buf_bytes(&b),
-                                PST_LIT("18446744073709551615 00beef 2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
+                                PST_LIT("18446744073709551615 00beef9a0f123456789abcdef010100 2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
 }
 
 static void whole_numbers_are_read_strictly(void **state)
@@ -134,6 +196,10 @@ int main(void)
         cmocka_unit_test(an_arena_gives_aligned_separate_memory),
         cmocka_unit_test(a_full_buf_stays_full),
         cmocka_unit_test(json_text_is_escaped_and_made_utf8),
+        cmocka_unit_test(bytes_to_be_escaped_are_seen_at_any_place),
+        cmocka_unit_test(a_line_of_a_head_cannot_be_ended_by_a_text),
+        cmocka_unit_test(json_needs_room_for_both_quotes),
+        cmocka_unit_test(names_are_compared_without_case),
         cmocka_unit_test(numbers_and_times_are_written_exactly),
         cmocka_unit_test(whole_numbers_are_read_strictly),
         cmocka_unit_test(a_tree_names_file_line_and_key),

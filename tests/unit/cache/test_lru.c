@@ -231,6 +231,27 @@ static void agrees_with_the_model(void **state)
     }
 }
 
+static void keys_that_are_hashes_are_eight_bytes(void **state)
+{
+    (void)state;
+    struct pst_lru_config config = {.capacity = 2, .key_max = 8, .value_size = sizeof(int), .keys_are_hashes = true};
+    struct pst_lru *lru;
+    int value = 0;
+
+    assert_int_equal(pst_lru_create(&config, &lru), PST_OK);
+    for (uint64_t hash = 1; hash <= 3; hash++) {
+        value = (int)hash;
+        assert_int_equal(pst_lru_put(lru, pst_bytes_of(&hash, 8), 0, 0, &value), PST_OK);
+    }
+    uint64_t gone = 1, kept = 3;
+    assert_false(pst_lru_get(lru, pst_bytes_of(&gone, 8), 0, 0, &value));
+    assert_true(pst_lru_get(lru, pst_bytes_of(&kept, 8), 0, 0, &value) && value == 3);
+    assert_true(pst_lru_check(lru));
+    pst_lru_destroy(lru);
+    config.key_max = 16;
+    assert_int_equal(pst_lru_create(&config, &lru), PST_E_INVALID);
+}
+
 int main(void)
 {
 #define CACHE_TEST(f) cmocka_unit_test_setup_teardown(f, open_cache, close_cache)
@@ -244,6 +265,7 @@ int main(void)
         CACHE_TEST(another_revision_never_sees_the_entry),
         CACHE_TEST(put_refuses_a_key_it_could_not_keep),
         CACHE_TEST(remove_reports_whether_it_removed),
+        cmocka_unit_test(keys_that_are_hashes_are_eight_bytes),
         CACHE_TEST(agrees_with_the_model),
     };
     return cmocka_run_group_tests_name("cache/lru", tests, NULL, NULL);

@@ -203,6 +203,36 @@ static void it_is_bounded_and_can_be_off(void **state)
     close_world(&c);
 }
 
+static void claims_are_lent_and_outlive_their_entry(void **state)
+{
+    (void)state;
+    struct cache_world c;
+
+    open_world(&c, 16);
+    struct pst_bytes token = mint(&c.w);
+    assert_null(pst_token_cache_get(c.cache, c.w.checker, token, NOW_S));
+    struct pst_token_outcome verified = ask_at(&c, token, NOW_S);
+    const struct pst_claims *lent = pst_token_cache_get(c.cache, c.w.checker, token, NOW_S);
+    assert_true(lent != NULL && pst_bytes_equal(lent->user, verified.claims.user));
+    assert_int_equal(hits(&c), 1);
+
+    /* another token with the same end is another token */
+    char *twin = pst_arena_alloc(&c.w.arena, token.len);
+    memcpy(twin, token.ptr, token.len);
+    twin[token.len - 90] = (char)(twin[token.len - 90] == 'A' ? 'B' : 'A');
+    assert_null(pst_token_cache_get(c.cache, c.w.checker, pst_bytes_of(twin, token.len), NOW_S));
+    assert_false(ask_at(&c, pst_bytes_of(twin, token.len), NOW_S).accepted);
+    const struct pst_claims *again = pst_token_cache_get(c.cache, c.w.checker, token, NOW_S);
+    assert_ptr_equal(again, lent);
+    pst_token_claims_release(again);
+
+    assert_null(pst_token_cache_get(c.cache, c.w.checker, token, verified.claims.exp_s + 1000));
+    assert_null(pst_token_cache_get(c.cache, c.w.checker, token, NOW_S)); /* it was dropped, yet: */
+    assert_true(pst_bytes_equal(lent->user, verified.claims.user));
+    pst_token_claims_release(lent);
+    close_world(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +242,7 @@ int main(void)
         cmocka_unit_test(another_configuration_believes_nothing_of_this_one),
         cmocka_unit_test(a_bad_signature_is_remembered_until_the_keys_change),
         cmocka_unit_test(bad_tokens_never_push_out_good_ones),
+        cmocka_unit_test(claims_are_lent_and_outlive_their_entry),
         cmocka_unit_test(it_is_bounded_and_can_be_off),
     };
     return cmocka_run_group_tests_name("identity/cache", tests, NULL, NULL);

@@ -46,6 +46,23 @@ static void a_token_is_found_in_each_place(void **state)
     assert_int_equal(find(&other, LINES("X-Token: Bearer a.b.c")).reason, PST_ID_MALFORMED_CREDENTIAL);
 }
 
+static void what_was_sought_is_judged_afterwards(void **state)
+{
+    (void)state;
+    struct pst_field field = {PST_LIT("Authorization"), PST_LIT("Bearer a b")}, bare = {PST_LIT("Authorization"), PST_LIT("Bearer")};
+    struct pst_credential c = pst_credential_seek(&usual, &field, 1);
+
+    assert_int_equal(c.source, PST_CREDENTIAL_HEADER);
+    assert_true(pst_bytes_equal(c.token, PST_LIT("a b")));
+    assert_false(pst_credential_is_token(c.token));
+    assert_true(pst_credential_is_token(PST_LIT("a.b-c_d~e+f/g=")));
+    assert_false(pst_credential_is_token(pst_credential_seek(&usual, &bare, 1).token));
+    assert_int_equal(pst_credential_find(&usual, &field, 1).reason, PST_ID_MALFORMED_CREDENTIAL);
+    assert_int_equal(pst_credential_find(&usual, &bare, 1).reason, PST_ID_MALFORMED_CREDENTIAL);
+    struct pst_field two[2] = {field, bare};
+    assert_int_equal(pst_credential_seek(&usual, two, 2).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
+}
+
 static void other_names_are_no_credentials(void **state)
 {
     (void)state;
@@ -115,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_token_is_found_in_each_place),
+        cmocka_unit_test(what_was_sought_is_judged_afterwards),
         cmocka_unit_test(other_names_are_no_credentials),
         cmocka_unit_test(a_field_that_is_not_right_is_malformed),
         cmocka_unit_test(two_credentials_are_ambiguous),
