@@ -198,6 +198,7 @@ static void a_ticket_dies_with_its_object(void **state)
     assert_null(pst_worker_resolve(w, tickets[7]));
     assert_int_equal(pst_worker_issue(w, &objects[0], &again), PST_OK);
     assert_int_equal(again.slot, tickets[7].slot);
+    assert_ptr_equal(pst_worker_resolve(w, again), &objects[0]);
     assert_null(pst_worker_resolve(w, tickets[7])); /* the slot lives, the ticket does not */
     assert_null(pst_worker_resolve(w, (struct pst_ticket){0}));
     assert_null(pst_worker_resolve(w, (struct pst_ticket){.slot = 1u << 30, .generation = 1}));

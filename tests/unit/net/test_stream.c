@@ -100,6 +100,7 @@ static void end_and_pause(void **state)
     pst_worker_turn(p.worker, 100);
     assert_true(p.end.stream.eof);
     assert_int_equal(p.end.readable, 2);
+    assert_false(event_pending(&p.end.stream.read_event_, EV_READ, NULL)); /* no spinning */
     pst_worker_turn(p.worker, 20); /* told once, not again and again */
     assert_int_equal(p.end.readable, 2);
     assert_int_equal(pst_stream_in(&p.end.stream).len, 1);

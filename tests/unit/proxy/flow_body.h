@@ -87,6 +87,8 @@ enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, 
         d->decision.body_limit = 10;
     if (under(r, "/template"))
         d->decision.workspace = PST_LIT("red");
+    if (under(r, "/escape"))
+        d->decision.workspace = PST_LIT("../../tmp/x");
     if (under(r, "/inspect")) {
         d->body_limit = 1000;
         return PST_STEP_BODY;

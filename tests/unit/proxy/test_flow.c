@@ -632,7 +632,66 @@ static void unknown_template_is_502(void **state)
     flow_run(&f);
     int c = flow_connect(&f);
     flow_send(c, GET("/a"));
+    has(flow_read_until(c, "reached"), "HTTP/1.1 502 ");
+    close(c);
+    c = flow_connect(&f); /* a name that would leave the folder is no address at all */
+    flow_send(c, GET("/escape"));
+    has(flow_read_until(c, "workspace"), "no upstream address for this workspace");
+    close(c);
+    flow_stop(&f);
+}
+
+static void chunks_of_one_read_become_one(void **state)
+{
+    struct flow f;
+    (void)state;
+    flow_start(&f);
+    int c = flow_connect(&f);
+    flow_send(c, "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "3\r\nabc\r\n2\r\nde\r\n1\r\nf\r\n0\r\n\r\n");
+    int up = flow_accept(&f);
+    flow_read_head(up);
+    has(flow_read_until(up, "\r\n0\r\n\r\n"), "6\r\nabcdef\r\n0\r\n\r\n");
+    flow_send(up, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "1;x\r\ng\r\n2\r\nhi\r\n0\r\n\r\n");
+    flow_read_head(c);
+    has(flow_read_until(c, "\r\n0\r\n\r\n"), "3\r\nghi\r\n0\r\n\r\n");
+    close(c);
+    close(up);
+    flow_stop(&f);
+}
+
+static void a_body_that_ends_early_ends_upstream_too(void **state)
+{
+    struct flow f;
+    (void)state;
+    flow_start(&f);
+    int c = flow_connect(&f);
+    flow_send(c, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    int up = flow_accept(&f);
+    flow_read_head(up);
+    flow_send(c, "01234");
+    shutdown(c, SHUT_WR);
+    assert_true(flow_is_closed(up, 1000));
+    close(c);
+    close(up);
+    flow_stop(&f);
+}
+
+static void a_body_is_never_sent_twice(void **state)
+{
+    struct flow f;
+    (void)state;
+    flow_start(&f);
+    int c = flow_connect(&f);
+    flow_send(c, GET("/a"));
+    int up = serve_one(&f, -1, OK2);
+    flow_read_until(c, "ok");
+    flow_send(c, "PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+    flow_read_until(up, "\r\n\r\nx");
+    close(up);
     has(flow_read_head(c), "HTTP/1.1 502 ");
+    assert_true(flow_no_accept(&f, 50));
     close(c);
     flow_stop(&f);
 }
@@ -908,6 +967,9 @@ int main(void)
         cmocka_unit_test(a_head_has_a_time_limit),
         cmocka_unit_test(addresses_by_workspace),
         cmocka_unit_test(unknown_template_is_502),
+        cmocka_unit_test(chunks_of_one_read_become_one),
+        cmocka_unit_test(a_body_that_ends_early_ends_upstream_too),
+        cmocka_unit_test(a_body_is_never_sent_twice),
         cmocka_unit_test(a_check_is_answered_without_a_body),
         cmocka_unit_test(a_check_from_elsewhere_is_refused),
         cmocka_unit_test(a_local_door_answers_by_itself),
