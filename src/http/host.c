@@ -17,22 +17,26 @@ static bool is_label_char(char c)
     return char_is(c, CHAR_UNRESERVED) && c != '.' && c != '~';
 }
 
-/* Labels of letters, digits, - and _, none of them empty. */
-static bool is_name(struct pst_bytes name)
+/* Labels of letters, digits, - and _, none of them empty. *capitals: whether there are any. */
+static bool is_name(struct pst_bytes name, bool *capitals)
 {
     size_t label = 0;
+    bool any = false;
 
     if (name.len == 0 || name.len > NAME_MAX_BYTES)
         return false;
     for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] == '.') {
+        char c = name.ptr[i];
+        any |= c >= 'A' && c <= 'Z';
+        if (c == '.') {
             if (label == 0)
                 return false;
             label = 0;
-        } else if (!is_label_char(name.ptr[i]) || ++label > LABEL_MAX_BYTES) {
+        } else if (!is_label_char(c) || ++label > LABEL_MAX_BYTES) {
             return false;
         }
     }
+    *capitals = any;
     return label > 0;
 }
 
@@ -196,17 +200,15 @@ static bool parse_name(struct pst_bytes raw, char *space, struct pst_host *out)
 {
     size_t colon = pst_bytes_find(raw, ':');
     struct pst_bytes name = pst_bytes_of(raw.ptr, colon);
-    bool same = true;
+    bool capitals;
 
     if (colon < raw.len && !read_port(pst_bytes_from(raw, colon + 1), &out->port))
         return false;
     if (name.len > 1 && name.ptr[name.len - 1] == '.')
         name.len--;
-    if (!is_name(name))
+    if (!is_name(name, &capitals))
         return false;
-    for (size_t i = 0; i < name.len; i++)
-        same = same && pst_lower(name.ptr[i]) == name.ptr[i];
-    if (same && (out->port == 0 || name.len == colon)) {
+    if (!capitals && (out->port == 0 || name.len == colon)) {
         out->name = name;
         out->text = out->port == 0 ? name : raw;
         return true;

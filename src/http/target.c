@@ -204,20 +204,27 @@ static bool read_path_special(struct reader *r, char c)
     return true;
 }
 
+/* The index of the first byte from `at` on that is of none of the classes. */
+static inline size_t skip_chars(struct pst_bytes raw, size_t at, unsigned classes)
+{
+    while (at < raw.len && char_is(raw.ptr[at], classes))
+        at++;
+    return at;
+}
+
 /* From the first `/` to the `?` or the end. */
 static bool read_path(struct reader *r)
 {
-    put(&r->out, r->raw.ptr, 1);
+    keep(&r->out, 0, 1);
     r->after = '/';
     r->at = 1;
     while (r->at < r->raw.len && r->raw.ptr[r->at] != '?') {
-        size_t from = r->at;
+        size_t from = r->at, to = skip_chars(r->raw, from, CHAR_PATH);
 
-        while (r->at < r->raw.len && char_is(r->raw.ptr[r->at], CHAR_PATH))
-            r->at++;
-        if (r->at > from) {
-            keep(&r->out, from, r->at - from);
-            r->last = r->raw.ptr[r->at - 1];
+        if (to > from) {
+            keep(&r->out, from, to - from);
+            r->at = to;
+            r->last = r->raw.ptr[to - 1];
         } else if (!read_path_special(r, r->raw.ptr[r->at])) {
             return false;
         }
@@ -254,14 +261,14 @@ static bool read_query(struct reader *r)
     put(&r->out, "?", 1);
     r->at++;
     while (r->at < r->raw.len) {
-        size_t from = r->at;
+        size_t from = r->at, to = skip_chars(r->raw, from, CHAR_QUERY);
 
-        while (r->at < r->raw.len && char_is(r->raw.ptr[r->at], CHAR_QUERY))
-            r->at++;
-        if (r->at > from)
-            keep(&r->out, from, r->at - from);
-        else if (!read_query_special(r, r->raw.ptr[r->at]))
+        if (to > from) {
+            keep(&r->out, from, to - from);
+            r->at = to;
+        } else if (!read_query_special(r, r->raw.ptr[r->at])) {
             return false;
+        }
     }
     return true;
 }
@@ -346,7 +353,8 @@ bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct
         out->asterisk = true;
         return true;
     }
-    if (starts_nocase(raw, PST_LIT("http://")) || starts_nocase(raw, PST_LIT("https://"))) {
+    bool rooted = raw.len > 0 && raw.ptr[0] == '/';
+    if (!rooted && (starts_nocase(raw, PST_LIT("http://")) || starts_nocase(raw, PST_LIT("https://")))) {
         if (!strip_authority(&raw, host, fault))
             return false;
         out->absolute = true;

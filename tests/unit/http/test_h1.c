@@ -214,6 +214,23 @@ static void test_one_valid_host(void **state)
     ASSERT_REFUSED(cases);
 }
 
+static void test_canonical_host_is_marked(void **state)
+{
+    (void)state;
+    const struct pst_head *h = accepted(PST_LIT("GET / HTTP/1.1\r\nHost: app.example:8080\r\n\r\n"));
+    assert_int_equal(h->host_name_len, 11);
+    assert_int_equal(h->host_port, 8080);
+    h = accepted(PST_LIT("GET / HTTP/1.1\r\nHost: app\r\n\r\n"));
+    assert_int_equal(h->host_name_len, 3);
+    assert_int_equal(h->host_port, 0);
+    static const char *const others[] = {"App.example", "app.", "app:", "[0::1]"};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        char text[64];
+        int len = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", others[i]);
+        assert_int_equal(accepted(pst_bytes_of(text, (size_t)len))->host_name_len, 0);
+    }
+}
+
 static void test_request_has_one_framing(void **state)
 {
     (void)state;
@@ -583,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_field_lines_are_exact),
         cmocka_unit_test(test_bad_bytes_are_refused_at_once),
         cmocka_unit_test(test_one_valid_host),
+        cmocka_unit_test(test_canonical_host_is_marked),
         cmocka_unit_test(test_request_has_one_framing),
         cmocka_unit_test(test_connection_options),
         cmocka_unit_test(test_expectations),
