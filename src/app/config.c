@@ -113,7 +113,7 @@ static enum pst_status read_limits(struct pst_config_reader *r, const struct pst
     };
     struct pst_server_limits *l = &r->config->limits;
     const struct limit limits[] = {
-        {"request_head_bytes", 1024, 65536, &l->head.head_bytes},
+        {"request_head_bytes", 1024, 49152, &l->head.head_bytes},
         {"field_bytes", 256, 65536, &l->head.field_bytes},
         {"authorization_bytes", 256, 65536, &l->head.authorization_bytes},
         {"cookie_bytes", 256, 65536, &l->head.cookie_bytes},

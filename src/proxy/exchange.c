@@ -204,7 +204,7 @@ void pst_exchange_begin(struct pst_exchange *x)
 
 /* ---- CONNECT ---- */
 
-static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease,
+static void on_lease_ready(struct pst_borrower *borrower, struct pst_loan *lease,
                            enum pst_status status);
 static void on_upstream_readable(struct pst_borrower *borrower);
 static void on_upstream_drained(struct pst_borrower *borrower);
@@ -233,11 +233,11 @@ static void connect_failed(struct pst_exchange *x, enum pst_status status)
     }
 }
 
-static void enter_relay(struct pst_exchange *x, struct pst_lease *lease);
+static void enter_relay(struct pst_exchange *x, struct pst_loan *lease);
 
 static void enter_connect(struct pst_exchange *x, bool fresh)
 {
-    struct pst_lease *lease = NULL;
+    struct pst_loan *lease = NULL;
 
     pst_exchange_goto(x, PST_X_CONNECT);
     x->borrower.ready = on_lease_ready;
@@ -253,7 +253,7 @@ static void enter_connect(struct pst_exchange *x, bool fresh)
         enter_relay(x, lease);
 }
 
-static void on_lease_ready(struct pst_borrower *borrower, struct pst_lease *lease,
+static void on_lease_ready(struct pst_borrower *borrower, struct pst_loan *lease,
                            enum pst_status status)
 {
     struct pst_exchange *x = pst_container_of(borrower, struct pst_exchange, borrower);
@@ -311,7 +311,7 @@ static void retry(struct pst_exchange *x)
     enter_connect(x, true);
 }
 
-static void enter_relay(struct pst_exchange *x, struct pst_lease *lease)
+static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
 {
     struct pst_server *server = x->server;
     struct pst_buf head = pst_buf_of(server->scratch, sizeof(server->scratch));
@@ -344,11 +344,11 @@ static void enter_relay(struct pst_exchange *x, struct pst_lease *lease)
 
 void pst_exchange_drop_lease(struct pst_exchange *x, bool blame)
 {
-    struct pst_lease *lease = x->lease;
+    struct pst_loan *lease = x->lease;
 
     x->lease = NULL;
     if (lease != NULL)
-        pst_lease_fail(lease, blame);
+        pst_loan_fail(lease, blame);
 }
 
 /* The connection ended, or cannot be trusted any more, before the answer was complete. */
@@ -410,7 +410,7 @@ static void on_final(struct pst_exchange *x)
 
     x->status = x->answer.status;
     x->answering = x->answered = true;
-    pst_lease_succeed(x->lease);
+    pst_loan_succeed(x->lease);
     if (!x->body_done)
         x->c->closing =
             true; /* an early answer: the client may not have read all before it stops */
@@ -488,13 +488,13 @@ static void on_upstream_drained(struct pst_borrower *borrower)
 
 void pst_exchange_answer_complete(struct pst_exchange *x)
 {
-    struct pst_lease *lease = x->lease;
+    struct pst_loan *lease = x->lease;
     bool keep =
         x->body_sent && x->answer.keep_alive && x->answer_body.framing != PST_FRAMING_UNTIL_CLOSE;
 
     lease->answers++;
     x->lease = NULL;
-    pst_lease_release(lease, keep);
+    pst_loan_release(lease, keep);
     pst_exchange_goto(x, PST_X_DONE);
 }
 

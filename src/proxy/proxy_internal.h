@@ -120,7 +120,7 @@ struct pst_exchange {
     /* the other side */
     const struct pst_upstream_config *upstream;
     struct pst_borrower borrower;
-    struct pst_lease *lease;
+    struct pst_loan *lease;
     uint64_t lease_received; /* stream.received when this exchange began on it */
     struct pst_body answer_body;
     bool answering; /* the answer's head went to the client */

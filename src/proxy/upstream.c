@@ -70,10 +70,10 @@ struct pst_bytes pst_endpoint_authority(const struct pst_endpoint *endpoint)
 
 static void free_lease(struct pst_grave *grave)
 {
-    free(pst_container_of(grave, struct pst_lease, grave_));
+    free(pst_container_of(grave, struct pst_loan, grave_));
 }
 
-static void end_lease(struct pst_lease *lease)
+static void end_lease(struct pst_loan *lease)
 {
     struct pst_pools *pools = lease->pools_;
 
@@ -107,7 +107,7 @@ static void count_failure(struct pst_endpoint *e)
 
 static void on_lease_readable(struct pst_stream *stream)
 {
-    struct pst_lease *lease = pst_container_of(stream, struct pst_lease, stream);
+    struct pst_loan *lease = pst_container_of(stream, struct pst_loan, stream);
 
     if (lease->borrower_ == NULL)
         end_lease(lease); /* a byte, or the end, that nobody asked for */
@@ -117,7 +117,7 @@ static void on_lease_readable(struct pst_stream *stream)
 
 static void on_lease_drained(struct pst_stream *stream)
 {
-    struct pst_lease *lease = pst_container_of(stream, struct pst_lease, stream);
+    struct pst_loan *lease = pst_container_of(stream, struct pst_loan, stream);
 
     if (lease->borrower_ != NULL)
         lease->borrower_->drained(lease->borrower_);
@@ -129,7 +129,7 @@ static const struct pst_stream_ops lease_ops = {on_lease_readable, on_lease_drai
                                                 on_lease_connected};
 
 /* Goes through the addresses until a connect is under way. */
-static enum pst_status connect_next(struct pst_lease *lease)
+static enum pst_status connect_next(struct pst_loan *lease)
 {
     struct pst_endpoint *e = lease->endpoint;
 
@@ -146,7 +146,7 @@ static enum pst_status connect_next(struct pst_lease *lease)
 
 static void on_lease_connected(struct pst_stream *stream)
 {
-    struct pst_lease *lease = pst_container_of(stream, struct pst_lease, stream);
+    struct pst_loan *lease = pst_container_of(stream, struct pst_loan, stream);
     struct pst_borrower *borrower = lease->borrower_;
     enum pst_status status = PST_OK;
 
@@ -168,10 +168,10 @@ static void on_lease_connected(struct pst_stream *stream)
 }
 
 static enum pst_status open_lease(struct pst_endpoint *e, struct pst_borrower *borrower,
-                                  struct pst_lease **out)
+                                  struct pst_loan **out)
 {
     struct pst_pools *pools = e->pools;
-    struct pst_lease *lease = calloc(1, sizeof(*lease));
+    struct pst_loan *lease = calloc(1, sizeof(*lease));
 
     if (lease == NULL)
         return PST_E_NOMEM;
@@ -199,12 +199,12 @@ static enum pst_status open_lease(struct pst_endpoint *e, struct pst_borrower *b
     return status;
 }
 
-static struct pst_lease *take_idle(struct pst_endpoint *e, struct pst_borrower *borrower)
+static struct pst_loan *take_idle(struct pst_endpoint *e, struct pst_borrower *borrower)
 {
     uint64_t now_ns = pst_worker_now(e->pools->worker);
 
     while (!pst_list_empty(&e->idle)) {
-        struct pst_lease *lease = pst_container_of(e->idle.next, struct pst_lease, node_);
+        struct pst_loan *lease = pst_container_of(e->idle.next, struct pst_loan, node_);
         /* Bytes that the loop has seen but not delivered yet were sent before the request: no
          * answer. */
         if (now_ns >= lease->idle_until_ns_ || pst_stream_has_news(&lease->stream)) {
@@ -226,7 +226,7 @@ static struct pst_lease *take_idle(struct pst_endpoint *e, struct pst_borrower *
     return NULL;
 }
 
-void pst_lease_release(struct pst_lease *lease, bool keep)
+void pst_loan_release(struct pst_loan *lease, bool keep)
 {
     struct pst_endpoint *e = lease->endpoint;
     struct pst_stream *s = &lease->stream;
@@ -248,14 +248,14 @@ void pst_lease_release(struct pst_lease *lease, bool keep)
     lease->pools_->busy--;
 }
 
-void pst_lease_fail(struct pst_lease *lease, bool blame)
+void pst_loan_fail(struct pst_loan *lease, bool blame)
 {
     if (blame)
         count_failure(lease->endpoint);
     end_lease(lease);
 }
 
-void pst_lease_succeed(struct pst_lease *lease)
+void pst_loan_succeed(struct pst_loan *lease)
 {
     lease->endpoint->failures = 0;
     lease->endpoint->rest_ns = 0;
@@ -273,7 +273,7 @@ static void wake_waiting(struct pst_deferred *deferred)
     pst_list_take(&batch, &e->waiting);
     while (!pst_list_empty(&batch)) {
         struct pst_borrower *borrower = pst_container_of(batch.next, struct pst_borrower, wait_);
-        struct pst_lease *lease = NULL;
+        struct pst_loan *lease = NULL;
         enum pst_status status = PST_E_IO;
 
         pst_list_remove(&borrower->wait_);
@@ -466,7 +466,7 @@ static bool may_try(struct pst_endpoint *e, uint64_t now_ns)
 
 enum pst_status pst_pools_lease(struct pst_pools *pools, const struct pst_upstream_config *config,
                                 struct pst_bytes workspace, bool fresh,
-                                struct pst_borrower *borrower, struct pst_lease **out)
+                                struct pst_borrower *borrower, struct pst_loan **out)
 {
     struct pst_endpoint *e = NULL;
     uint64_t now_ns = pst_worker_now(pools->worker);
@@ -497,7 +497,7 @@ enum pst_status pst_pools_lease(struct pst_pools *pools, const struct pst_upstre
 
 void pst_pools_cancel(struct pst_borrower *borrower, bool blame)
 {
-    struct pst_lease *lease = borrower->connecting_;
+    struct pst_loan *lease = borrower->connecting_;
 
     if (borrower->wait_.next != NULL) {
         pst_list_remove(&borrower->wait_);
@@ -510,7 +510,7 @@ void pst_pools_cancel(struct pst_borrower *borrower, bool blame)
     borrower->connecting_ = NULL;
     if (lease == NULL)
         return;
-    pst_lease_fail(lease, blame);
+    pst_loan_fail(lease, blame);
 }
 
 static void close_idle(struct pst_endpoint *e, uint64_t now_ns)
@@ -519,7 +519,7 @@ static void close_idle(struct pst_endpoint *e, uint64_t now_ns)
 
     while (at !=
            &e->idle) { /* oldest first; the young ones behind them may be shorter-lived by config */
-        struct pst_lease *lease = pst_container_of(at, struct pst_lease, node_);
+        struct pst_loan *lease = pst_container_of(at, struct pst_loan, node_);
         at = at->prev;
         if (now_ns >= lease->idle_until_ns_ || now_ns - lease->born_ns_ > MAX_AGE_NS)
             end_lease(lease);

@@ -29,7 +29,7 @@ struct pst_pools;
 struct pst_endpoint;
 
 /* One connection, lent. The borrower reads and writes `stream`. */
-struct pst_lease {
+struct pst_loan {
     struct pst_stream stream;
     struct pst_pools *pools_;
     struct pst_endpoint *endpoint;
@@ -45,13 +45,13 @@ struct pst_lease {
 
 /* Embedded by who borrows. */
 struct pst_borrower {
-    void (*ready)(struct pst_borrower *borrower, struct pst_lease *lease, enum pst_status status);
+    void (*ready)(struct pst_borrower *borrower, struct pst_loan *lease, enum pst_status status);
     void (*readable)(struct pst_borrower *borrower);
     void (*drained)(struct pst_borrower *borrower);
 
     /* private to upstream.c */
     struct pst_list wait_; /* among those that wait for a name; next NULL: in no list */
-    struct pst_lease *connecting_;
+    struct pst_loan *connecting_;
     struct pst_endpoint *endpoint_;
     uint32_t max_idle_, idle_s_;
 };
@@ -67,16 +67,16 @@ void pst_pools_close_idle(struct pst_pools *pools);
 PST_MUST_USE enum pst_status pst_pools_lease(struct pst_pools *pools,
                                              const struct pst_upstream_config *config,
                                              struct pst_bytes workspace, bool fresh,
-                                             struct pst_borrower *borrower, struct pst_lease **out);
+                                             struct pst_borrower *borrower, struct pst_loan **out);
 /* Gives up waiting; `ready` will not come. `blame`: it took too long, which counts as a failure. */
 void pst_pools_cancel(struct pst_borrower *borrower, bool blame);
 
 /* Back to the pool, if it may go there; else closed. */
-void pst_lease_release(struct pst_lease *lease, bool keep);
+void pst_loan_release(struct pst_loan *lease, bool keep);
 /* The exchange on it failed: closed, and counted against the address when `blame`. */
-void pst_lease_fail(struct pst_lease *lease, bool blame);
+void pst_loan_fail(struct pst_loan *lease, bool blame);
 /* An answer came: the address works. */
-void pst_lease_succeed(struct pst_lease *lease);
+void pst_loan_succeed(struct pst_loan *lease);
 
 /* The authority of the address, as Host says it ("app:9000"; "localhost" of a unix socket). */
 struct pst_bytes pst_endpoint_authority(const struct pst_endpoint *endpoint);
