@@ -178,6 +178,20 @@ void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
     }
 }
 
+void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
+{
+    if (name.len == 0 || value.len == 0)
+        return;
+    if (plain_safe(value) == value.len) {
+        pst_buf_line(b, name, value);
+        return;
+    }
+    pst_buf_put(b, name);
+    pst_buf_lit(b, ": ");
+    pst_buf_safe(b, value);
+    pst_buf_lit(b, "\r\n");
+}
+
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
 {
     size_t plain = plain_json(text);

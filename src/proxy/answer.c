@@ -99,19 +99,11 @@ static struct pst_buf begin_answer(struct pst_exchange *x, unsigned status)
     return out;
 }
 
-static void put_line(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
-{
-    pst_buf_put(out, name);
-    pst_buf_lit(out, ": ");
-    pst_buf_put(out, value);
-    pst_buf_lit(out, "\r\n");
-}
-
 static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *type,
                        struct pst_bytes body)
 {
     if (body.len > 0 && type != NULL)
-        put_line(out, PST_LIT("Content-Type"), pst_bytes_of(type, strnlen(type, 128)));
+        pst_buf_line(out, PST_LIT("Content-Type"), pst_bytes_of(type, strnlen(type, 128)));
     pst_buf_lit(out, "Content-Length: ");
     pst_buf_u64(out, body.len);
     pst_buf_lit(out, "\r\n");
@@ -132,9 +124,9 @@ static void put_reason(struct pst_buf *out, enum pst_reason reason, struct pst_b
 {
     const char *name = pst_reason_name(reason);
 
-    put_line(out, PST_LIT("X-Postern-Reason"), pst_bytes_of(name, strnlen(name, 64)));
+    pst_buf_line(out, PST_LIT("X-Postern-Reason"), pst_bytes_of(name, strnlen(name, 64)));
     if (decision_id.len > 0)
-        put_line(out, PST_LIT("X-Postern-Decision-Id"), decision_id);
+        pst_buf_line(out, PST_LIT("X-Postern-Decision-Id"), decision_id);
 }
 
 /* A refusal in the app's own form. `d` is the engine's decision, or made up for a fault. */
@@ -151,13 +143,13 @@ static void answer_refusal(struct pst_exchange *x, const struct pst_decision *d)
         pst_buf_lit(&out, "\r\n");
     }
     if (d->status == 405 && d->allow != NULL)
-        put_line(&out, PST_LIT("Allow"), pst_bytes_of(d->allow, strnlen(d->allow, 256)));
+        pst_buf_line(&out, PST_LIT("Allow"), pst_bytes_of(d->allow, strnlen(d->allow, 256)));
     if (d->status == 503) {
         pst_buf_lit(&out, "Retry-After: ");
         pst_buf_u64(&out, d->retry_after_s > 0 ? d->retry_after_s : 1);
         pst_buf_lit(&out, "\r\n");
     }
-    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_line(&out, PST_LIT("X-Request-Id"), x->id);
     end_answer(x, &out, type, body.full ? (struct pst_bytes){0} : pst_buf_bytes(&body));
 }
 
@@ -225,10 +217,10 @@ void pst_answer_upstream(struct pst_exchange *x, unsigned status, const char *de
     pst_buf_lit(&body, ",\"request_id\":");
     pst_buf_json(&body, x->id);
     pst_buf_lit(&body, "}\n");
-    put_line(&out, PST_LIT("X-Postern-Reason"), PST_LIT("upstream"));
+    pst_buf_line(&out, PST_LIT("X-Postern-Reason"), PST_LIT("upstream"));
     if (status == 503)
         pst_buf_lit(&out, "Retry-After: 1\r\n");
-    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_line(&out, PST_LIT("X-Request-Id"), x->id);
     end_answer(x, &out, "application/json", pst_buf_bytes(&body));
 }
 
@@ -247,7 +239,7 @@ void pst_answer_options(struct pst_exchange *x)
 {
     struct pst_buf out = begin_answer(x, 200);
 
-    put_line(&out, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_line(&out, PST_LIT("X-Request-Id"), x->id);
     end_answer(x, &out, NULL, (struct pst_bytes){0});
 }
 
@@ -265,6 +257,18 @@ void pst_answer_continue(struct pst_exchange *x)
 }
 
 /* ---- the access line ---- */
+
+/* A value of Postern's own that needs no escape. */
+static void put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+{
+    char *to = pst_buf_room(out, key.len + value.len + 2);
+
+    if (to == NULL)
+        return;
+    to = pst_buf_copy_(to, key);
+    *to++ = '"';
+    *pst_buf_copy_(to, value) = '"';
+}
 
 static void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
 {
@@ -290,12 +294,12 @@ static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
     if (x->decided) {
         put_text(out, PST_LIT(",\"user\":"), d->user);
         put_text(out, PST_LIT(",\"workspace\":"), d->workspace);
-        put_text(out, PST_LIT(",\"decision_id\":"), d->id);
+        put_plain(out, PST_LIT(",\"decision_id\":"), d->id);
     }
     if (x->decided || x->reason != PST_R_INTERNAL) {
         bool allowed = by_engine && d->verdict == PST_ALLOW;
-        put_text(out, PST_LIT(",\"verdict\":"), allowed ? PST_LIT("allow") : PST_LIT("deny"));
-        put_text(out, PST_LIT(",\"reason\":"), pst_bytes_of(reason, strnlen(reason, 64)));
+        put_plain(out, PST_LIT(",\"verdict\":"), allowed ? PST_LIT("allow") : PST_LIT("deny"));
+        put_plain(out, PST_LIT(",\"reason\":"), pst_bytes_of(reason, strnlen(reason, 64)));
     }
     if (x->decided && d->shadowed)
         pst_buf_lit(out, ",\"shadow\":true");
@@ -314,7 +318,7 @@ static void put_client(struct pst_exchange *x, struct pst_buf *out)
         else if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_FOR, &value, NULL))
             while (pst_list_next(&value, &part))
                 client = part; /* the last one is what the peer itself saw */
-        put_text(out, PST_LIT(",\"peer\":"), peer);
+        put_plain(out, PST_LIT(",\"peer\":"), peer);
     }
     if (client.len > 64)
         client.len = 64;
@@ -345,7 +349,7 @@ void pst_access_log(struct pst_exchange *x)
     pst_buf_lit(out, ",\"bytes\":");
     pst_buf_u64(out, x->c->stream.sent - x->sent_from);
     put_outcome(x, out);
-    put_text(out, PST_LIT(",\"request_id\":"), x->id);
+    put_plain(out, PST_LIT(",\"request_id\":"), x->id); /* of a client's own only such characters */
     put_duration(out, PST_LIT(",\"decide_us\":"), x->begun_ns, x->decided_ns);
     put_duration(out, PST_LIT(",\"connect_us\":"), x->decided_ns, x->connected_ns);
     put_duration(out, PST_LIT(",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);

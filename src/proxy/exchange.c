@@ -123,6 +123,19 @@ static void on_resume(struct pst_decide *decide)
     pst_connection_advance(c);
 }
 
+/* The parser has seen most hosts to be canonical already. */
+static bool fill_host(struct pst_exchange *x)
+{
+    const struct pst_head *head = &x->head;
+
+    if (head->host_name_len == 0)
+        return pst_host_parse(head->host, x->host_space, &x->host);
+    x->host = (struct pst_host){.text = head->host,
+                                .name = pst_bytes_of(head->host.ptr, head->host_name_len),
+                                .port = head->host_port};
+    return true;
+}
+
 static bool fill_request(struct pst_exchange *x)
 {
     struct pst_head *head = &x->head;
@@ -135,7 +148,7 @@ static bool fill_request(struct pst_exchange *x)
         return false;
     }
     if (!pst_filter_connection(&x->config->filter, head, &fault) ||
-        !pst_host_parse(head->host, x->host_space, &x->host)) {
+        !fill_host(x)) {
         pst_answer_fault(x, fault.status, PST_R_BAD_REQUEST, fault.reason);
         return false;
     }

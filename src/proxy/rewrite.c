@@ -12,46 +12,6 @@
 #include "postern/base/secret.h"
 #include "proxy_internal.h"
 
-static void put_field(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
-{
-    pst_buf_put(out, name);
-    pst_buf_lit(out, ": ");
-    pst_buf_put(out, value);
-    pst_buf_lit(out, "\r\n");
-}
-
-static bool is_plain(struct pst_bytes value)
-{
-    unsigned bad = 0;
-
-    for (size_t i = 0; i < value.len; i++)
-        bad |= (unsigned)((unsigned char)value.ptr[i] < 0x20) | (unsigned)(value.ptr[i] == 0x7f);
-    return bad == 0;
-}
-
-/* A value of ours that came from a store or a token: whatever could end the line is escaped. */
-static void put_safe_field(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
-{
-    if (name.len == 0 || value.len == 0)
-        return;
-    if (is_plain(value)) {
-        put_field(out, name, value);
-        return;
-    }
-    pst_buf_put(out, name);
-    pst_buf_lit(out, ": ");
-    for (size_t i = 0; i < value.len; i++) {
-        struct pst_bytes one = pst_bytes_of(value.ptr + i, 1);
-        if (is_plain(one)) {
-            pst_buf_put(out, one);
-        } else {
-            pst_buf_char(out, '%');
-            pst_buf_hex(out, (unsigned char)value.ptr[i], 2);
-        }
-    }
-    pst_buf_lit(out, "\r\n");
-}
-
 /* ---- request id, traceparent ---- */
 
 static bool is_request_id(struct pst_bytes id)
@@ -108,10 +68,10 @@ static void put_trace(struct pst_exchange *x, struct pst_buf *out)
     struct pst_bytes parent;
 
     if (pst_head_only(&x->head, PST_FIELD_TRACEPARENT, &parent, NULL) && is_traceparent(parent)) {
-        put_field(out, PST_LIT("traceparent"), parent);
+        pst_buf_line(out, PST_LIT("traceparent"), parent);
         for (size_t i = 0; (i = pst_head_find(&x->head, PST_FIELD_TRACESTATE, i)) < x->head.count;
              i++)
-            put_field(out, PST_LIT("tracestate"), x->head.fields[i].value);
+            pst_buf_line(out, PST_LIT("tracestate"), x->head.fields[i].value);
         return;
     }
     pst_buf_lit(out, "traceparent: 00-");
@@ -201,7 +161,7 @@ static void put_cookie(struct pst_exchange *x, struct pst_bytes value, struct ps
     bool any = false;
 
     if (credential.len == 0 || !holds(value, credential)) {
-        put_field(out, PST_LIT("Cookie"), value);
+        pst_buf_line(out, PST_LIT("Cookie"), value);
         return;
     }
     while (pst_cookie_next(&rest, &name, &crumb)) {
@@ -233,7 +193,7 @@ static void put_client_fields(struct pst_exchange *x, struct pst_buf *out)
             continue; /* written by itself */
         if (id == PST_FIELD_AUTHORIZATION) {
             if (x->upstream->authorization_pass)
-                put_field(out, PST_LIT("Authorization"), head->fields[i].value);
+                pst_buf_line(out, PST_LIT("Authorization"), head->fields[i].value);
             continue;
         }
         if (id == PST_FIELD_COOKIE) {
@@ -241,7 +201,7 @@ static void put_client_fields(struct pst_exchange *x, struct pst_buf *out)
             continue;
         }
         if (pst_filter_request(&x->config->filter, head, i) == PST_FIELD_PASS)
-            put_field(out, head->fields[i].name, head->fields[i].value);
+            pst_buf_line(out, head->fields[i].name, head->fields[i].value);
     }
 }
 
@@ -251,13 +211,13 @@ static void put_identity(struct pst_exchange *x, struct pst_buf *out)
     const struct pst_decision *d = &x->decide.decision;
 
     if (!d->preflight) {
-        put_safe_field(out, names->user, d->user);
-        put_safe_field(out, names->roles, d->roles);
-        put_safe_field(out, names->workspace, d->workspace);
+        pst_buf_safe_line(out, names->user, d->user);
+        pst_buf_safe_line(out, names->roles, d->roles);
+        pst_buf_safe_line(out, names->workspace, d->workspace);
     }
-    put_safe_field(out, names->decision_id, d->id);
-    put_safe_field(out, names->revision, d->revision);
-    put_safe_field(out, d->workspace_field, d->workspace);
+    pst_buf_safe_line(out, names->decision_id, d->id);
+    pst_buf_safe_line(out, names->revision, d->revision);
+    pst_buf_safe_line(out, d->workspace_field, d->workspace);
 }
 
 void pst_rewrite_request(struct pst_exchange *x, struct pst_buf *out)
@@ -271,7 +231,7 @@ void pst_rewrite_request(struct pst_exchange *x, struct pst_buf *out)
     pst_buf_lit(out, "\r\n");
     put_client_fields(x, out);
     put_forwarded(x, out);
-    put_field(out, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_line(out, PST_LIT("X-Request-Id"), x->id);
     put_trace(x, out);
     put_identity(x, out);
     if (x->collected || x->head.framing == PST_FRAMING_LENGTH) {
@@ -327,7 +287,7 @@ static void put_answer_fields(struct pst_exchange *x, struct pst_buf *out)
             continue;
         if (answer->ids[i] == PST_FIELD_LOCATION && !x->upstream->host_client)
             value = client_view(x, value);
-        put_field(out, answer->fields[i].name, value);
+        pst_buf_line(out, answer->fields[i].name, value);
     }
 }
 
@@ -362,7 +322,7 @@ void pst_rewrite_answer(struct pst_exchange *x, struct pst_buf *out)
 {
     put_status_line(x, out);
     put_answer_fields(x, out);
-    put_field(out, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_line(out, PST_LIT("X-Request-Id"), x->id);
     put_answer_framing(x, out);
     if (x->server->draining)
         x->c->closing = true;

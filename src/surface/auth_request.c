@@ -7,12 +7,14 @@
 /* The value of the only field of this name. */
 static bool only_field(const struct pst_head *head, struct pst_bytes name, struct pst_bytes *value)
 {
-    size_t at = pst_head_find_name(head, name, 0);
+    size_t found = 0;
 
-    if (at == head->count || pst_head_find_name(head, name, at + 1) != head->count)
-        return false;
-    *value = head->fields[at].value;
-    return value->len > 0;
+    for (size_t i = 0; i < head->count; i++)
+        if (head->fields[i].name.len == name.len && pst_bytes_equal_nocase(head->fields[i].name, name)) {
+            *value = head->fields[i].value;
+            found++;
+        }
+    return found == 1 && value->len > 0;
 }
 
 static bool is_method(struct pst_bytes text)
@@ -113,24 +115,6 @@ enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *
 
 /* ---- the answer ---- */
 
-static void put(struct pst_buf *out, struct pst_bytes name, struct pst_bytes value)
-{
-    if (name.len == 0 || value.len == 0)
-        return;
-    pst_buf_put(out, name);
-    pst_buf_lit(out, ": ");
-    for (size_t i = 0; i < value.len; i++) {
-        unsigned char c = (unsigned char)value.ptr[i];
-        if (c < 0x20 || c == 0x7f) { /* nothing out of a store or a token may end the line */
-            pst_buf_char(out, '%');
-            pst_buf_hex(out, c, 2);
-        } else {
-            pst_buf_char(out, (char)c);
-        }
-    }
-    pst_buf_lit(out, "\r\n");
-}
-
 static unsigned status_of(const struct pst_decision *d)
 {
     if (d->forward)
@@ -149,16 +133,16 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
 
     if (status == 200) {
         if (!d->preflight) {
-            put(fields, self->user, d->user);
-            put(fields, self->roles, d->roles);
-            put(fields, self->workspace, d->workspace);
+            pst_buf_safe_line(fields, self->user, d->user);
+            pst_buf_safe_line(fields, self->roles, d->roles);
+            pst_buf_safe_line(fields, self->workspace, d->workspace);
         }
-        put(fields, self->decision_id, d->id);
-        put(fields, self->revision, d->revision);
+        pst_buf_safe_line(fields, self->decision_id, d->id);
+        pst_buf_safe_line(fields, self->revision, d->revision);
         return 200;
     }
-    put(fields, PST_LIT("X-Postern-Reason"), pst_bytes_of(reason, strnlen(reason, 64)));
-    put(fields, PST_LIT("X-Postern-Decision-Id"), d->id);
+    pst_buf_safe_line(fields, PST_LIT("X-Postern-Reason"), pst_bytes_of(reason, strnlen(reason, 64)));
+    pst_buf_safe_line(fields, PST_LIT("X-Postern-Decision-Id"), d->id);
     if (d->status != status) {
         pst_buf_lit(fields, "X-Postern-Status: ");
         pst_buf_u64(fields, d->status);

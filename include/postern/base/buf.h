@@ -38,6 +38,40 @@ static inline void pst_buf_put(struct pst_buf *b, struct pst_bytes bytes)
     b->len += bytes.len;
 }
 
+/* Room for `len` bytes, which are the caller's to fill; NULL when it does not fit. */
+static inline char *pst_buf_room(struct pst_buf *b, size_t len)
+{
+    if (b->full || len > b->cap - b->len) {
+        b->full = true;
+        return NULL;
+    }
+    char *room = b->data + b->len;
+    b->len += len;
+    return room;
+}
+
+static inline char *pst_buf_copy_(char *to, struct pst_bytes bytes)
+{
+    if (bytes.len > 0)
+        memcpy(to, bytes.ptr, bytes.len);
+    return to + bytes.len;
+}
+
+/* "name: value" CR LF, all of it or nothing. */
+static inline void pst_buf_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
+{
+    if (name.len > b->cap || value.len > b->cap) { /* so that the sum cannot overflow */
+        b->full = true;
+        return;
+    }
+    char *to = pst_buf_room(b, name.len + value.len + 4);
+    if (to == NULL)
+        return;
+    to = pst_buf_copy_(to, name);
+    memcpy(to, ": ", 2);
+    memcpy(pst_buf_copy_(to + 2, value), "\r\n", 2);
+}
+
 static inline void pst_buf_char(struct pst_buf *b, char c)
 {
     pst_buf_put(b, pst_bytes_of(&c, 1));
@@ -52,6 +86,8 @@ void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits);
 /* Text for a line of a head: CTL are written as %xx, so that nothing out of a store or a token can end
  * the line. */
 void pst_buf_safe(struct pst_buf *b, struct pst_bytes text);
+/* A line of such a text; none when name or value is empty. */
+void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value);
 /* A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; CTL are escaped. */
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text);
 /* RFC 3339 in UTC with milliseconds, from nanoseconds since the epoch. */

@@ -39,21 +39,31 @@ static inline char pst_lower(char c)
     return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
+/* Eight bytes at once: 0x80 in `upper` where a capital stands, and a quarter of that is its case bit. */
+static inline uint64_t pst_lower8_(const char *at)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    uint64_t low = word & ~high, upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~word & high;
+    return word | upper >> 2;
+}
+
 static inline bool pst_bytes_equal_nocase(struct pst_bytes a, struct pst_bytes b)
 {
     if (a.len != b.len)
         return false;
-    if (a.len == 0)
+    if (a.len < 8) {
+        for (size_t i = 0; i < a.len; i++)
+            if (pst_lower(a.ptr[i]) != pst_lower(b.ptr[i]))
+                return false;
         return true;
-    /* Most of those of one length differ at once or are the same byte for byte. */
-    if (pst_lower(a.ptr[0]) != pst_lower(b.ptr[0]))
-        return false;
-    if (memcmp(a.ptr, b.ptr, a.len) == 0)
-        return true;
-    for (size_t i = 1; i < a.len; i++)
-        if (pst_lower(a.ptr[i]) != pst_lower(b.ptr[i]))
+    }
+    for (size_t i = 0; a.len - i > 8; i += 8)
+        if (pst_lower8_(a.ptr + i) != pst_lower8_(b.ptr + i))
             return false;
-    return true;
+    return pst_lower8_(a.ptr + a.len - 8) == pst_lower8_(b.ptr + b.len - 8);
 }
 
 static inline bool pst_bytes_starts(struct pst_bytes all, struct pst_bytes prefix)

@@ -100,6 +100,28 @@ static void a_line_of_a_head_cannot_be_ended_by_a_text(void **state)
     assert_true(pst_bytes_equal(pst_buf_bytes(&b), PST_LIT("a%0d%0aB: c%09\xc3\xa9")));
 }
 
+static void a_line_is_written_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char room[12];
+    struct pst_buf b = pst_buf_of(room, sizeof(room)), c = pst_buf_of(room, sizeof(room)), d = pst_buf_of(room, sizeof(room));
+
+    pst_buf_line(&b, PST_LIT("Name"), PST_LIT("text"));
+    assert_true(!b.full && pst_bytes_equal(pst_buf_bytes(&b), PST_LIT("Name: text\r\n")));
+    pst_buf_line(&c, PST_LIT("Name"), PST_LIT("texts"));
+    assert_true(c.full && c.len == 0);
+    pst_buf_line(&d, PST_LIT("Name"), pst_bytes_of(room, SIZE_MAX - 3));
+    assert_true(d.full && d.len == 0);
+
+    char more[32];
+    struct pst_buf e = pst_buf_of(more, sizeof(more));
+    pst_buf_safe_line(&e, PST_LIT("A"), PST_LIT("b\nc"));
+    pst_buf_safe_line(&e, PST_LIT("A"), PST_LIT("bc"));
+    pst_buf_safe_line(&e, PST_LIT(""), PST_LIT("x"));
+    pst_buf_safe_line(&e, PST_LIT("A"), PST_LIT(""));
+    assert_true(pst_bytes_equal(pst_buf_bytes(&e), PST_LIT("A: b%0ac\r\nA: bc\r\n")));
+}
+
 static void json_needs_room_for_both_quotes(void **state)
 {
     (void)state;
@@ -121,6 +143,19 @@ static void names_are_compared_without_case(void **state)
     assert_false(pst_bytes_equal_nocase(PST_LIT("Hos@"), PST_LIT("Hos`")));
     assert_false(pst_bytes_equal_nocase(PST_LIT("Hos"), PST_LIT("Host")));
     assert_true(pst_bytes_equal_nocase(PST_LIT(""), (struct pst_bytes){0}));
+    /* each pair of bytes, at each place of names of each length: letters alone have two forms */
+    char a[20], b[20];
+    for (size_t len = 1; len <= sizeof(a); len += len < 9 ? 7 : 3) {
+        for (unsigned pair = 0; pair < 65536; pair++) {
+            memset(a, 'k', sizeof(a));
+            memset(b, 'K', sizeof(b));
+            size_t at = pair % len;
+            a[at] = (char)(pair >> 8);
+            b[at] = (char)pair;
+            assert_int_equal(pst_bytes_equal_nocase(pst_bytes_of(a, len), pst_bytes_of(b, len)),
+                             pst_lower(a[at]) == pst_lower(b[at]));
+        }
+    }
 }
 
 static void numbers_and_times_are_written_exactly(void **state)
@@ -198,6 +233,7 @@ int main(void)
         cmocka_unit_test(json_text_is_escaped_and_made_utf8),
         cmocka_unit_test(bytes_to_be_escaped_are_seen_at_any_place),
         cmocka_unit_test(a_line_of_a_head_cannot_be_ended_by_a_text),
+        cmocka_unit_test(a_line_is_written_whole_or_not_at_all),
         cmocka_unit_test(json_needs_room_for_both_quotes),
         cmocka_unit_test(names_are_compared_without_case),
         cmocka_unit_test(numbers_and_times_are_written_exactly),
