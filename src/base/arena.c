@@ -12,7 +12,7 @@ struct pst_arena_chunk {
     alignas(max_align_t) char data[];
 };
 
-#define ALIGN (alignof(max_align_t))
+#define ALIGN PST_ARENA_ALIGN_
 
 void pst_arena_init(struct pst_arena *arena, size_t chunk_size, size_t limit)
 {
@@ -66,7 +66,7 @@ static bool grow(struct pst_arena *arena, size_t size)
     return true;
 }
 
-void *pst_arena_alloc(struct pst_arena *arena, size_t size)
+void *pst_arena_alloc_slow_(struct pst_arena *arena, size_t size)
 {
     if (size > SIZE_MAX - ALIGN)
         return NULL;
@@ -78,15 +78,6 @@ void *pst_arena_alloc(struct pst_arena *arena, size_t size)
 
     void *out = arena->at_;
     arena->at_ += size;
-    return out;
-}
-
-void *pst_arena_zalloc(struct pst_arena *arena, size_t size)
-{
-    void *out = pst_arena_alloc(arena, size);
-
-    if (out != NULL)
-        memset(out, 0, size);
     return out;
 }
 

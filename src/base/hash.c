@@ -32,21 +32,27 @@ static void absorb(struct sip *s, uint64_t word)
     s->a ^= word;
 }
 
-/* Up to eight bytes as a little-endian number, on any host. */
-static uint64_t load_le(const unsigned char *p, size_t len)
-{
-    uint64_t word = 0;
-    for (size_t i = 0; i < len; i++)
-        word |= (uint64_t)p[i] << (8 * i);
-    return word;
-}
-
-/* The same for all eight: spelled out, because compilers see one load in this and not in the loop
- * (600 bytes: 185 ns against 470). */
+/* Eight bytes as a little-endian number, on any host: spelled out, because compilers see one load in
+ * this and not in a loop (600 bytes: 185 ns against 470). */
 static uint64_t load_word(const unsigned char *p)
 {
     return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
            (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
+}
+
+static uint64_t load_half(const unsigned char *p)
+{
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
+}
+
+/* The same of less than eight, without a loop over them: two loads that overlap. */
+static uint64_t load_rest(const unsigned char *p, size_t len)
+{
+    if (len >= 4)
+        return load_half(p) | load_half(p + len - 4) << (8 * (len - 4));
+    if (len == 0)
+        return 0;
+    return (uint64_t)p[0] | (uint64_t)p[len / 2] << (8 * (len / 2)) | (uint64_t)p[len - 1] << (8 * (len - 1));
 }
 
 uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
@@ -62,7 +68,7 @@ uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
 
     for (; left >= 8; p += 8, left -= 8)
         absorb(&s, load_word(p));
-    absorb(&s, load_le(p, left) | (uint64_t)bytes.len << 56);
+    absorb(&s, load_rest(p, left) | (uint64_t)bytes.len << 56);
 
     s.c ^= 0xff;
     rounds(&s, 3);

@@ -231,13 +231,9 @@ __attribute__((noinline)) static enum pst_h1_result take_host(struct pst_h1_pars
     return PST_H1_MORE;
 }
 
-/* The field at head->count is whole. Most fields say nothing to the parser. */
-static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id)
+static enum pst_h1_result take_known(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id,
+                                     struct pst_bytes value)
 {
-    struct pst_bytes value = head->fields[head->count++].value;
-
-    if (id == PST_FIELD_OTHER)
-        return PST_H1_MORE;
     if (id == PST_FIELD_HOST)
         return take_host(p, head, value);
     if (id == PST_FIELD_CONTENT_LENGTH)
@@ -252,6 +248,18 @@ static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_
         (!once(p, SEEN_EXPECT) || !pst_bytes_equal_nocase(value, PST_LIT("100-continue"))))
         p->seen_ |= SAYS_OTHER_EXPECT; /* 417 is for heads that are correct otherwise */
     return PST_H1_MORE;
+}
+
+/* The field at head->count is whole. Most fields say nothing to the parser. */
+static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id)
+{
+    static const bool says_something[PST_FIELD_COUNT] = {
+        [PST_FIELD_HOST] = true,       [PST_FIELD_CONTENT_LENGTH] = true, [PST_FIELD_TRANSFER_ENCODING] = true,
+        [PST_FIELD_CONNECTION] = true, [PST_FIELD_UPGRADE] = true,        [PST_FIELD_EXPECT] = true,
+    };
+    size_t at = head->count++;
+
+    return says_something[id] ? take_known(p, head, id, head->fields[at].value) : PST_H1_MORE;
 }
 
 /* --- what the whole head says -------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #ifndef POSTERN_BASE_ARENA_H
 #define POSTERN_BASE_ARENA_H
 
+#include <stdalign.h>
 #include <stddef.h>
 
 #include "postern/base/bytes.h"
@@ -32,10 +33,31 @@ void pst_arena_init(struct pst_arena *arena, size_t chunk_size, size_t limit);
 void pst_arena_fini(struct pst_arena *arena);
 void pst_arena_reset(struct pst_arena *arena);
 
+#define PST_ARENA_ALIGN_ (alignof(max_align_t))
+
+/* The same when the newest chunk has no room. */
+void *pst_arena_alloc_slow_(struct pst_arena *arena, size_t size);
+
 /* Aligned for any type, not cleared. NULL at the limit. size 0 gives a valid pointer. */
-void *pst_arena_alloc(struct pst_arena *arena, size_t size);
+static inline void *pst_arena_alloc(struct pst_arena *arena, size_t size)
+{
+    size_t left = (size_t)(arena->end_ - arena->at_); /* a multiple of the alignment, or the end of a chunk */
+
+    if (size == 0 || size > left || left - size < PST_ARENA_ALIGN_)
+        return pst_arena_alloc_slow_(arena, size);
+    void *out = arena->at_;
+    arena->at_ += (size + PST_ARENA_ALIGN_ - 1) / PST_ARENA_ALIGN_ * PST_ARENA_ALIGN_;
+    return out;
+}
 /* The same, cleared. */
-void *pst_arena_zalloc(struct pst_arena *arena, size_t size);
+static inline void *pst_arena_zalloc(struct pst_arena *arena, size_t size)
+{
+    void *out = pst_arena_alloc(arena, size);
+
+    if (out != NULL)
+        memset(out, 0, size);
+    return out;
+}
 /* count * size with an overflow check, cleared. */
 void *pst_arena_array(struct pst_arena *arena, size_t count, size_t size);
 
