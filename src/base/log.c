@@ -10,11 +10,16 @@
  *
  * The thread looks every PERIOD_MS, or at once when a producer finds its ring half full: lines leave in
  * batches, so that a request costs no system call.
+ *
+ * Nobody but the telemetry thread ever waits for a reader: `lock` is not held while something is
+ * written, and a pipe, socket or terminal is only written when it has room.  When it had none for
+ * STALL_MS the stream's lines are dropped and counted until it has.
  */
 #include "postern/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -22,11 +27,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "postern/base/clock.h"
 
 #define PERIOD_MS   100
+#define STALL_MS    1000
 #define BATCH_BYTES 65536
 #define EVENT_BYTES 65536
 #define HEADER      4u
@@ -39,7 +46,6 @@ struct pst_log_ring {
     enum pst_log_stream stream;
     bool woken;
     _Atomic size_t head, tail;
-    _Atomic uint64_t drops;
     char scratch[PST_LOG_LINE_MAX];
     char bytes[];
 };
@@ -47,6 +53,8 @@ struct pst_log_ring {
 struct batch {
     char *path; /* NULL: the fd is not ours to reopen */
     int fd;     /* -1: off */
+    bool may_block; /* a reader at the other end decides when there is room */
+    bool stalled;   /* it had none for STALL_MS */
     size_t len;
     char bytes[BATCH_BYTES];
 };
@@ -56,40 +64,83 @@ struct pst_log {
     pthread_t thread;
     int wake; /* eventfd */
     _Atomic bool stop, reopen;
-    _Atomic uint64_t drops; /* of closed rings and of events */
+    _Atomic uint64_t drops;
     bool is_on[PST_LOG_STREAMS]; /* never changes: read by producers */
     struct batch batches[PST_LOG_STREAMS]; /* telemetry thread only */
 
-    pthread_mutex_t lock;
+    pthread_mutex_t rings_lock; /* held while rings are drained, so while something is written */
+    struct pst_log_ring *rings;
+
+    pthread_mutex_t lock; /* never held for long */
     pthread_cond_t drained;
     struct {
-        struct pst_log_ring *rings;
         size_t event_len;
         uint64_t asked, done; /* flushes */
         char events[EVENT_BYTES];
     } locked;
 };
 
+static void drop(struct pst_log *log, uint64_t lines)
+{
+    atomic_fetch_add_explicit(&log->drops, lines, memory_order_relaxed);
+}
+
+static bool has_room(struct batch *b)
+{
+    struct pollfd p = {.fd = b->fd, .events = POLLOUT};
+    int n;
+
+    do
+        n = poll(&p, 1, b->stalled ? 0 : STALL_MS);
+    while (n < 0 && errno == EINTR);
+    b->stalled = n <= 0;
+    return !b->stalled;
+}
+
+/* What may be written at once: where a reader could let us wait, whole lines of at most PIPE_BUF bytes,
+ * for which a descriptor that polls as writable has room. */
+static size_t portion(const struct batch *b, size_t at)
+{
+    size_t len = b->len - at;
+
+    if (!b->may_block || len <= PIPE_BUF)
+        return len;
+    for (len = PIPE_BUF; len > 0 && b->bytes[at + len - 1] != '\n'; len--)
+        continue;
+    return len > 0 ? len : PIPE_BUF;
+}
+
+static void drop_batch(struct pst_log *log, const struct batch *b, size_t at)
+{
+    uint64_t lines = 0;
+
+    for (; at < b->len; at++)
+        lines += b->bytes[at] == '\n';
+    drop(log, lines);
+}
+
+/* Writes what there is room for; the rest stays. */
 static void write_batch(struct pst_log *log, struct batch *b)
 {
     size_t at = 0;
 
-    while (at < b->len) {
-        ssize_t n = write(b->fd, b->bytes + at, b->len - at);
+    while (at < b->len && (!b->may_block || has_room(b))) {
+        ssize_t n = write(b->fd, b->bytes + at, portion(b, at));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) {
-            struct pollfd p = {.fd = b->fd, .events = POLLOUT};
-            if (poll(&p, 1, 1000) > 0)
-                continue;
+        if (n < 0 && errno == EAGAIN) { /* its room was taken by somebody else who has it open */
+            b->stalled = true;
+            break;
         }
         if (n <= 0) { /* a full disk or a closed pipe must not stop the program */
-            atomic_fetch_add_explicit(&log->drops, 1, memory_order_relaxed);
+            drop_batch(log, b, at);
+            at = b->len;
             break;
         }
         at += (size_t)n;
     }
-    b->len = 0;
+    memmove(b->bytes, b->bytes + at, b->len - at);
+    b->len -= at;
 }
 
 static void put(struct pst_log *log, enum pst_log_stream stream, const char *line, size_t len)
@@ -100,6 +151,10 @@ static void put(struct pst_log *log, enum pst_log_stream stream, const char *lin
         return;
     if (len + 1 > BATCH_BYTES - b->len)
         write_batch(log, b);
+    if (len + 1 > BATCH_BYTES - b->len) {
+        drop(log, 1);
+        return;
+    }
     memcpy(b->bytes + b->len, line, len);
     b->bytes[b->len + len] = '\n';
     b->len += len + 1;
@@ -142,9 +197,19 @@ static void drain_ring(struct pst_log *log, struct pst_log_ring *r)
     atomic_store_explicit(&r->tail, tail, memory_order_release);
 }
 
+/* O_NONBLOCK: a FIFO that nobody reads must not stop the program. */
 static int open_path(const char *path)
 {
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640);
+}
+
+static void set_descriptor(struct batch *b, int fd)
+{
+    struct stat st;
+
+    b->fd = fd;
+    b->stalled = false;
+    b->may_block = fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd) == 1);
 }
 
 static void reopen_files(struct pst_log *log)
@@ -157,9 +222,27 @@ static void reopen_files(struct pst_log *log)
         int fd = open_path(b->path);
         if (fd >= 0) {
             close(b->fd);
-            b->fd = fd;
+            set_descriptor(b, fd);
         }
     }
+}
+
+/* Moves the events to their batch, unless that still holds too much. Returns what flushes wait for. */
+static uint64_t take_events(struct pst_log *log)
+{
+    struct batch *b = &log->batches[PST_LOG_EVENTS];
+
+    pthread_mutex_lock(&log->lock);
+    uint64_t asked = log->locked.asked;
+    if (b->fd < 0) {
+        log->locked.event_len = 0;
+    } else if (log->locked.event_len <= BATCH_BYTES - b->len) {
+        memcpy(b->bytes + b->len, log->locked.events, log->locked.event_len);
+        b->len += log->locked.event_len;
+        log->locked.event_len = 0;
+    }
+    pthread_mutex_unlock(&log->lock);
+    return asked;
 }
 
 static void drain_all(struct pst_log *log)
@@ -167,15 +250,11 @@ static void drain_all(struct pst_log *log)
     if (atomic_exchange_explicit(&log->reopen, false, memory_order_acq_rel))
         reopen_files(log);
 
-    pthread_mutex_lock(&log->lock);
-    uint64_t asked = log->locked.asked;
-    if (log->locked.event_len > 0) {
-        put(log, PST_LOG_EVENTS, log->locked.events, log->locked.event_len - 1);
-        log->locked.event_len = 0;
-    }
-    for (struct pst_log_ring *r = log->locked.rings; r != NULL; r = r->next)
+    uint64_t asked = take_events(log);
+    pthread_mutex_lock(&log->rings_lock);
+    for (struct pst_log_ring *r = log->rings; r != NULL; r = r->next)
         drain_ring(log, r);
-    pthread_mutex_unlock(&log->lock);
+    pthread_mutex_unlock(&log->rings_lock);
 
     for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
         if (log->batches[s].len > 0)
@@ -219,16 +298,18 @@ static enum pst_status open_stream(struct pst_log *log, enum pst_log_stream s, s
     b->fd = -1;
     if (to.len == 0 || pst_bytes_equal(to, PST_LIT("off")))
         return PST_OK;
-    if (pst_bytes_equal(to, PST_LIT("stdout")))
-        b->fd = STDOUT_FILENO;
-    else if (pst_bytes_equal(to, PST_LIT("stderr")))
-        b->fd = STDERR_FILENO;
-    else {
+    int fd;
+    if (pst_bytes_equal(to, PST_LIT("stdout"))) {
+        fd = STDOUT_FILENO;
+    } else if (pst_bytes_equal(to, PST_LIT("stderr"))) {
+        fd = STDERR_FILENO;
+    } else {
         b->path = strndup(to.ptr, to.len);
-        b->fd = b->path == NULL ? -1 : open_path(b->path);
-        if (b->fd < 0)
+        fd = b->path == NULL ? -1 : open_path(b->path);
+        if (fd < 0)
             return pst_error_set(error, PST_E_IO, b->path, "the log file cannot be opened: %s", strerror(errno));
     }
+    set_descriptor(b, fd);
     log->is_on[s] = true;
     return PST_OK;
 }
@@ -244,6 +325,7 @@ static void dispose(struct pst_log *log)
         close(log->wake);
     pthread_cond_destroy(&log->drained);
     pthread_mutex_destroy(&log->lock);
+    pthread_mutex_destroy(&log->rings_lock);
     free(log);
 }
 
@@ -255,6 +337,7 @@ enum pst_status pst_log_create(const struct pst_log_config *config, struct pst_l
     if (log == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
     pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->rings_lock, NULL);
     pthread_cond_init(&log->drained, NULL);
     log->level = config->level;
     log->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -311,10 +394,10 @@ enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes, struct pst_
         return PST_E_NOMEM;
     (*out)->log = log;
     (*out)->mask = size - 1;
-    pthread_mutex_lock(&log->lock);
-    (*out)->next = log->locked.rings;
-    log->locked.rings = *out;
-    pthread_mutex_unlock(&log->lock);
+    pthread_mutex_lock(&log->rings_lock);
+    (*out)->next = log->rings;
+    log->rings = *out;
+    pthread_mutex_unlock(&log->rings_lock);
     return PST_OK;
 }
 
@@ -324,14 +407,12 @@ void pst_log_ring_close(struct pst_log_ring *ring)
         return;
     struct pst_log *log = ring->log;
     pst_log_flush(log);
-    pthread_mutex_lock(&log->lock);
-    struct pst_log_ring **link = &log->locked.rings;
+    pthread_mutex_lock(&log->rings_lock);
+    struct pst_log_ring **link = &log->rings;
     while (*link != ring)
         link = &(*link)->next;
     *link = ring->next;
-    pthread_mutex_unlock(&log->lock);
-    atomic_fetch_add_explicit(&log->drops, atomic_load_explicit(&ring->drops, memory_order_relaxed),
-                              memory_order_relaxed);
+    pthread_mutex_unlock(&log->rings_lock);
     free(ring);
 }
 
@@ -351,8 +432,7 @@ void pst_log_commit(struct pst_log_ring *ring)
     size_t size = ring->mask + 1, len = ring->line.len;
 
     if (ring->line.full || HEADER + len > size - used) {
-        atomic_store_explicit(&ring->drops, atomic_load_explicit(&ring->drops, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
+        drop(ring->log, 1);
         return;
     }
     uint32_t header = (uint32_t)len | (uint32_t)ring->stream << 24;
@@ -370,14 +450,7 @@ void pst_log_commit(struct pst_log_ring *ring)
 
 uint64_t pst_log_drops(const struct pst_log *log)
 {
-    struct pst_log *l = (struct pst_log *)(uintptr_t)log; /* the lock is no part of what is const */
-    uint64_t sum = atomic_load_explicit(&l->drops, memory_order_relaxed);
-
-    pthread_mutex_lock(&l->lock);
-    for (const struct pst_log_ring *r = l->locked.rings; r != NULL; r = r->next)
-        sum += atomic_load_explicit(&r->drops, memory_order_relaxed);
-    pthread_mutex_unlock(&l->lock);
-    return sum;
+    return atomic_load_explicit(&log->drops, memory_order_relaxed);
 }
 
 static const char *level_name(enum pst_log_level level)
@@ -433,7 +506,7 @@ void pst_log_event(struct pst_log *log, enum pst_log_level level, const char *na
         memcpy(log->locked.events + log->locked.event_len, line, b.len);
         log->locked.event_len += b.len;
     } else {
-        atomic_fetch_add_explicit(&log->drops, 1, memory_order_relaxed);
+        drop(log, 1);
     }
     pthread_mutex_unlock(&log->lock);
     wake(log);

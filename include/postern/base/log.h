@@ -8,7 +8,8 @@
  * Threads   One producer a ring (the worker that opened it), one consumer (the telemetry thread).
  *           pst_log_event may be called from any thread: it goes through a locked ring of its own.
  *
- * Failure   A full ring drops the line and counts it (metric log_drops).
+ * Failure   A full ring drops the line and counts it (metric log_drops), and so does a stream whose
+ *           reader stopped reading: nobody waits for it but the telemetry thread.
  *
  * Never     Tokens, cookies, query values, bodies: callers have no business with them, and no
  *           function here takes a credential.
@@ -40,7 +41,8 @@ PST_MUST_USE enum pst_status pst_log_create(const struct pst_log_config *config,
 void pst_log_destroy(struct pst_log *log);
 /* Opens the files anew (SIGHUP, log rotation); a file that cannot be opened keeps the old one. */
 void pst_log_reopen(struct pst_log *log);
-/* Blocks until all lines given before are written (tests, shutdown). */
+/* Blocks until all lines given before are written, or given up because nobody reads them (about a second
+ * a stream; tests, shutdown). */
 void pst_log_flush(struct pst_log *log);
 
 PST_MUST_USE enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes, struct pst_log_ring **out);

@@ -1,11 +1,14 @@
 /* base/log: lines arrive whole and in order, a full ring drops and counts, files are reopened. */
 #include "../test.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "postern/base/clock.h"
 #include "postern/base/log.h"
 
 struct fixture {
@@ -156,6 +159,74 @@ static void many_producers_lose_nothing_uncounted(void **state)
     assert_int_equal(lines_of(f->path, &last) + pst_log_drops(f->log), 20000);
 }
 
+/* Reads what is there; counts whole lines and fails on anything else. */
+static unsigned read_lines(int fd, char *kept, size_t *kept_len)
+{
+    char bytes[8192];
+    unsigned lines = 0, n;
+    ssize_t got;
+
+    while ((got = read(fd, bytes, sizeof(bytes))) > 0)
+        for (ssize_t i = 0; i < got; i++) {
+            if (bytes[i] != '\n') {
+                kept[(*kept_len)++] = bytes[i];
+                assert_true(*kept_len < 64);
+                continue;
+            }
+            kept[*kept_len] = '\0';
+            assert_int_equal(sscanf(kept, "{\"n\":%u}", &n), 1);
+            *kept_len = 0;
+            lines++;
+        }
+    return lines;
+}
+
+/* Whoever reads standard output may stop reading: nothing but its lines is lost, and nobody waits. */
+static void a_reader_that_stops_holds_up_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct pst_log_config config = {.level = PST_LOG_INFO};
+    struct pst_log_ring *ring;
+    struct pst_log *log;
+    struct pst_error error;
+    char kept[64];
+    size_t kept_len = 0;
+
+    assert_int_equal(mkfifo(f->moved, 0600), 0);
+    int reader = open(f->moved, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    config.paths[PST_LOG_ACCESS] = pst_bytes_of(f->moved, strlen(f->moved));
+    assert_int_equal(pst_log_create(&config, &log, &error), PST_OK);
+    assert_int_equal(pst_log_ring_open(log, 1u << 20, &ring), PST_OK);
+
+    uint64_t begun = pst_clock_boot_ns();
+    for (unsigned n = 1; n <= 20000; n++) /* more than a pipe and a batch hold */
+        write_line(ring, n);
+    for (int i = 0; i < 50; i++) { /* the thread has found the pipe full by the end */
+        (void)usleep(10000);
+        uint64_t asked = pst_clock_boot_ns();
+        pst_log_event(log, PST_LOG_INFO, "any", "%s", "");
+        (void)pst_log_drops(log);
+        assert_true(pst_clock_boot_ns() - asked < 400 * PST_NS_PER_MS);
+    }
+    pst_log_flush(log);
+    pst_log_flush(log);
+    assert_true(pst_clock_boot_ns() - begun < 10 * PST_NS_PER_S);
+    assert_true(pst_log_drops(log) > 0);
+
+    unsigned lines = read_lines(reader, kept, &kept_len);
+    pst_log_flush(log);
+    lines += read_lines(reader, kept, &kept_len);
+    write_line(ring, 1);
+    pst_log_flush(log);
+    lines += read_lines(reader, kept, &kept_len);
+    assert_int_equal(kept_len, 0);
+    assert_int_equal(lines + pst_log_drops(log), 20001);
+    pst_log_ring_close(ring);
+    pst_log_destroy(log);
+    (void)close(reader);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_overlong_line_is_dropped_and_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(reopening_follows_a_rotation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_producers_lose_nothing_uncounted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reader_that_stops_holds_up_nobody, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("base/log", tests, NULL, NULL);
 }
