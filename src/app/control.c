@@ -462,7 +462,6 @@ static enum pst_status open_listeners(struct control *c, struct pst_error *error
 /* --- reload --- */
 
 struct swap_message {
-    struct pst_message message; /* first */
     struct lane *lane;
     const struct setup *setup;
     uint32_t new_count;
@@ -472,11 +471,10 @@ struct swap_message {
     } opened[];
 };
 
-static void on_swap(struct pst_worker *worker, struct pst_message *message)
+static void on_swap(void *ctx)
 {
-    struct swap_message *m = (struct swap_message *)(void *)message;
+    struct swap_message *m = ctx;
 
-    (void)worker;
     pst_server_swap(m->lane->server, &m->setup->doors);
     for (uint32_t i = 0; i < m->new_count; i++)
         if (pst_server_listen(m->lane->server, m->opened[i].index, m->opened[i].fd) != PST_OK)
@@ -546,7 +544,6 @@ static struct swap_message **make_messages(struct control *c, const struct setup
         messages[i] = m;
         good = m != NULL;
         if (good) {
-            m->message.run = on_swap;
             m->lane = &c->lanes[i];
             m->setup = s;
         }
@@ -558,12 +555,20 @@ static struct swap_message **make_messages(struct control *c, const struct setup
     return messages;
 }
 
-/* Nothing can fail any more once the first message is sent. */
+/* Nothing can fail any more once the first worker is told. */
+static void tell_swap(struct lane *lane, struct swap_message *m)
+{
+    const struct pst_engine_news news = {.bundle = true, .with = on_swap, .with_ctx = m};
+
+    /* A worker that keeps the old doors would get the new site with the next change of the policy. */
+    if (pst_engine_tell(lane->engine, &news) != PST_OK)
+        abort();
+}
+
 static enum pst_status install_setup(struct control *c, struct setup *s, struct pst_error *error)
 {
     struct swap_message **messages = make_messages(c, s);
     struct pst_bundle *bundle = NULL;
-    const struct pst_engine_news news = {.bundle = true};
     enum pst_status status = messages == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
 
     if (status == PST_OK)
@@ -583,9 +588,9 @@ static enum pst_status install_setup(struct control *c, struct setup *s, struct 
     if (bundle != NULL)
         pst_policy_publish(c->hub, &bundle->snapshot);
     for (uint32_t i = 0; i < c->lane_count; i++)
-        pst_worker_send(c->lanes[i].worker, &messages[i]->message);
+        tell_swap(&c->lanes[i], messages[i]);
     free(messages);
-    return tell_all(c, &news);
+    return PST_OK;
 }
 
 static void log_failure(struct control *c, const char *event, const struct pst_error *error)

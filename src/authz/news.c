@@ -103,12 +103,16 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
     (void)worker;
     if (m->snapshot != NULL &&
         (follow_site(e, m->snapshot) != PST_OK || pst_policy_adopt(e->reader, m->snapshot) != PST_OK)) {
+        if (m->news.with != NULL)
+            abort(); /* new doors with the old site would send requests elsewhere than was decided */
         /* Without the snapshot nothing of the news may count: the lease runs out. */
         pst_policy_unref(e->hub, m->snapshot);
         e->lease_start_ns = 0;
         free(m);
         return;
     }
+    if (m->news.with != NULL)
+        m->news.with(m->news.with_ctx);
     invalidate(e, &m->news);
     if (m->news.lease_start_ns != 0) {
         e->lease_start_ns = m->news.lease_start_ns;

@@ -183,6 +183,25 @@ static bool next_request(struct pst_connection *c)
     return false;
 }
 
+/* A head may begin before a reload and end after it. The engine decides by the site of now, whose numbers
+ * of listeners and upstreams are those of the doors of now. */
+static bool follow_reload(struct pst_connection *c)
+{
+    struct pst_exchange *x = c->x;
+
+    if (x->use == c->server->uses)
+        return true;
+    if (c->listener->removed) {
+        c->doomed = true;
+        return false;
+    }
+    pst_server_unuse(c->server, x->use);
+    x->use = pst_server_use(c->server);
+    x->config = x->use->config;
+    x->listener = &x->config->listeners[c->listener->index];
+    return true;
+}
+
 static void read_head(struct pst_connection *c)
 {
     struct pst_exchange *x = c->x;
@@ -201,7 +220,8 @@ static void read_head(struct pst_connection *c)
     case PST_H1_DONE:
         x->head_done = true;
         x->in_at = c->stream.in.start + x->head.size;
-        pst_exchange_begin(x);
+        if (follow_reload(c))
+            pst_exchange_begin(x);
         return;
     case PST_H1_FAIL:
         pst_exchange_give_up_head(x);

@@ -8,6 +8,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths, proc  # noqa: E402
 from lib.base import Load, WorldCase  # noqa: E402
+from lib.recorder import Recorder  # noqa: E402
 
 
 class Reload(WorldCase):
@@ -76,6 +77,54 @@ class Reload(WorldCase):
         good, bad = self.end(threads)
         self.assertEqual(bad, [])
         self.assertGreater(good, 50)
+
+
+class HeadAcrossReload(WorldCase):
+    """A head that begins under one configuration and ends under the next."""
+    workers = 1
+
+    @classmethod
+    def adjust(cls, config):
+        cls.other = Recorder()
+        app = config["upstreams"]["app"]
+        config["upstreams"] = {"app": app, "other": dict(app, address="127.0.0.1:%d" % cls.other.port)}
+        config["listeners"].append(dict(config["listeners"][0], name="extra",
+                                        address="127.0.0.1:%d" % proc.free_port()))
+
+    def ask_across(self, listener, change):
+        self.recorder.begin()
+        self.other.begin()
+        client = http1.Client(self.node.address(listener), 15)
+        client.sock.sendall(b"GET /w/blue/x HTTP/1.1\r\nHost: app.exa")
+        time.sleep(0.2)
+        change(self.node.config)
+        self.node.write()
+        before = self.node.child.err().count("config.reloaded")
+        self.node.reload()
+        self.assertTrue(proc.wait_until(lambda: self.node.child.err().count("config.reloaded") > before, 5))
+        time.sleep(0.2)
+        try:
+            client.sock.sendall(("mple\r\nAuthorization: Bearer %s\r\n\r\n" % self.tokens["alice"]).encode())
+            answer = client.read()
+        except OSError:
+            answer = None
+        client.close()
+        return answer
+
+    def test_it_goes_where_its_mount_says_now(self):
+        def turn(config):
+            config["upstreams"] = dict(reversed(config["upstreams"].items()))
+        answer = self.ask_across("proxy", turn)
+        self.assertEqual(self.other.traffic(), [])
+        self.assertEqual(len(self.recorder.traffic()), 1)
+        self.assertEqual(answer.status, 200)
+
+    def test_nothing_is_decided_for_a_listener_that_is_gone(self):
+        extra = next(l for l in self.node.config["listeners"] if l["name"] == "extra")
+        answer = self.ask_across("extra", lambda config: config["listeners"].remove(extra))
+        self.assertIsNone(answer)
+        self.assertEqual(self.recorder.traffic() + self.other.traffic(), [])
+        self.assertEqual(self.get().status, 200)
 
 
 class Drain(WorldCase):

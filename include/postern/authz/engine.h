@@ -135,6 +135,10 @@ void pst_engine_destroy(struct pst_engine *engine);
 
 /* What the control thread has to tell: everything in it becomes effective at once, the lease last. */
 struct pst_engine_news {
+    /* Runs on the worker in the same turn, once the bundle is adopted: decisions name upstreams and
+     * listeners by number, so a site and the doors that it numbers change together. NULL: nothing. */
+    void (*with)(void *ctx);
+    void *with_ctx;
     bool bundle;         /* adopt the hub's current snapshot */
     bool new_history;    /* the epoch broke: forget all facts */
     bool keys;           /* a refresh of some issuer's keys ended, well or not */
