@@ -19,7 +19,8 @@ static const struct {
 static enum profile_method method_of(struct pst_bytes name)
 {
     for (unsigned m = 0; m < METHODS; m++)
-        if (pst_bytes_equal(name, methods[m].name))
+        if (name.len == methods[m].name.len && name.ptr[0] == methods[m].name.ptr[0] &&
+            memcmp(name.ptr, methods[m].name.ptr, name.len) == 0)
             return methods[m].method;
     return METHODS;
 }
@@ -115,7 +116,7 @@ void pst_profile_route(const struct pst_profile *profile, const struct pst_reque
     struct profile_match match;
     enum profile_method method = method_of(request->method);
 
-    *out = (struct pst_routed){0};
+    memset(out, 0, offsetof(struct pst_routed, captures)); /* those are told by the route */
     profile_trie_match(profile->root, request->path, &match);
     const struct pst_route *any = match.node == NULL ? NULL : some_route(match.node);
     if ((request->oddities & ~(any == NULL ? 0 : any->accept)) != 0) {

@@ -12,19 +12,36 @@ static bool no_memory(struct profile_asking *ask)
     return profile_refuse(ask, PST_R_OVERLOAD, PST_LIT("memory of one request"));
 }
 
+static bool grow(struct profile_asking *ask)
+{
+    uint32_t capacity = ask->capacity == 0 ? 4 : ask->capacity * 4;
+    struct pst_requirement *more = NULL;
+    size_t size;
+
+    if (!__builtin_mul_overflow(capacity, sizeof(*more), &size))
+        more = pst_arena_alloc(ask->arena, size);
+    if (more == NULL)
+        return no_memory(ask);
+    if (ask->count != 0)
+        memcpy(more, ask->requirements, ask->count * sizeof(*more));
+    ask->requirements = more;
+    ask->capacity = capacity;
+    return true;
+}
+
+struct pst_requirement *profile_ask_room(struct profile_asking *ask)
+{
+    return ask->count == ask->capacity && !grow(ask) ? NULL : &ask->requirements[ask->count];
+}
+
 bool profile_ask_push(struct profile_asking *ask, const struct pst_requirement *requirement)
 {
-    if (ask->count == ask->capacity) {
-        uint32_t capacity = ask->capacity == 0 ? 4 : ask->capacity * 4;
-        struct pst_requirement *more = pst_arena_array(ask->arena, capacity, sizeof(*more));
-        if (more == NULL)
-            return no_memory(ask);
-        if (ask->count != 0)
-            memcpy(more, ask->requirements, ask->count * sizeof(*more));
-        ask->requirements = more;
-        ask->capacity = capacity;
-    }
-    ask->requirements[ask->count++] = *requirement;
+    struct pst_requirement *r = profile_ask_room(ask);
+
+    if (r == NULL)
+        return false;
+    *r = *requirement;
+    ask->count++;
     return true;
 }
 
@@ -145,28 +162,44 @@ static struct pst_bytes own_pipeline(const struct profile_asking *ask, const str
     return none;
 }
 
+/* All of it but the keys, of which only those that count are ever set; nobody reads the others. */
+static void start(struct pst_requirement *r, const struct profile_need *need)
+{
+    size_t after = offsetof(struct pst_requirement, keys) + sizeof(r->keys);
+
+    memset(r, 0, offsetof(struct pst_requirement, keys));
+    memset((char *)r + after, 0, sizeof(*r) - after);
+    if (need->key_count == 0)
+        r->keys[0] = (struct pst_key){0};
+    r->need = need->need;
+    r->or_next = need->or_next;
+    r->closed = need->closed;
+    r->key_count = need->key_count;
+}
+
 /* The requirement of one world: registered models, or prompts. */
 static bool push_world(struct profile_asking *ask, const struct instance *in,
                        const struct profile_need *need, bool other)
 {
-    struct pst_requirement r = {.need = need->need,
-                                .or_next = need->or_next,
-                                .closed = need->closed,
-                                .key_count = need->key_count};
+    struct pst_requirement *r = profile_ask_room(ask);
 
+    if (r == NULL)
+        return false;
+    start(r, need);
     for (uint32_t i = 0; i < need->key_count; i++) {
-        if (!fill_key(ask, in, &need->keys[i], &r.keys[i]))
+        if (!fill_key(ask, in, &need->keys[i], &r->keys[i]))
             return false;
         if (other && need->keys[i].or_entity.len != 0)
-            r.keys[i].entity = need->keys[i].or_entity;
+            r->keys[i].entity = need->keys[i].or_entity;
     }
     if (need->self_var != PROFILE_VARS)
-        r.self = ask->vars[need->self_var].values.items[0];
-    if (need->key_count != 0)
-        r.pipeline = own_pipeline(ask, &r.keys[0]);
+        r->self = ask->vars[need->self_var].values.items[0];
+    if (need->key_count != 0 && ask->entity != NULL)
+        r->pipeline = own_pipeline(ask, &r->keys[0]);
     if (!other && need->key_count == 1)
-        r.or_entity = need->keys[0].or_entity;
-    return profile_ask_push(ask, &r);
+        r->or_entity = need->keys[0].or_entity;
+    ask->count++;
+    return true;
 }
 
 /* Where a fallback has two worlds too, both are asked: nothing is passed that one of them refuses.

@@ -125,6 +125,8 @@ static enum pst_status read_workspace(struct profile_builder *b,
                            &ws->headers, &ws->header_count);
     for (uint32_t i = 0; i < options->workspace_header_count && status == PST_OK; i++)
         status = copy(b, options->workspace_headers[i], &ws->headers[ws->header_count++]);
+    for (uint32_t i = 0; i < ws->header_count; i++)
+        ws->header_lengths |= UINT64_C(1) << (ws->headers[i].len & 63);
     if (status == PST_OK)
         status = read_text(b, node, "host_suffix", &ws->host_suffix);
     if (status == PST_OK)

@@ -34,7 +34,8 @@ static const struct pst_field *find_field(const struct pst_request *request, str
 
     *count = 0;
     for (uint32_t i = 0; i < request->field_count; i++) {
-        if (!profile_field_equal(request->fields[i].name, name))
+        if (request->fields[i].name.len != name.len ||
+            !profile_field_equal(request->fields[i].name, name))
             continue;
         found = &request->fields[i];
         ++*count;
@@ -157,11 +158,17 @@ static bool header_values(struct profile_asking *ask, struct pst_bytes name,
     return true;
 }
 
+static struct pst_bytes captured(const struct profile_asking *ask, const struct profile_var *var)
+{
+    const uint32_t *capture = &ask->routed->captures[2 * var->capture];
+
+    return pst_bytes_of(ask->request->path.ptr + capture[0], capture[1]);
+}
+
 static bool path_values(struct profile_asking *ask, const struct profile_var *var,
                         struct profile_values *values)
 {
-    const uint32_t *capture = &ask->routed->captures[2 * var->capture];
-    struct pst_bytes raw = pst_bytes_of(ask->request->path.ptr + capture[0], capture[1]), value;
+    struct pst_bytes raw = captured(ask, var), value;
     enum pst_status status;
 
     if (!var->split) {
@@ -189,8 +196,6 @@ static bool place_values(struct profile_asking *ask, const struct profile_var *v
                          const struct profile_name *name, struct profile_values *values)
 {
     switch (var->place) {
-    case PLACE_PATH:
-        return path_values(ask, var, values);
     case PLACE_QUERY:
         return query_values(ask, name->text, values);
     case PLACE_BODY:
@@ -200,6 +205,7 @@ static bool place_values(struct profile_asking *ask, const struct profile_var *v
                                     : body_values(ask, name, values);
     case PLACE_HEADER:
         return header_values(ask, name->text, values);
+    case PLACE_PATH: /* has no names */
     case PLACE_LOOKUP:
         break;
     }
@@ -238,9 +244,14 @@ static bool bind_var(struct profile_asking *ask, uint32_t index)
     struct profile_bound *bound = &ask->vars[index];
     struct profile_values *values = &bound->values;
 
+    *values = (struct profile_values){.items = &bound->one, .capacity = 1};
     bound->unknown = var->place == PLACE_LOOKUP;
-    if (var->place == PLACE_PATH && !place_values(ask, var, NULL, values))
+    if (var->place == PLACE_PATH && !var->split && !ask->escaped) {
+        bound->one = captured(ask, var);
+        values->count = 1;
+    } else if (var->place == PLACE_PATH && !path_values(ask, var, values)) {
         return false;
+    }
     for (const struct profile_name *n = var->names; n != NULL; n = n->next)
         if (!place_values(ask, var, n, values))
             return false;
@@ -281,9 +292,9 @@ static bool compare_name(struct profile_asking *ask, const struct profile_var *v
     bool in_query =
         var->place == PLACE_QUERY || (var->place == PLACE_PARAMS && is_get(ask->request));
 
-    if (!in_query && !query_values(ask, name->text, &query))
+    if (!in_query && ask->query.count > 0 && !query_values(ask, name->text, &query))
         return false;
-    if (var->place == PLACE_PATH && !body_values(ask, name, &body))
+    if (var->place == PLACE_PATH && ask->json != NULL && !body_values(ask, name, &body))
         return false;
     ask->disagree =
         ask->disagree || differs(&bound->values, &query) || differs(&bound->values, &body);
@@ -296,8 +307,7 @@ static bool compare_places(struct profile_asking *ask)
         const struct profile_var *var = &ask->route->vars[i];
         if (var->place == PLACE_LOOKUP || var->place == PLACE_HEADER || !ask->vars[i].present)
             continue;
-        struct profile_name own = {.text = var->name, .steps = {var->name}, .step_count = 1};
-        if (var->place == PLACE_PATH && !compare_name(ask, var, &ask->vars[i], &own))
+        if (var->place == PLACE_PATH && !compare_name(ask, var, &ask->vars[i], var->own))
             return false;
         for (const struct profile_name *n = var->names; n != NULL; n = n->next)
             if (n->step_count == 1 && !compare_name(ask, var, &ask->vars[i], n))
@@ -333,18 +343,31 @@ static bool is_workspace_name(const struct profile_workspace *ws, struct pst_byt
 
 static struct pst_bytes host_label(const struct pst_request *request, struct pst_bytes suffix)
 {
+    if (suffix.len == 0)
+        return suffix;
     struct pst_bytes host = pst_bytes_of(request->host.ptr, pst_bytes_find(request->host, ':'));
-
-    if (suffix.len == 0 || host.len <= suffix.len ||
+    if (host.len <= suffix.len ||
         !pst_bytes_equal(pst_bytes_from(host, host.len - suffix.len), suffix))
         return pst_bytes_of("", 0);
     return pst_bytes_of(host.ptr, host.len - suffix.len);
+}
+
+/* Few fields have a name as long as one of those that may carry the workspace. */
+static bool may_have_workspace(const struct pst_request *request,
+                               const struct profile_workspace *ws)
+{
+    for (uint32_t i = 0; i < request->field_count; i++)
+        if ((ws->header_lengths >> (request->fields[i].name.len & 63) & 1) != 0)
+            return true;
+    return false;
 }
 
 static bool workspace_headers(struct profile_asking *ask, struct pst_bytes *workspace)
 {
     const struct profile_workspace *ws = &ask->profile->workspace;
 
+    if (!may_have_workspace(ask->request, ws))
+        return true;
     for (uint32_t i = 0; i < ws->header_count; i++) {
         uint32_t count;
         const struct pst_field *field = find_field(ask->request, ws->headers[i], &count);
@@ -457,8 +480,8 @@ static bool ask_inner(struct profile_asking *ask)
 
     const struct pst_route *inner = match.node->any;
     struct profile_bound saved[PROFILE_VARS];
-    memcpy(saved, ask->vars, sizeof(saved));
-    memset(ask->vars, 0, sizeof(ask->vars));
+    memcpy(saved, ask->vars, outer->var_count * sizeof(saved[0]));
+    memset(ask->vars, 0, inner->var_count * sizeof(saved[0]));
     for (uint32_t i = 0; i < inner->var_count; i++) {
         const uint32_t *c = &match.captures[2 * inner->vars[i].capture];
         if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c[0], c[1])))
@@ -470,7 +493,7 @@ static bool ask_inner(struct profile_asking *ask)
         good = agree(ask, ask->vars[inner->workspace_var].values.items[0],
                      PST_LIT("workspaces/ in the path"), &ask->out->workspace);
     good = good && profile_ask_needs(ask, inner, inner->needs);
-    memcpy(ask->vars, saved, sizeof(saved));
+    memcpy(ask->vars, saved, outer->var_count * sizeof(saved[0]));
     return good;
 }
 
@@ -490,8 +513,9 @@ static bool ask_missing(struct profile_asking *ask)
 /* Something is always asked: a route that names nothing asks for a known user. */
 static bool ask_last(struct profile_asking *ask)
 {
-    struct pst_requirement closed = {.need = PST_NEED_CLOSED, .closed = PST_R_AMBIGUOUS};
-    struct pst_requirement known = {.need = PST_NEED_AUTHENTICATED};
+    static const struct pst_requirement closed = {.need = PST_NEED_CLOSED,
+                                                  .closed = PST_R_AMBIGUOUS};
+    static const struct pst_requirement known = {.need = PST_NEED_AUTHENTICATED};
 
     if (ask->count == 0 && !profile_ask_push(ask, &known))
         return false;
@@ -510,13 +534,16 @@ void pst_profile_extract(const struct pst_profile *profile, const struct pst_rou
                          const struct pst_request *request, struct pst_arena *arena,
                          struct pst_extracted *out)
 {
-    struct profile_asking ask = {.profile = profile,
-                                 .route = routed->route,
-                                 .routed = routed,
-                                 .request = request,
-                                 .arena = arena,
-                                 .out = out};
+    struct profile_asking ask;
 
+    memset(&ask, 0, offsetof(struct profile_asking, vars));
+    ask.profile = profile;
+    ask.route = routed->route;
+    ask.routed = routed;
+    ask.request = request;
+    ask.arena = arena;
+    ask.out = out;
+    ask.escaped = pst_bytes_find(request->path, '%') != request->path.len;
     *out = (struct pst_extracted){.op = routed->route->op};
     bool good = extract(&ask);
     profile_json_close(ask.json);

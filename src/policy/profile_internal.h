@@ -79,6 +79,7 @@ struct profile_var {
     bool split;        /* path: each segment that is a UUID is a value */
     uint32_t capture;
     struct profile_name *names;
+    const struct profile_name *own; /* its own name as a source: of captures that are compared */
     const struct profile_need *instead; /* MISSING_ASK */
 };
 
@@ -191,6 +192,7 @@ struct profile_node {
 struct profile_workspace {
     struct pst_bytes *headers;
     uint32_t header_count;
+    uint64_t header_lengths;      /* bit of each length, modulo 64 */
     struct pst_bytes host_suffix; /* empty: the host tells nothing */
     struct pst_bytes fallback;
     struct pst_bytes forward;
@@ -300,8 +302,21 @@ void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
 
 /* ---- values ---- */
 
-bool profile_class_has(const uint32_t bits[8], char c);
-bool profile_class_all(const uint32_t bits[8], struct pst_bytes text);
+static inline bool profile_class_has(const uint32_t bits[8], char c)
+{
+    unsigned char u = (unsigned char)c;
+
+    return (bits[u >> 5] >> (u & 31) & 1u) != 0;
+}
+
+static inline bool profile_class_all(const uint32_t bits[8], struct pst_bytes text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!profile_class_has(bits, text.ptr[i]))
+            return false;
+    return true;
+}
+
 uint32_t profile_hash(struct pst_bytes text);
 
 /* Percent-decodes once ('+' is a blank when plus is set). PST_E_INVALID: a broken escape. */
@@ -369,6 +384,7 @@ const struct profile_entity *profile_entity_of(const struct pst_profile *profile
 
 struct profile_bound { /* a variable with its values */
     struct profile_values values;
+    struct pst_bytes one; /* room for the first of them, and mostly the only one */
     bool present;
     bool unknown;
 };
@@ -382,12 +398,13 @@ struct profile_asking {
     struct pst_extracted *out;
     struct profile_query query;
     struct profile_json *json;
-    struct profile_bound vars[PROFILE_VARS];
     const struct profile_entity *entity, *parent; /* of a folded segment */
-    struct pst_bytes inner_workspace;
     bool disagree; /* an unread place names another id */
+    bool escaped;  /* the path holds a '%' */
     struct pst_requirement *requirements;
     uint32_t count, capacity;
+    struct profile_bound vars[PROFILE_VARS]; /* those of the route are set; last, as all else is
+                                              * cleared */
 };
 
 /* Sets out->refuse (and detail) and returns false. */
@@ -395,6 +412,8 @@ bool profile_refuse(struct profile_asking *ask, enum pst_reason reason, struct p
 /* Requirements of a list of templates; false when refused. */
 bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route,
                        const struct profile_need *needs);
+/* Room for one more, with unset content; it counts once ask->count does. NULL: refused. */
+struct pst_requirement *profile_ask_room(struct profile_asking *ask);
 bool profile_ask_push(struct profile_asking *ask, const struct pst_requirement *requirement);
 /* The form that ids of this entity have, whatever variable they came from; entity may be NULL. */
 bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *entity,

@@ -6,12 +6,19 @@
  */
 #include "profile_internal.h"
 
-static uint32_t count_pieces(struct pst_bytes query)
+/* How many pieces there may be; *escaped: some byte stands for another. */
+static uint32_t count_pieces(struct pst_bytes query, bool *escaped)
 {
     uint32_t count = 1;
 
-    for (size_t i = 0; i < query.len; i++)
-        count += query.ptr[i] == '&' || query.ptr[i] == ';';
+    *escaped = false;
+    for (size_t i = 0; i < query.len; i++) {
+        char c = query.ptr[i];
+        if (c > ';') /* nearly all */
+            continue;
+        count += c == '&' || c == ';';
+        *escaped = *escaped || c == '%' || c == '+';
+    }
     return count;
 }
 
@@ -22,15 +29,18 @@ static size_t piece_end(struct pst_bytes query, size_t at)
     return at;
 }
 
-static enum pst_status read_pair(struct pst_arena *arena, struct pst_bytes piece,
+static enum pst_status read_pair(struct pst_arena *arena, struct pst_bytes piece, bool escaped,
                                  struct profile_pair *pair)
 {
     size_t eq = pst_bytes_find(piece, '=');
-    struct pst_bytes value = eq == piece.len ? pst_bytes_of("", 0) : pst_bytes_from(piece, eq + 1);
-    enum pst_status status = profile_decode(arena, pst_bytes_of(piece.ptr, eq), true, &pair->whole);
+    enum pst_status status = PST_OK;
 
-    if (status == PST_OK)
-        status = profile_decode(arena, value, true, &pair->value);
+    pair->whole = pst_bytes_of(piece.ptr, eq);
+    pair->value = eq == piece.len ? pst_bytes_of("", 0) : pst_bytes_from(piece, eq + 1);
+    if (escaped)
+        status = profile_decode(arena, pair->whole, true, &pair->whole);
+    if (escaped && status == PST_OK)
+        status = profile_decode(arena, pair->value, true, &pair->value);
     pair->key = pair->whole;
     if (pair->key.len > 2 && pair->key.ptr[pair->key.len - 2] == '[' &&
         pair->key.ptr[pair->key.len - 1] == ']')
@@ -41,10 +51,15 @@ static enum pst_status read_pair(struct pst_arena *arena, struct pst_bytes piece
 enum pst_status profile_query_read(struct pst_arena *arena, struct pst_bytes query,
                                    struct profile_query *out)
 {
+    bool escaped;
+    size_t size;
+
     *out = (struct profile_query){0};
     if (query.len == 0)
         return PST_OK;
-    out->pairs = pst_arena_array(arena, count_pieces(query), sizeof(*out->pairs));
+    if (__builtin_mul_overflow(count_pieces(query, &escaped), sizeof(*out->pairs), &size))
+        return PST_E_NOMEM;
+    out->pairs = pst_arena_alloc(arena, size); /* each is written as it is counted */
     if (out->pairs == NULL)
         return PST_E_NOMEM;
 
@@ -52,7 +67,8 @@ enum pst_status profile_query_read(struct pst_arena *arena, struct pst_bytes que
         size_t end = piece_end(query, at);
         if (end > at) {
             struct profile_pair *pair = &out->pairs[out->count];
-            enum pst_status status = read_pair(arena, pst_bytes_of(query.ptr + at, end - at), pair);
+            enum pst_status status =
+                read_pair(arena, pst_bytes_of(query.ptr + at, end - at), escaped, pair);
             if (status != PST_OK)
                 return status;
             pair->doubtful =

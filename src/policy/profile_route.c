@@ -252,6 +252,23 @@ static enum pst_status check_attributes(const struct reading *r)
                                "attributes need a first requirement on an entity with a resource");
 }
 
+/* A capture that is compared stands elsewhere under its own name. */
+static enum pst_status name_captures(const struct reading *r)
+{
+    for (uint32_t i = 0; r->route->compare && i < r->route->var_count; i++) {
+        struct profile_var *var = &r->route->vars[i];
+        if (var->place != PLACE_PATH)
+            continue;
+        struct profile_name *own = pst_arena_zalloc(&r->b->profile->arena, sizeof(*own));
+        if (own == NULL)
+            return PST_E_NOMEM;
+        own->text = own->steps[0] = var->name;
+        own->step_count = 1;
+        var->own = own;
+    }
+    return PST_OK;
+}
+
 static enum pst_status fill_route(const struct reading *r)
 {
     struct pst_route *route = r->route;
@@ -274,6 +291,8 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_refs(r);
     if (status == PST_OK)
         status = read_flags(r);
+    if (status == PST_OK)
+        status = name_captures(r);
     if (status == PST_OK && need != NULL)
         status = read_needs(r, need, &tail);
     if (status == PST_OK)

@@ -226,25 +226,23 @@ static struct pst_bytes segment_at(const struct matching *m, uint32_t index)
 
 static bool split_path(struct matching *m)
 {
-    size_t at = 1;
+    const char *at = m->path.ptr + 1, *end = m->path.ptr + m->path.len;
 
     while (true) {
+        const char *slash = memchr(at, '/', (size_t)(end - at));
         if (m->count == PROFILE_SEGMENTS)
             return false;
-        struct pst_bytes rest = pst_bytes_from(m->path, at);
-        size_t len = pst_bytes_find(rest, '/');
-        m->starts[m->count] = (uint32_t)at;
-        m->lengths[m->count++] = (uint32_t)len;
-        if (len == rest.len)
+        m->starts[m->count] = (uint32_t)(at - m->path.ptr);
+        m->lengths[m->count++] = (uint32_t)((slash == NULL ? end : slash) - at);
+        if (slash == NULL)
             return true;
-        at += len + 1;
+        at = slash + 1;
     }
 }
 
+/* node->slots is there. */
 static const struct profile_node *leaf_of(const struct profile_node *node, struct pst_bytes segment)
 {
-    if (node->slots == NULL)
-        return NULL;
     for (uint32_t at = profile_hash(segment) & node->slot_mask; node->slots[at] != NULL;
          at = (at + 1) & node->slot_mask)
         if (pst_bytes_equal(node->slots[at]->literal, segment))
@@ -292,26 +290,56 @@ static bool match_tail(struct matching *m, const struct profile_node *tail, uint
     return false;
 }
 
+/* Where the path goes on without a choice: there is one parameter, or one literal and nothing else. A
+ * way back is of no use then, so it is followed without recursion. */
+static const struct profile_node *only_way(struct matching *m, const struct profile_node *node,
+                                           const struct profile_node *leaf, uint32_t index)
+{
+    const struct profile_branch *br = node->branches;
+    uint32_t length;
+
+    if (br == NULL)
+        return leaf;
+    if (!fits(br, segment_at(m, index), &length))
+        return NULL;
+    capture(m, m->starts[index], length);
+    return br->node;
+}
+
+static bool has_choice(const struct profile_node *node, const struct profile_node *leaf)
+{
+    const struct profile_branch *br = node->branches;
+
+    return node->tail != NULL || (br != NULL && (leaf != NULL || br->next != NULL));
+}
+
 /* Depth is bounded by the segments of the path and of the longest template. */
 static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index)
 {
-    uint32_t mark = m->captured, length;
+    const struct profile_node *leaf;
+    uint32_t length;
 
-    if (m->steps++ >= PROFILE_STEPS)
-        return false;
-    if (index == m->count) {
-        if (node->allow == NULL && node->any == NULL)
+    for (;; index++) {
+        if (m->steps++ >= PROFILE_STEPS)
             return false;
-        m->out->node = node;
-        return true;
+        if (index == m->count) {
+            m->out->node = node;
+            return node->allow != NULL || node->any != NULL;
+        }
+        leaf = node->slots == NULL ? NULL : leaf_of(node, segment_at(m, index));
+        if (has_choice(node, leaf))
+            break;
+        node = only_way(m, node, leaf, index);
+        if (node == NULL)
+            return false;
     }
-    struct pst_bytes segment = segment_at(m, index);
-    const struct profile_node *leaf = leaf_of(node, segment);
+
+    uint32_t mark = m->captured;
     if (leaf != NULL && match_from(m, leaf, index + 1))
         return true;
     for (const struct profile_branch *br = node->branches; br != NULL; br = br->next) {
         m->captured = mark;
-        if (!fits(br, segment, &length))
+        if (!fits(br, segment_at(m, index), &length))
             continue;
         capture(m, m->starts[index], length);
         if (match_from(m, br->node, index + 1))
@@ -324,8 +352,11 @@ static bool match_from(struct matching *m, const struct profile_node *node, uint
 void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
                         struct profile_match *out)
 {
-    struct matching m = {.path = path, .out = out};
+    struct matching m; /* the segments are written before they are read */
 
+    m.path = path;
+    m.count = m.steps = m.captured = 0;
+    m.out = out;
     out->node = NULL;
     if (path.len == 0 || path.len > UINT32_MAX || path.ptr[0] != '/' || !split_path(&m))
         return;

@@ -8,21 +8,6 @@
  */
 #include "profile_internal.h"
 
-bool profile_class_has(const uint32_t bits[8], char c)
-{
-    unsigned char u = (unsigned char)c;
-
-    return (bits[u >> 5] >> (u & 31) & 1u) != 0;
-}
-
-bool profile_class_all(const uint32_t bits[8], struct pst_bytes text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!profile_class_has(bits, text.ptr[i]))
-            return false;
-    return true;
-}
-
 /* FNV-1a. The tables hold only keys of the profile's own; a client chooses what is looked up, not
  * what is stored, so the hash needs no key. */
 uint32_t profile_hash(struct pst_bytes text)
@@ -34,12 +19,55 @@ uint32_t profile_hash(struct pst_bytes text)
     return h;
 }
 
+/* Value + 1 of a hex digit. */
+static const uint8_t hex_digits[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
+
 static int hex_of(char c)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = pst_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return hex_digits[(unsigned char)c] - 1;
+}
+
+/* Eight bytes as one number: each of them is judged in its own place, the verdict in its top bit. */
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+#define TOPS       EACH(0x80)
+
+static uint64_t load_8(const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
+static uint64_t load_4_4(const char *low, const char *high)
+{
+    uint32_t parts[2];
+
+    memcpy(&parts[0], low, sizeof(parts[0]));
+    memcpy(&parts[1], high, sizeof(parts[1]));
+    return (uint64_t)parts[1] << 32 | parts[0];
+}
+
+/* True when all are 0-9 or a-f. */
+static bool are_digits(uint64_t word)
+{
+    uint64_t low = word & ~TOPS; /* so that no sum reaches the next byte */
+    uint64_t number = (low + EACH(0x80 - '0')) & ~(low + EACH(0x80 - '9' - 1));
+    uint64_t letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1));
+
+    return ((number | letter) & ~word & TOPS) == TOPS;
+}
+
+/* True when one is below a blank, or DEL. */
+static bool have_control(uint64_t word)
+{
+    uint64_t del = word ^ EACH(0x7f);
+
+    return ((((word - EACH(0x20)) & ~word) | ((del - EACH(1)) & ~del)) & TOPS) != 0;
 }
 
 enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, bool plus,
@@ -72,6 +100,19 @@ enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, b
 }
 
 /* ---- UUID ---- */
+
+#define UUID_TEXT   36u
+#define UUID_DIGITS 32u
+
+/* The one spelling that ids are kept in, which is nearly always the one that is sent. */
+static bool is_canonical(struct pst_bytes text)
+{
+    const char *p = text.ptr;
+
+    return text.len == UUID_TEXT && p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-' &&
+           are_digits(load_8(p)) && are_digits(load_4_4(p + 9, p + 14)) &&
+           are_digits(load_4_4(p + 19, p + 24)) && are_digits(load_8(p + 28));
+}
 
 /* Hex digits of the run of hex digits and hyphens at the start of text; *length is that of the run.
  */
@@ -114,16 +155,22 @@ enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
     struct pst_bytes core = text;
     size_t length;
 
+    if (text.len < UUID_DIGITS)
+        return UUID_NO;
+    if (is_canonical(text)) {
+        memcpy(canonical, text.ptr, UUID_TEXT);
+        return UUID_YES;
+    }
     strip(&core, PST_LIT("urn:"));
     strip(&core, PST_LIT("uuid:"));
     if (core.len >= 2 && core.ptr[0] == '{' && core.ptr[core.len - 1] == '}')
         core = pst_bytes_of(core.ptr + 1, core.len - 2);
-    if (hex_run(core, &length) == 32 && length == core.len) {
+    if (hex_run(core, &length) == UUID_DIGITS && length == core.len) {
         uuid_write(core, canonical);
         return UUID_YES;
     }
     for (size_t i = 0; i < text.len; i += length + 1)
-        if (hex_run(pst_bytes_from(text, i), &length) >= 32)
+        if (hex_run(pst_bytes_from(text, i), &length) >= UUID_DIGITS)
             return UUID_AND_MORE;
     return UUID_NO;
 }
@@ -131,8 +178,10 @@ enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
 static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst_bytes *id,
                                   bool *fault)
 {
-    char canonical[36];
+    char canonical[UUID_TEXT];
 
+    if (is_canonical(*id))
+        return PST_R_INTERNAL;
     switch (profile_uuid_read(*id, canonical)) {
     case UUID_YES:
         *fault = pst_arena_copy(arena, pst_bytes_of(canonical, sizeof(canonical)), id) != PST_OK;
@@ -149,7 +198,14 @@ static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst
 
 static bool has_control(struct pst_bytes id)
 {
-    for (size_t i = 0; i < id.len; i++)
+    size_t i = 0;
+
+    for (; id.len - i >= 8; i += 8)
+        if (have_control(load_8(id.ptr + i)))
+            return true;
+    if (i > 0) /* the last eight, some of them for the second time */
+        return have_control(load_8(id.ptr + id.len - 8));
+    for (; i < id.len; i++)
         if ((unsigned char)id.ptr[i] < 0x20 || id.ptr[i] == 0x7f)
             return true;
     return false;
@@ -203,18 +259,22 @@ static bool is_folded_number(struct pst_bytes id)
 enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
                                    struct pst_bytes *id, bool *fault)
 {
-    bool bad = id->len == 0 || has_control(*id);
-
     *fault = false;
+    if (form == FORM_EXACT)
+        return PST_R_INTERNAL;
+
+    bool bad = id->len == 0 || has_control(*id);
     switch (form) {
     case FORM_EXACT:
-        bad = false;
-        break;
     case FORM_NAME:
         break;
     case FORM_UUID:
     case FORM_UUID_ONLY:
-        return bad ? PST_R_BAD_ID : check_uuid(arena, form == FORM_UUID_ONLY, id, fault);
+        if (!bad && id->len < UUID_DIGITS)
+            bad = form == FORM_UUID_ONLY;
+        else if (!bad)
+            return check_uuid(arena, form == FORM_UUID_ONLY, id, fault);
+        break;
     case FORM_PATH:
         bad = bad || is_folded_path(*id) || contains_any(*id, "\\", 1);
         break;
