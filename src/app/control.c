@@ -37,6 +37,7 @@ struct control;
 
 struct key_url {
     const struct pst_issuer_source *source;
+    struct pst_bytes issuer;
     const char *ca_file; /* NULL: the system's */
 };
 
@@ -50,6 +51,7 @@ struct setup {
     struct pst_arena arena; /* of doors */
     struct pst_server_config doors;
     const struct key_url *urls; /* by the manager's source */
+    uint32_t url_count;
     _Atomic uint32_t lent;      /* servers that may still name doors */
     _Atomic uint32_t fetching;  /* requests for keys on their way */
     _Atomic uint64_t refused;   /* sources, as bits, whose request the fetcher did not take */
@@ -194,11 +196,13 @@ static enum pst_status make_jwks(struct setup *s, struct pst_error *error)
         if (count == KEY_URLS_MAX)
             return pst_error_set(error, PST_E_LIMIT, config->tree.name.ptr, "more than %u issuers with a jwks_url", KEY_URLS_MAX);
         urls[count].source = source;
+        urls[count].issuer = config->identity.issuers[i].issuer;
         if (source->ca_file.len > 0)
             urls[count].ca_file = pst_config_path(config, &s->arena, source->ca_file).ptr;
         sources[count++] = (struct pst_jwks_source){
             .issuer = i, .url = source->location, .refresh_s = source->refresh_s, .slot = s->ring.slots[i]};
     }
+    s->url_count = count;
     return count == 0 ? PST_OK : pst_jwks_create(&limits, sources, count, &ops, &s->jwks, error);
 }
 
@@ -219,17 +223,11 @@ static void free_setup(struct setup *s)
 /* What an issuer published before a reload counts until its URL has been asked anew. */
 static void inherit_keys(struct setup *s, const struct setup *old)
 {
-    for (uint32_t i = 0; i < s->config->identity.issuers_count; i++)
-        for (uint32_t j = 0; old != NULL && j < old->config->identity.issuers_count; j++) {
-            uint64_t generation;
-            if (s->config->sources[i].kind != PST_KEYS_JWKS_URL || old->config->sources[j].kind != PST_KEYS_JWKS_URL ||
-                !pst_bytes_equal(s->config->identity.issuers[i].issuer, old->config->identity.issuers[j].issuer) ||
-                !pst_bytes_equal(s->config->sources[i].location, old->config->sources[j].location))
-                continue;
-            const struct pst_keyset *keys = pst_keyslot_take(old->ring.slots[j], &generation);
-            if (keys != NULL)
-                pst_keyslot_publish(s->ring.slots[i], keys);
-        }
+    for (uint32_t i = 0; i < s->url_count; i++)
+        for (uint32_t j = 0; old != NULL && j < old->url_count; j++)
+            if (pst_bytes_equal(s->urls[i].issuer, old->urls[j].issuer) &&
+                pst_bytes_equal(s->urls[i].source->location, old->urls[j].source->location))
+                pst_jwks_inherit(s->jwks, i, old->jwks, j);
 }
 
 static enum pst_status make_setup(struct control *c, struct pst_config *config, struct setup **out,
@@ -249,13 +247,13 @@ static enum pst_status make_setup(struct control *c, struct pst_config *config, 
     if (status == PST_OK)
         status = pst_key_ring_create(config, &s->ring, error);
     if (status == PST_OK)
-        inherit_keys(s, c->setup);
-    if (status == PST_OK)
         status = pst_site_build(config, &s->ring, &s->site, error);
     if (status == PST_OK)
         status = pst_doors_build(config, c->ops, &s->arena, &s->doors, error);
     if (status == PST_OK)
         status = make_jwks(s, error);
+    if (status == PST_OK)
+        inherit_keys(s, c->setup);
     if (status != PST_OK) {
         free_setup(s);
         return status;
@@ -646,6 +644,14 @@ static void poll_tail(struct control *c)
     c->tail_failed = status != PST_OK;
 }
 
+/* Answers come on the fetcher's thread and may make a retry due: so it is looked at least once a second. */
+static void look_after_keys(struct control *c, uint64_t now_ns)
+{
+    uint64_t due_ns = pst_jwks_tick(c->setup->jwks, now_ns);
+
+    c->jwks_due_ns = due_ns < now_ns + PST_NS_PER_S ? due_ns : now_ns + PST_NS_PER_S;
+}
+
 static void send_drain(struct control *c);
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -657,7 +663,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     poll_tail(c);
     if (c->setup->jwks != NULL && now >= c->jwks_due_ns)
-        c->jwks_due_ns = pst_jwks_tick(c->setup->jwks, now);
+        look_after_keys(c, now);
     pst_policy_reap(c->hub);
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         answer_refused(s);
@@ -800,7 +806,7 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     if (status == PST_OK)
         status = open_listeners(c, error);
     if (status == PST_OK && c->setup->jwks != NULL)
-        c->jwks_due_ns = pst_jwks_tick(c->setup->jwks, pst_clock_boot_ns());
+        look_after_keys(c, pst_clock_boot_ns());
     if (status == PST_OK)
         poll_tail(c);
     for (uint32_t i = 0; i < c->lane_count && status == PST_OK; i++) {

@@ -195,6 +195,30 @@ uint64_t pst_jwks_tick(struct pst_jwks *jwks, uint64_t now_ns)
     return next_ns;
 }
 
+void pst_jwks_inherit(struct pst_jwks *jwks, uint32_t source, struct pst_jwks *from, uint32_t from_source)
+{
+    uint64_t generation;
+
+    if (source >= jwks->count || from_source >= from->count)
+        return;
+    pthread_mutex_lock(&from->lock);
+    struct source was = from->locked.sources[from_source];
+    const struct pst_keyset *set = was.held ? pst_keyslot_take(was.config.slot, &generation) : NULL;
+    pthread_mutex_unlock(&from->lock);
+    if (set == NULL)
+        return;
+
+    pthread_mutex_lock(&jwks->lock);
+    struct source *s = &jwks->locked.sources[source];
+    s->held = true;
+    s->confirmed_ns = was.confirmed_ns;
+    memcpy(s->body_hash, was.body_hash, sizeof(s->body_hash));
+    memcpy(s->etag, was.etag, was.etag_len);
+    s->etag_len = was.etag_len;
+    pst_keyslot_publish(s->config.slot, set);
+    pthread_mutex_unlock(&jwks->lock);
+}
+
 /* --- answers --- */
 
 static void keep_etag(struct source *s, struct pst_bytes etag)

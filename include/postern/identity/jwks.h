@@ -94,7 +94,12 @@ PST_MUST_USE enum pst_status pst_jwks_create(const struct pst_jwks_limits *limit
 /* No answer may be outstanding. Slots keep what was published. Accepts NULL. */
 void pst_jwks_destroy(struct pst_jwks *jwks);
 
-/* Does what is due at now_ns (boot clock) and returns when to be called next. */
+/* Takes over what source `from_source` of `from` holds, its age included: a manager that follows another
+ * one (a reload) is as ready and as stale as that was. Before the first tick. */
+void pst_jwks_inherit(struct pst_jwks *jwks, uint32_t source, struct pst_jwks *from, uint32_t from_source);
+
+/* Does what is due at now_ns (boot clock) and returns when to be called next, as far as is known now: an
+ * answer that comes meanwhile may make something due earlier (a retry, the next refresh). */
 uint64_t pst_jwks_tick(struct pst_jwks *jwks, uint64_t now_ns);
 void pst_jwks_fetched(struct pst_jwks *jwks, uint32_t source, const struct pst_jwks_answer *answer, uint64_t now_ns);
 

@@ -252,6 +252,36 @@ static void an_unknown_kid_causes_one_fetch_in_thirty_seconds(void **state)
     close_world(&w);
 }
 
+static void who_follows_inherits_the_keys_with_their_age(void **state)
+{
+    (void)state;
+    struct world old, new, empty;
+
+    open_world(&old);
+    open_world(&new);
+    open_world(&empty);
+    pst_jwks_inherit(new.jwks, 0, empty.jwks, 0); /* nothing to be had */
+    assert_false(pst_jwks_ready(new.jwks));
+    (void)pst_jwks_tick(old.jwks, 1000 * S);
+    reply(&old, 200, KEYS_A, "\"v1\"", "", 1000 * S);
+    pst_jwks_inherit(new.jwks, 0, old.jwks, 0);
+    close_world(&old);
+    assert_true(pst_jwks_ready(new.jwks) && has_kid(&new, "a"));
+
+    (void)pst_jwks_tick(new.jwks, 2000 * S); /* asked anew at once, and with the tag */
+    assert_int_equal(new.requests, 1);
+    assert_true(pst_bytes_equal(new.request.etag, PST_LIT("\"v1\"")));
+    reply(&new, 503, "", "", "", 2000 * S);
+    assert_true(pst_jwks_ready(new.jwks));
+    (void)pst_jwks_tick(new.jwks, (1000 + 86400) * S - 1);
+    assert_true(has_kid(&new, "a"));
+    (void)pst_jwks_tick(new.jwks, (1000 + 86400) * S); /* a day since the old one had them confirmed */
+    assert_false(has_kid(&new, "a"));
+    assert_int_equal(new.events[PST_JWKS_WITHDRAWN], 1);
+    close_world(&new);
+    close_world(&empty);
+}
+
 static void a_leaked_key_raises_an_alarm(void **state)
 {
     (void)state;
@@ -319,6 +349,7 @@ int main(void)
         cmocka_unit_test(keys_not_confirmed_for_a_day_are_withdrawn),
         cmocka_unit_test(an_etag_is_sent_and_304_renews),
         cmocka_unit_test(an_unknown_kid_causes_one_fetch_in_thirty_seconds),
+        cmocka_unit_test(who_follows_inherits_the_keys_with_their_age),
         cmocka_unit_test(a_leaked_key_raises_an_alarm),
         cmocka_unit_test(urls_are_plain_https),
         cmocka_unit_test(a_clock_set_back_does_not_run_back),
