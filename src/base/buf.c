@@ -1,6 +1,5 @@
 #include "postern/base/buf.h"
 
-#include <endian.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -34,18 +33,23 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
     pst_buf_put(b, pst_bytes_of(digits + at, sizeof(digits) - at));
 }
 
-/* The low four bytes of `value` as eight hex digits, the first of which is in the lowest byte of the
- * result: each digit gets a byte of its own, and those above 9 move on to the letters. */
-static uint64_t hex_digits(uint64_t value)
+#ifdef __SSE2__
+/* Each digit gets a byte of its own, and those above 9 move on to the letters. */
+static void write_hex(char text[16], uint64_t value)
 {
-    uint64_t x = __builtin_bswap32((uint32_t)value);
+    __m128i bytes = _mm_cvtsi64_si128((int64_t)__builtin_bswap64(value)), low = _mm_set1_epi8(0x0f);
+    __m128i digits = _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi64(bytes, 4), low), _mm_and_si128(bytes, low));
+    __m128i letters = _mm_and_si128(_mm_cmpgt_epi8(digits, _mm_set1_epi8(9)), _mm_set1_epi8('a' - '9' - 1));
 
-    x = (x | x << 16) & 0x0000ffff0000ffff;
-    x = (x | x << 8) & 0x00ff00ff00ff00ff;
-    x = (x >> 4 & 0x000f000f000f000f) | (x << 8 & 0x0f000f000f000f00);
-    uint64_t letters = (x + 0x0606060606060606) >> 4 & 0x0101010101010101;
-    return x + 0x3030303030303030 + letters * ('a' - '9' - 1);
+    _mm_storeu_si128((__m128i *)(void *)text, _mm_add_epi8(digits, _mm_add_epi8(letters, _mm_set1_epi8('0'))));
 }
+#else
+static void write_hex(char text[16], uint64_t value)
+{
+    for (unsigned at = 16; at-- > 0; value >>= 4)
+        text[at] = "0123456789abcdef"[value & 15];
+}
+#endif
 
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
@@ -53,10 +57,7 @@ void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 
     if (digits > sizeof(text))
         digits = sizeof(text);
-    for (unsigned half = 0; half < 2; half++) {
-        uint64_t word = htole64(hex_digits(value >> (half == 0 ? 32 : 0)));
-        memcpy(text + 8 * half, &word, sizeof(word));
-    }
+    write_hex(text, value);
     pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
 }
 

@@ -169,11 +169,11 @@ static enum pst_verdict judge_keys(const struct pst_question *q, const struct ps
 static enum pst_verdict judge_grant(const struct pst_question *q, const struct pst_requirement *r,
                                     struct pst_eval_detail *d)
 {
+    if (r->or_entity.len == 0)
+        return judge_keys(q, r, r->keys[0].entity, d);
     struct pst_eval_detail blank = *d, other = *d;
-    enum pst_verdict verdict;
-
-    verdict = judge_keys(q, r, r->keys[0].entity, d);
-    if (r->or_entity.len == 0 || judge_keys(q, r, r->or_entity, &other) == verdict)
+    enum pst_verdict verdict = judge_keys(q, r, r->keys[0].entity, d);
+    if (judge_keys(q, r, r->or_entity, &other) == verdict)
         return verdict;
     *d = blank;
     d->key = 0;

@@ -464,9 +464,14 @@ static enum pst_verdict judge_permissions(const struct pst_question *q, const st
                                           struct pst_bytes entity, struct pst_eval_detail *d)
 {
     const struct pst_key *key = &r->keys[0];
-    struct tally t = {.requirement = r, .key = key, .grant_bits = pst_grant_bits(key->op),
-                      .deny_bit = pst_deny_bit(key->op)};
+    struct tally t; /* 600 bytes, of which little is used: a cause counts only when it is set */
 
+    t.requirement = r;
+    t.key = key;
+    t.grant_bits = pst_grant_bits(key->op);
+    t.deny_bit = pst_deny_bit(key->op);
+    t.owner.set = t.granted_by.set = t.denied_by.set = t.condition.set = t.wide_deny.set = false;
+    t.ids = false;
     t.conditions = pst_conditions_held(q, key, entity);
     if (is_direct_owner(q, r, entity, d))
         return conclude(d, PST_ALLOW, PST_R_OWNER, NULL);

@@ -163,7 +163,6 @@ uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANG
     struct probe probes[PST_WALK_BINDINGS * 3];
     uint32_t probe_count = 0, n = 0, held_count = pst_held_count(w->question);
 
-    *more = w->next < held_count;
     for (uint32_t taken = 0; taken < PST_WALK_BINDINGS && w->next < held_count; w->next++) {
         struct pst_held held = pst_held_at(w->question, w->next, w->question->workspace);
         if (held.role == NULL)
@@ -176,6 +175,7 @@ uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANG
         if (!w->reserved)
             n += start_entity(w, &held, r->all_except, true, ranges + n, probes, &probe_count);
     }
+    *more = w->next < held_count;
     return n + finish_probes(w, probes, probe_count, ranges + n);
 }
 

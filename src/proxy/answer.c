@@ -258,8 +258,9 @@ void pst_answer_continue(struct pst_exchange *x)
 
 /* ---- the access line ---- */
 
-/* A value of Postern's own that needs no escape. */
-static void put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+/* A value of Postern's own that needs no escape. These are inlined so that a key's length is known
+ * where it is copied. */
+static inline __attribute__((always_inline)) void put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
 {
     char *to = pst_buf_room(out, key.len + value.len + 2);
 
@@ -270,7 +271,7 @@ static void put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_byte
     *pst_buf_copy_(to, value) = '"';
 }
 
-static void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+static inline __attribute__((always_inline)) void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
 {
     pst_buf_put(out, key);
     if (value.len > 512)
@@ -278,7 +279,7 @@ static void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes
     pst_buf_json(out, value);
 }
 
-static void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns,
+static inline __attribute__((always_inline)) void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns,
                          uint64_t to_ns)
 {
     pst_buf_put(out, key);

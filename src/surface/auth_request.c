@@ -137,8 +137,10 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
             pst_buf_safe_line(fields, self->roles, d->roles);
             pst_buf_safe_line(fields, self->workspace, d->workspace);
         }
-        pst_buf_safe_line(fields, self->decision_id, d->id);
-        pst_buf_safe_line(fields, self->revision, d->revision);
+        if (self->decision_id.len > 0)
+            pst_buf_line(fields, self->decision_id, d->id);
+        if (self->revision.len > 0 && d->revision.len > 0)
+            pst_buf_line(fields, self->revision, d->revision);
         return 200;
     }
     pst_buf_safe_line(fields, PST_LIT("X-Postern-Reason"), pst_bytes_of(reason, strnlen(reason, 64)));
