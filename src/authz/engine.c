@@ -22,6 +22,7 @@ enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
 
 #define FACTS_DEADLINE_NS (1 * PST_NS_PER_S)
 #define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
+#define BODY_FRESH_NS     (100 * PST_NS_PER_MS)
 
 static const struct pst_site *site_of(const struct pst_decide *d)
 {
@@ -175,14 +176,14 @@ static enum pst_reason unmatched(const struct pst_decide *d, enum pst_reason rea
     return reason == PST_R_NO_ROUTE && (d->request_->oddities & PST_ODD_REFUSE) != 0 ? PST_R_BAD_TARGET : reason;
 }
 
-static enum pst_step do_route(struct pst_decide *d, uint32_t listener)
+static enum pst_step do_route(struct pst_decide *d)
 {
     const struct pst_site *site = site_of(d);
     bool host_known;
 
-    if (listener >= site->listener_count)
+    if (d->listener_ >= site->listener_count)
         return refuse(d, PST_R_INTERNAL);
-    d->mount_ = find_mount(&site->listeners[listener], d->request_, &host_known);
+    d->mount_ = find_mount(&site->listeners[d->listener_], d->request_, &host_known);
     if (d->mount_ == NULL)
         return refuse(d, unmatched(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST));
 
@@ -476,7 +477,7 @@ static enum pst_step do_evaluate(struct pst_decide *d)
 
 /* --- the walk --- */
 
-static enum pst_step run(struct pst_decide *d, uint32_t listener)
+static enum pst_step run(struct pst_decide *d)
 {
     for (;;) {
         enum pst_step step = PST_STEP_WAIT;
@@ -484,7 +485,7 @@ static enum pst_step run(struct pst_decide *d, uint32_t listener)
 
         switch ((enum state)d->state_) {
         case ROUTE:
-            step = do_route(d, listener);
+            step = do_route(d);
             break;
         case IDENTIFY:
             step = do_identify(d, &waits);
@@ -536,7 +537,8 @@ static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint
     const struct pst_bundle *bundle = pst_bundle_of(d->pin_->snapshot);
     d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
     d->assumed_ = who;
-    return run(d, listener);
+    d->listener_ = listener;
+    return run(d);
 }
 
 enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
@@ -569,16 +571,6 @@ void pst_engine_explain(const struct pst_decide *d, bool json, struct pst_buf *o
         pst_explain_text(&q, d->decision.verdict, &detail, out);
 }
 
-enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)
-{
-    assert(d->state_ == BODY);
-    if (too_large)
-        return refuse(d, PST_R_BODY_TOO_LARGE);
-    d->body_ = body;
-    d->body_given_ = true;
-    return run(d, 0);
-}
-
 static void stop_waiting(struct pst_decide *d)
 {
     pst_list_remove(&d->waiting_);
@@ -587,11 +579,9 @@ static void stop_waiting(struct pst_decide *d)
     d->ticket_ = (struct pst_ticket){0};
 }
 
-void pst_engine_end(struct pst_decide *d)
+/* Gives back what the decision holds. */
+static void let_go(struct pst_decide *d)
 {
-    if (d->engine_ == NULL)
-        return;
-    stop_waiting(d);
     pst_fact_entry_release(d->facts_);
     pst_principal_release(d->principal_);
     if (d->pin_ != NULL)
@@ -599,6 +589,47 @@ void pst_engine_end(struct pst_decide *d)
     d->facts_ = NULL;
     d->principal_ = NULL;
     d->pin_ = NULL;
+}
+
+/* A body comes as slowly as its sender likes, whose token or rights may have ended meanwhile: nothing that
+ * was found out before counts any more. The doors are numbered by the site of the
+ * beginning, so with another one the request has to come again. */
+static enum pst_step ask_anew(struct pst_decide *d)
+{
+    struct pst_policy_pin *now = pst_policy_pin_adopted(d->engine_->reader);
+
+    if (now == NULL)
+        return refuse(d, PST_R_STALE);
+    const struct pst_bundle *bundle = pst_bundle_of(now->snapshot);
+    if (bundle->site != site_of(d)) {
+        pst_policy_unpin(now);
+        return refuse(d, PST_R_UNAVAILABLE);
+    }
+    let_go(d);
+    d->pin_ = now;
+    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    d->decision.user = (struct pst_bytes){0};
+    d->anew_ = true;
+    d->state_ = ROUTE;
+    return run(d);
+}
+
+enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)
+{
+    assert(d->state_ == BODY);
+    if (too_large)
+        return refuse(d, PST_R_BODY_TOO_LARGE);
+    d->body_ = body;
+    d->body_given_ = true;
+    return pst_clock_boot_ns() - d->started_ns_ > BODY_FRESH_NS ? ask_anew(d) : run(d);
+}
+
+void pst_engine_end(struct pst_decide *d)
+{
+    if (d->engine_ == NULL)
+        return;
+    stop_waiting(d);
+    let_go(d);
     d->engine_ = NULL;
 }
 
@@ -631,13 +662,13 @@ void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct p
         return;
     }
     d->facts_ = pst_facts_cache_put(e->facts, &d->principal_->who, facts, n);
-    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d, 0));
+    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d));
 }
 
 void pst_engine_ask_again(struct pst_decide *d)
 {
     pst_list_remove(&d->waiting_);
-    resume(d, run(d, 0));
+    resume(d, run(d));
 }
 
 void pst_engine_give_up(struct pst_decide *d)

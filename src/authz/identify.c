@@ -148,7 +148,7 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
     *why = PST_R_UNAVAILABLE;
     /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
     bool ready = e->checker != NULL && pst_checker_verifier(e->checker) == site->verifier;
-    int64_t now_s = ready ? wall_now_s(e, d->keys_asked_ ? pst_clock_boot_ns() : d->started_ns_) : 0;
+    int64_t now_s = ready ? wall_now_s(e, d->keys_asked_ || d->anew_ ? pst_clock_boot_ns() : d->started_ns_) : 0;
     const struct pst_claims *known = ready ? pst_token_cache_get(e->tokens, e->checker, c.token, now_s) : NULL;
     if (known != NULL)
         return fill(d, known, true) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;

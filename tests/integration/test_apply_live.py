@@ -5,7 +5,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lib import paths, proc  # noqa: E402
+from lib import http1, paths, proc  # noqa: E402
 from lib.base import Load, WorldCase  # noqa: E402
 from lib.world import ALL, declarations  # noqa: E402
 
@@ -45,6 +45,26 @@ class Live(WorldCase):
         self.apply({"users": [tree["users"][0]]})
         again = self.followed(200)
         self.assertLess(max(slow, again), LIMIT * paths.slack())
+
+    def test_a_body_that_comes_slowly_is_judged_by_what_holds_at_its_end(self):
+        body = b'{"experiment_id": "1", "new_name": "x"}'
+        head = ("POST /api/2.0/mlflow/experiments/update HTTP/1.1\r\nHost: app.example\r\nX-Mlflow-Workspace: blue\r\n"
+                "Authorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n")
+        tree = declarations()
+        statuses = []
+        for disabled in (False, True, False):
+            tree["users"][0]["disabled"] = False
+            self.apply({"users": [tree["users"][0]]})
+            self.followed(200)
+            with http1.Client(self.proxy, 15) as client:
+                client.sock.sendall((head % (self.tokens["alice"], len(body))).encode() + body[:10])
+                time.sleep(0.2)
+                tree["users"][0]["disabled"] = disabled
+                self.apply({"users": [tree["users"][0]]})
+                self.followed(403 if disabled else 200)
+                client.sock.sendall(body[10:])
+                statuses.append(client.read().status)
+        self.assertEqual(statuses, [200, 403, 200])
 
     def test_a_deny_on_one_id(self):
         target = "/w/blue/reports/33333333-3333-4333-8333-333333333333"

@@ -83,9 +83,9 @@ struct pst_decide {
     uint64_t started_ns_, deadline_ns_;
     struct pst_ticket ticket_;
     struct pst_list waiting_;
-    uint32_t workspace_;
+    uint32_t listener_, workspace_;
     uint8_t state_;
-    bool body_given_, keys_asked_;
+    bool body_given_, keys_asked_, anew_;
     char id_[32];
 };
 
@@ -98,7 +98,8 @@ PST_MUST_USE enum pst_step pst_engine_begin(struct pst_engine *engine, struct ps
 PST_MUST_USE enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *decide,
                                                uint32_t listener, const struct pst_request *request,
                                                struct pst_arena *arena, const struct pst_who *who);
-/* After PST_STEP_BODY: the whole body, or too_large when it passed the limit. */
+/* After PST_STEP_BODY: the whole body, or too_large when it passed the limit. Who has sent it for long is
+ * asked anew who he is and what he may: see C1. */
 PST_MUST_USE enum pst_step pst_engine_body(struct pst_decide *decide, struct pst_bytes body, bool too_large);
 /* Gives back the pin; also cancels a decision that waits. Call it exactly once per begin. */
 void pst_engine_end(struct pst_decide *decide);
