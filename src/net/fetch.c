@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -61,12 +62,22 @@ bool pst_fetch_address_ok(const struct pst_address *address, const struct pst_ci
 struct transfer {
     const struct pst_fetch_request *request;
     struct pst_fetch_response *response;
+    const _Atomic bool *given_up; /* NULL: nobody can */
     char *body;
     size_t body_len, body_cap, head_len;
     char etag[PST_FETCH_FIELD_MAX], cache_control[PST_FETCH_FIELD_MAX];
     size_t etag_len, cache_control_len;
     bool refused_address, too_long;
 };
+
+/* Called about once a second, and whenever something moves. Not 0 ends the transfer. */
+static int go_on(void *ctx, curl_off_t to_get, curl_off_t got, curl_off_t to_send, curl_off_t sent)
+{
+    const struct transfer *t = ctx;
+
+    (void)to_get, (void)got, (void)to_send, (void)sent;
+    return t->given_up != NULL && atomic_load_explicit(t->given_up, memory_order_relaxed);
+}
 
 /* Called before each connection is made, with the address that will be used. */
 static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *to)
@@ -186,6 +197,9 @@ static bool set_options(CURL *curl, struct transfer *t, const char *url, const s
     good = curl_easy_setopt(curl, CURLOPT_WRITEDATA, t) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, read_head) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_HEADERDATA, t) == CURLE_OK && good;
+    good = curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L) == CURLE_OK && good;
+    good = curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, go_on) == CURLE_OK && good;
+    good = curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t) == CURLE_OK && good;
     if (r->ca_file != NULL) /* instead of the system's, not beside them */
         good = curl_easy_setopt(curl, CURLOPT_CAINFO, r->ca_file) == CURLE_OK &&
                curl_easy_setopt(curl, CURLOPT_CAPATH, NULL) == CURLE_OK && good;
@@ -242,9 +256,10 @@ static void global_init(void)
         abort(); /* at start-up: there is nothing to go on with */
 }
 
-void pst_fetch_run(const struct pst_fetch_request *request, struct pst_fetch_response *response)
+static void run(const struct pst_fetch_request *request, const _Atomic bool *given_up,
+                struct pst_fetch_response *response)
 {
-    struct transfer t = {.request = request, .response = response};
+    struct transfer t = {.request = request, .response = response, .given_up = given_up};
     char url[PST_FETCH_URL_MAX];
     struct curl_slist *fields = NULL;
 
@@ -271,6 +286,11 @@ void pst_fetch_run(const struct pst_fetch_request *request, struct pst_fetch_res
     free(t.body);
 }
 
+void pst_fetch_run(const struct pst_fetch_request *request, struct pst_fetch_response *response)
+{
+    run(request, NULL, response);
+}
+
 void pst_fetch_response_fini(struct pst_fetch_response *response)
 {
     free(response->memory_);
@@ -292,17 +312,17 @@ struct pst_fetcher {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
+    _Atomic bool stop; /* set under the lock */
     struct {
         struct job *first, **last;
         uint32_t count;
-        bool stop;
     } locked;
 };
 
 static struct job *next_job(struct pst_fetcher *f, bool *stop)
 {
     pthread_mutex_lock(&f->lock);
-    while (f->locked.first == NULL && !f->locked.stop)
+    while (f->locked.first == NULL && !f->stop)
         pthread_cond_wait(&f->wake, &f->lock);
     struct job *job = f->locked.first;
     if (job != NULL) {
@@ -311,7 +331,7 @@ static struct job *next_job(struct pst_fetcher *f, bool *stop)
         if (job->next == NULL)
             f->locked.last = &f->locked.first;
     }
-    *stop = f->locked.stop;
+    *stop = f->stop;
     pthread_mutex_unlock(&f->lock);
     return job;
 }
@@ -327,7 +347,7 @@ static void *work(void *arg)
             response = (struct pst_fetch_response){0};
             fail(&response, PST_E_IO, "shutting down");
         } else {
-            pst_fetch_run(&job->request, &response);
+            run(&job->request, &f->stop, &response);
         }
         job->done(job->ctx, job->tag, &response);
         pst_fetch_response_fini(&response);
@@ -360,7 +380,7 @@ void pst_fetcher_destroy(struct pst_fetcher *f)
     if (f == NULL)
         return;
     pthread_mutex_lock(&f->lock);
-    f->locked.stop = true;
+    f->stop = true;
     pthread_cond_signal(&f->wake);
     pthread_mutex_unlock(&f->lock);
     pthread_join(f->thread, NULL);
@@ -395,7 +415,7 @@ enum pst_status pst_fetcher_submit(struct pst_fetcher *f, const struct pst_fetch
     job->request.authorization = take_text(&at, request->authorization);
 
     pthread_mutex_lock(&f->lock);
-    bool room = f->locked.count < QUEUE_MAX && !f->locked.stop;
+    bool room = f->locked.count < QUEUE_MAX && !f->stop;
     if (room) {
         *f->locked.last = job;
         f->locked.last = &job->next;

@@ -56,8 +56,8 @@ struct pst_fetcher; /* opaque: a thread and a queue */
 typedef void pst_fetch_done(void *ctx, uint64_t tag, const struct pst_fetch_response *response);
 
 PST_MUST_USE enum pst_status pst_fetcher_create(struct pst_fetcher **out);
-/* Waits for the request in progress (bounded by its time-out); those queued are answered PST_E_IO, each
- * by its `done`. Accepts NULL. */
+/* Ends the request in progress (within about a second); it and those queued are answered PST_E_IO, each by
+ * its `done`. Accepts NULL. */
 void pst_fetcher_destroy(struct pst_fetcher *fetcher);
 /* Copies the request; `allow` and `ca_file` are borrowed until done. PST_E_LIMIT: too many are waiting. */
 PST_MUST_USE enum pst_status pst_fetcher_submit(struct pst_fetcher *fetcher, const struct pst_fetch_request *request,

@@ -463,6 +463,24 @@ static void every_submitted_request_is_answered_once(void **state)
     pst_fetcher_destroy(NULL);
 }
 
+static void a_silent_server_does_not_hold_up_the_end(void **state)
+{
+    (void)state;
+    struct pst_fetch_request request = request_for("127.0.0.1", server.port, "/silent");
+    struct tally t = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct pst_fetcher *fetcher;
+
+    request.timeout_ms = 60000;
+    assert_int_equal(pst_fetcher_create(&fetcher), PST_OK);
+    assert_int_equal(pst_fetcher_submit(fetcher, &request, count_answer, &t, 0), PST_OK);
+    usleep(200000);
+    uint64_t asked_ns = pst_clock_boot_ns();
+    pst_fetcher_destroy(fetcher);
+    assert_true(pst_clock_boot_ns() - asked_ns < 5 * PST_NS_PER_S);
+    assert_int_equal(t.good, 0);
+    assert_int_equal(t.failed, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +494,7 @@ int main(void)
         cmocka_unit_test(only_plain_https_urls_are_asked),
         cmocka_unit_test(special_addresses_are_known),
         cmocka_unit_test(every_submitted_request_is_answered_once),
+        cmocka_unit_test(a_silent_server_does_not_hold_up_the_end),
     };
     return cmocka_run_group_tests_name("net/fetch", tests, set_up, tear_down);
 }
