@@ -28,6 +28,7 @@ LATER = {"forward_auth", "ext_authz_http", "ext_authz_grpc", "h2", "tls", "webso
 KINDS = {"h1", "upstream"}
 UPSTREAM_WORDS = {"none", "none-or-aborted", "clean", "one", "two", "local", "stripped", "no-tunnel", "bounded",
                   "policy", "same-as-policy", "no-double-decode", "one-or-retry"}
+GIVE_UP = 6          # cases in a row whose control request fails: the node is beyond judging case by case
 BURST = 100          # of a `bounded` case: what one connection may have upstream
 CLOSED_IN_TIME = "TIMEOUT-CLOSE"
 CLIENT_STEPS = {"raw", "send", "read", "wait", "fin", "rst"}
@@ -301,8 +302,12 @@ def shard(args):
         except Exception as e:  # no node: every case of the shard has failed
             proc.stop_all()
             return [(c["id"], ["no node: %s" % e]) for c in cases], []
+        lost = 0
         for case in cases:
             wrong = []
+            if lost >= GIVE_UP:
+                out.append((case["id"], ["not run: control requests have failed %d times in a row" % lost]))
+                continue
             for bytewise in (False, True):
                 if mode in ("both", "bytes" if bytewise else "whole"):
                     try:
@@ -310,6 +315,7 @@ def shard(args):
                     except Exception as e:
                         found = ["%s: %s" % (type(e).__name__, e)]
                     wrong += ["%s: %s" % ("bytes" if bytewise else "whole", text) for text in found]
+            lost = lost + 1 if any("control request" in text for text in wrong) else 0
             out.append((case["id"], wrong))
         for text in runner.stop():
             out.append(("shutdown", [text]))
