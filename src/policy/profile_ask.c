@@ -105,14 +105,6 @@ static bool compose(struct profile_asking *ask, const struct instance *in,
     return pst_arena_copy(ask->arena, pst_bytes_of(buffer, n), out) == PST_OK || no_memory(ask);
 }
 
-static bool key_unknown(const struct profile_asking *ask, const struct profile_key *key)
-{
-    for (uint32_t i = 0; i < key->piece_count; i++)
-        if (key->pieces[i].var != PROFILE_VARS && ask->vars[key->pieces[i].var].unknown)
-            return true;
-    return false;
-}
-
 /* The form that ids of this entity have, whatever variable they came from. */
 bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *entity,
                       struct pst_bytes *id)
@@ -139,7 +131,7 @@ static bool fill_key(struct profile_asking *ask, const struct instance *in,
     }
     if (!from->composed)
         return true;
-    if (key_unknown(ask, from)) {
+    if ((from->piece_vars & ask->unknown) != 0) {
         to->id_state = PST_ID_UNKNOWN;
         return true;
     }
@@ -223,38 +215,19 @@ static bool push_need(struct profile_asking *ask, const struct instance *in,
 /* False: the template names a variable without a value. */
 static bool is_askable(const struct profile_asking *ask, const struct profile_need *need)
 {
-    if (need->if_var != PROFILE_VARS && !ask->vars[need->if_var].present)
-        return false;
-    if (need->self_var != PROFILE_VARS && !ask->vars[need->self_var].present)
-        return false;
-    for (uint32_t k = 0; k < need->key_count; k++) {
-        const struct profile_key *key = &need->keys[k];
-        if (key->entity_var != PROFILE_VARS && !ask->vars[key->entity_var].present)
-            return false;
-        for (uint32_t i = 0; i < key->piece_count; i++) {
-            uint32_t var = key->pieces[i].var;
-            if (var != PROFILE_VARS && !ask->vars[var].present && !ask->vars[var].unknown)
-                return false;
-        }
-    }
-    return true;
+    return (need->present_vars & ~ask->present) == 0 &&
+           (need->named_vars & ~(ask->present | ask->unknown)) == 0;
 }
 
 /* The variable with many values that the group of alternatives from `need` on names. There is one
  * at most: profile_need.c refuses more. */
 static uint32_t many_var(const struct profile_asking *ask, const struct profile_need *need)
 {
-    for (bool more = true; more; need = need->next) {
-        more = need->or_next;
-        for (uint32_t k = 0; k < need->key_count; k++)
-            for (uint32_t i = 0; i < need->keys[k].piece_count; i++) {
-                uint32_t var = need->keys[k].pieces[i].var;
-                if (var != PROFILE_VARS && !ask->vars[var].unknown &&
-                    ask->vars[var].values.count > 1)
-                    return var;
-            }
-    }
-    return PROFILE_VARS;
+    uint32_t var = need->many_var;
+
+    return var != PROFILE_VARS && !ask->vars[var].unknown && ask->vars[var].values.count > 1
+               ? var
+               : PROFILE_VARS;
 }
 
 /* The alternatives from `need` on, joined by or_next; *end is the one after the last. */

@@ -454,9 +454,12 @@ static bool check_one_of(struct profile_asking *ask)
 
 static bool bind_all(struct profile_asking *ask)
 {
-    for (uint32_t i = 0; i < ask->route->var_count; i++)
+    for (uint32_t i = 0; i < ask->route->var_count; i++) {
         if (!bind_var(ask, i))
             return false;
+        ask->present |= (uint32_t)ask->vars[i].present << i;
+        ask->unknown |= (uint32_t)ask->vars[i].unknown << i;
+    }
     return check_one_of(ask) && (!ask->route->compare || compare_places(ask));
 }
 
@@ -482,11 +485,14 @@ static bool ask_inner(struct profile_asking *ask)
     struct profile_bound saved[PROFILE_VARS];
     memcpy(saved, ask->vars, outer->var_count * sizeof(saved[0]));
     memset(ask->vars, 0, inner->var_count * sizeof(saved[0]));
+    uint32_t present = ask->present, unknown = ask->unknown;
+    ask->present = ask->unknown = 0;
     for (uint32_t i = 0; i < inner->var_count; i++) {
         const uint32_t *c = &match.captures[2 * inner->vars[i].capture];
         if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c[0], c[1])))
             return false;
         ask->vars[i].present = true;
+        ask->present |= UINT32_C(1) << i;
     }
     bool good = true;
     if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL)
@@ -494,6 +500,8 @@ static bool ask_inner(struct profile_asking *ask)
                      PST_LIT("workspaces/ in the path"), &ask->out->workspace);
     good = good && profile_ask_needs(ask, inner, inner->needs);
     memcpy(ask->vars, saved, outer->var_count * sizeof(saved[0]));
+    ask->present = present;
+    ask->unknown = unknown;
     return good;
 }
 

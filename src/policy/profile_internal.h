@@ -118,6 +118,7 @@ struct profile_key {
     uint32_t entity_var;                /* PROFILE_VARS: literal */
     enum pst_id_state id_state;
     bool composed; /* pieces tell the id */
+    uint32_t piece_vars; /* bit of each variable of the pieces */
     uint32_t piece_count;
     struct profile_piece pieces[PROFILE_PIECES];
     enum pst_op op; /* PST_OP_NONE: that of the route */
@@ -130,6 +131,10 @@ struct profile_need {
     bool or_next;
     uint32_t if_var;   /* PROFILE_VARS: always */
     uint32_t self_var; /* PROFILE_VARS: none */
+    uint32_t many_var; /* of the group that begins here: the one that may have many values;
+                        * PROFILE_VARS: none */
+    /* Bits of the variables that must have a value, and of those that may also be unknown. */
+    uint32_t present_vars, named_vars;
     uint32_t key_count;
     struct profile_key keys[PST_KEYS_MAX];
 };
@@ -401,6 +406,7 @@ struct profile_asking {
     const struct profile_entity *entity, *parent; /* of a folded segment */
     bool disagree; /* an unread place names another id */
     bool escaped;  /* the path holds a '%' */
+    uint32_t present, unknown; /* bits of the variables of which vars[] says so */
     struct pst_requirement *requirements;
     uint32_t count, capacity;
     struct profile_bound vars[PROFILE_VARS]; /* those of the route are set; last, as all else is

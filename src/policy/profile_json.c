@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <jansson.h>
 
+#define VALUES_MAX 100000u /* of one body */
+
 /* struct profile_json is never defined: a json_t by another name, so that only this file sees
  * jansson. */
 static json_t *root_of(const struct profile_json *json)
@@ -21,13 +23,44 @@ static json_t *root_of(const struct profile_json *json)
     return u.out;
 }
 
+/* Behind the quote that ends the string which begins in front of `at`. */
+static size_t string_end(struct pst_bytes body, size_t at)
+{
+    while (at < body.len && body.ptr[at] != '"')
+        at += body.ptr[at] == '\\' ? 2 : 1;
+    return at + 1;
+}
+
+/* Each value begins behind one of these; what stands in strings is text. A parsed value costs up to a
+ * hundred times its bytes, and the loop that all requests share waits for it, so they are counted
+ * before there are any. */
+static bool has_too_many_values(struct pst_bytes body)
+{
+    size_t count = 0, at = 0;
+
+    if (body.len <= VALUES_MAX)
+        return false;
+    while (at < body.len && count <= VALUES_MAX) {
+        char c = body.ptr[at++];
+
+        if (c == '"')
+            at = string_end(body, at);
+        else
+            count += c == ',' || c == '[' || c == '{';
+    }
+    return count > VALUES_MAX;
+}
+
 enum pst_status profile_json_open(struct pst_bytes body, struct profile_json **out)
 {
     json_error_t error;
+
+    *out = NULL;
+    if (has_too_many_values(body))
+        return PST_E_LIMIT;
     json_t *root =
         json_loadb(body.ptr == NULL ? "" : body.ptr, body.len, JSON_REJECT_DUPLICATES, &error);
 
-    *out = NULL;
     if (root == NULL)
         return json_error_code(&error) == json_error_out_of_memory ? PST_E_NOMEM : PST_E_INVALID;
     if (!json_is_object(root)) {

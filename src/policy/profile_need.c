@@ -287,10 +287,28 @@ static enum pst_status check_many(const struct parsing *p, const struct profile_
     return PST_OK;
 }
 
+static uint32_t bit_of(uint32_t var)
+{
+    return var == PROFILE_VARS ? 0 : UINT32_C(1) << var;
+}
+
+/* What is_askable and key_unknown of profile_ask.c would otherwise gather for each request. */
+static void note_vars(struct profile_need *need)
+{
+    need->present_vars = bit_of(need->if_var) | bit_of(need->self_var);
+    for (uint32_t k = 0; k < need->key_count; k++) {
+        struct profile_key *key = &need->keys[k];
+        need->present_vars |= bit_of(key->entity_var);
+        for (uint32_t i = 0; i < key->piece_count; i++)
+            key->piece_vars |= bit_of(key->pieces[i].var);
+        need->named_vars |= key->piece_vars;
+    }
+}
+
 static enum pst_status read_need(const struct parsing *p, struct words *w)
 {
+    struct profile_need *head = NULL;
     uint32_t many = PROFILE_VARS;
-    bool first = true;
 
     while (true) {
         struct profile_need *need = pst_arena_zalloc(&p->b->profile->arena, sizeof(*need));
@@ -303,10 +321,12 @@ static enum pst_status read_need(const struct parsing *p, struct words *w)
             status = check_many(p, need, &many);
         if (status != PST_OK)
             return status;
+        note_vars(need);
         need->or_next = take_word(w, "or");
-        if (need->key_count > 1 && has_two_entities(need) && (need->or_next || !first))
+        if (need->key_count > 1 && has_two_entities(need) && (need->or_next || head != NULL))
             return fail(p, "a choice cannot have fallbacks and ENTITY|ENTITY", w->items[0]);
-        first = false;
+        head = head == NULL ? need : head;
+        head->many_var = many;
         **p->tail = need;
         *p->tail = &need->next;
         if (!need->or_next)

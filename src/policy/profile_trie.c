@@ -243,6 +243,8 @@ static bool split_path(struct matching *m)
 /* node->slots is there. */
 static const struct profile_node *leaf_of(const struct profile_node *node, struct pst_bytes segment)
 {
+    if (node->leaf_count == 1)
+        return pst_bytes_equal(node->leaves->literal, segment) ? node->leaves->node : NULL;
     for (uint32_t at = profile_hash(segment) & node->slot_mask; node->slots[at] != NULL;
          at = (at + 1) & node->slot_mask)
         if (pst_bytes_equal(node->slots[at]->literal, segment))
@@ -300,7 +302,9 @@ static const struct profile_node *only_way(struct matching *m, const struct prof
 
     if (br == NULL)
         return leaf;
-    if (!fits(br, segment_at(m, index), &length))
+    length = m->lengths[index];
+    if (br->class == NULL && br->suffix.len == 0 ? length == 0
+                                                 : !fits(br, segment_at(m, index), &length))
         return NULL;
     capture(m, m->starts[index], length);
     return br->node;
