@@ -144,6 +144,33 @@ static void test_bodies_that_readers_disagree_on(void **state)
     assert_string_equal(world_line_of(profile, &ask), "bad-body:a body on GET");
 }
 
+/* A list of `count` zeros beside the id; `text` is a string of as many commas. */
+static const char *body_of(size_t count, bool text, struct pst_arena *arena)
+{
+    size_t size = 2 * count + 64;
+    char *body = pst_arena_alloc(arena, size), *at = body;
+
+    assert_non_null(body);
+    at += snprintf(at, 64, "{\"experiment_id\":\"11\",\"x\":%s", text ? "\"" : "[0");
+    for (size_t i = 1; i < count; i++, at += 2)
+        memcpy(at, ",0", 2);
+    (void)snprintf(at, size - (size_t)(at - body), "%s}", text ? "\"" : "]");
+    return body;
+}
+
+static void test_a_body_of_too_many_values(void **state)
+{
+    struct pst_arena arena;
+
+    (void)state;
+    pst_arena_init(&arena, 4096, 1u << 20);
+    send("POST", V2 "/experiments/update", body_of(99990, false, &arena), "ws=default; experiment:11 update");
+    send("POST", V2 "/experiments/update", body_of(100001, true, &arena), "ws=default; experiment:11 update");
+    send("POST", V2 "/experiments/update", body_of(100001, false, &arena),
+         "bad-body:not one JSON object with distinct keys");
+    pst_arena_fini(&arena);
+}
+
 static void test_ids_that_the_server_would_fold(void **state)
 {
     static const char *const bad[] = {
@@ -332,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_lists_are_certain_or_refused),
         cmocka_unit_test(test_one_field_in_two_spellings),
         cmocka_unit_test(test_bodies_that_readers_disagree_on),
+        cmocka_unit_test(test_a_body_of_too_many_values),
         cmocka_unit_test(test_ids_that_the_server_would_fold),
         cmocka_unit_test(test_an_unread_place_must_agree),
         cmocka_unit_test(test_artifact_paths),
