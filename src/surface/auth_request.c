@@ -4,17 +4,36 @@
 
 /* ---- the question ---- */
 
-/* The value of the only field of this name. */
-static bool only_field(const struct pst_head *head, struct pst_bytes name, struct pst_bytes *value)
-{
-    size_t found = 0;
+/* A field that must stand exactly once. */
+struct wanted {
+    struct pst_bytes name, value;
+    uint32_t count;
+};
 
-    for (size_t i = 0; i < head->count; i++)
-        if (head->fields[i].name.len == name.len && pst_bytes_equal_nocase(head->fields[i].name, name)) {
-            *value = head->fields[i].value;
-            found++;
-        }
-    return found == 1 && value->len > 0;
+static void take_field(struct wanted *w, const struct pst_field *field)
+{
+    if (!pst_bytes_equal(field->name, w->name) && !pst_bytes_equal_nocase(field->name, w->name))
+        return;
+    w->value = field->value;
+    w->count++;
+}
+
+static bool is_taken(const struct wanted *w)
+{
+    return w->count == 1 && w->value.len > 0;
+}
+
+/* Both in one pass; they may have one name. */
+static bool only_fields(const struct pst_head *head, struct wanted *target, struct wanted *method)
+{
+    for (size_t i = 0; i < head->count; i++) {
+        const struct pst_field *field = &head->fields[i];
+        if (field->name.len == target->name.len)
+            take_field(target, field);
+        if (field->name.len == method->name.len)
+            take_field(method, field);
+    }
+    return is_taken(target) && is_taken(method);
 }
 
 static bool is_method(struct pst_bytes text)
@@ -40,6 +59,13 @@ static bool split_url(struct pst_bytes url, struct pst_bytes *authority, struct 
     return target->len > 0;
 }
 
+/* The last letter first: it tells the URL from the URI, which is what nearly all send. */
+static bool is_url_field(struct pst_bytes name)
+{
+    return name.len > 0 && pst_lower(name.ptr[name.len - 1]) == 'l' &&
+           pst_bytes_equal_nocase(name, PST_LIT("X-Original-URL"));
+}
+
 /* What the app would be asked for, in canonical form. */
 static enum pst_reason read_target(const struct pst_auth_request *self, struct pst_arena *arena,
                                    enum pst_method method, struct pst_bytes raw,
@@ -49,7 +75,7 @@ static enum pst_reason read_target(const struct pst_auth_request *self, struct p
     struct pst_fault fault;
     struct pst_host host;
 
-    if (pst_bytes_equal_nocase(self->target_from, PST_LIT("X-Original-URL"))) {
+    if (is_url_field(self->target_from)) {
         struct pst_bytes authority;
         char *text = pst_arena_alloc(arena, PST_HOST_MAX);
         if (text == NULL)
@@ -72,6 +98,8 @@ static enum pst_reason read_target(const struct pst_auth_request *self, struct p
 
 static bool wants_websocket(const struct pst_head *head)
 {
+    if (memchr(head->ids, PST_FIELD_UPGRADE, head->count) == NULL)
+        return false;
     for (size_t i = 0; (i = pst_head_find(head, PST_FIELD_UPGRADE, i)) < head->count; i++) {
         struct pst_bytes rest = head->fields[i].value, one;
         while (pst_list_next(&rest, &one))
@@ -86,22 +114,22 @@ enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *
                                       struct pst_arena *arena, struct pst_request *out)
 {
     const struct pst_auth_request *self = self_;
-    struct pst_bytes raw, method;
+    struct wanted target = {.name = self->target_from}, asked = {.name = self->method_from};
 
     *out = (struct pst_request){0};
     if (!trusted)
         return PST_R_UNTRUSTED_PEER;
     if (!pst_bytes_equal(head->target, self->path))
         return PST_R_NO_ROUTE;
-    if (!only_field(head, self->target_from, &raw) ||
-        !only_field(head, self->method_from, &method) || !is_method(method))
+    if (!only_fields(head, &target, &asked) || !is_method(asked.value))
         return PST_R_BAD_REQUEST;
+    struct pst_bytes method = asked.value;
     enum pst_method id = pst_method_of(method);
     if (id == PST_METHOD_CONNECT || id == PST_METHOD_TRACE || id == PST_METHOD_TRACK)
         return PST_R_METHOD;
     out->host = host->text;
     out->method = method;
-    enum pst_reason reason = read_target(self, arena, id, raw, out);
+    enum pst_reason reason = read_target(self, arena, id, target.value, out);
     if (reason != PST_R_INTERNAL)
         return reason;
     out->fields = head->fields;
@@ -128,7 +156,6 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
                                  struct pst_buf *fields)
 {
     const struct pst_auth_request *self = self_;
-    const char *reason = pst_reason_name(d->reason);
     unsigned status = status_of(d);
 
     if (status == 200) {
@@ -137,12 +164,13 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
             pst_buf_safe_line(fields, self->roles, d->roles);
             pst_buf_safe_line(fields, self->workspace, d->workspace);
         }
-        if (self->decision_id.len > 0)
+        if (self->decision_id.len > 0 && d->id.len > 0)
             pst_buf_line(fields, self->decision_id, d->id);
         if (self->revision.len > 0 && d->revision.len > 0)
             pst_buf_line(fields, self->revision, d->revision);
         return 200;
     }
+    const char *reason = pst_reason_name(d->reason);
     pst_buf_safe_line(fields, PST_LIT("X-Postern-Reason"), pst_bytes_of(reason, strnlen(reason, 64)));
     pst_buf_safe_line(fields, PST_LIT("X-Postern-Decision-Id"), d->id);
     if (d->status != status) {
