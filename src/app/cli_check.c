@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -323,6 +324,10 @@ static int run_check(int argc, char **argv)
         status = a.node != NULL ? check_node(&a, &in, &arena, &code, &error) : check_offline(&a, &in, &arena, &code, &error);
     free((void *)(uintptr_t)body.ptr);
     pst_arena_fini(&arena);
+    if (status == PST_E_INVALID && strcmp(error.where, "request") == 0) { /* refused before any decision */
+        (void)pst_cli_fail(a.json, &error);
+        return PST_EXIT_NO;
+    }
     return status == PST_OK ? code : pst_cli_fail(a.json, &error);
 }
 
