@@ -21,6 +21,22 @@ static enum pst_status required(const struct pst_tree *tree, const struct pst_no
     return status;
 }
 
+/* A name that apps are told in a field of the head, where blanks at the ends are lost and a comma ends the
+ * name of a role. */
+static enum pst_status shown_name(const struct pst_tree *tree, const struct pst_node *node,
+                                  bool in_list, struct pst_bytes *out, struct pst_error *error)
+{
+    enum pst_status status = required(tree, node, "name", out, error);
+    bool good = status == PST_OK && pst_bytes_trim(*out).len == out->len;
+
+    if (good && in_list)
+        good = pst_bytes_find(*out, ',') == out->len;
+    if (status != PST_OK || good)
+        return status;
+    return pst_node_fail(tree, pst_node_get(node, "name"), error, "a name has no blank at its ends%s",
+                         in_list ? " and no comma" : "");
+}
+
 static enum pst_status list_of(const struct pst_tree *tree, const struct pst_node *map,
                                const char *key, const struct pst_node **out, bool *says,
                                struct pst_error *error)
@@ -113,7 +129,7 @@ static enum pst_status read_role(struct declared *d, const struct pst_tree *tree
     r->place = (struct place){tree, node};
     enum pst_status status = pst_node_only(tree, node, KEYS, error);
     if (status == PST_OK)
-        status = required(tree, node, "name", &r->name, error);
+        status = shown_name(tree, node, true, &r->name, error);
     if (status == PST_OK)
         status = pst_node_text(tree, node, "workspace", &r->workspace, error);
     r->says_builtin = pst_node_get(node, "builtin") != NULL;
@@ -171,7 +187,7 @@ static enum pst_status read_user(struct declared *d, const struct pst_tree *tree
     u->place = (struct place){tree, node};
     enum pst_status status = pst_node_only(tree, node, KEYS, error);
     if (status == PST_OK)
-        status = required(tree, node, "name", &u->name, error);
+        status = shown_name(tree, node, false, &u->name, error);
     u->says_email = pst_node_get(node, "email") != NULL;
     u->says_disabled = pst_node_get(node, "disabled") != NULL;
     u->says_level = pst_node_get(node, "legacy_level") != NULL;
