@@ -31,7 +31,9 @@ static const struct pst_site *site_of(const struct pst_decide *d)
 
 static const struct pst_policy *policy_of(const struct pst_decide *d)
 {
-    return pst_bundle_of(d->pin_->snapshot)->policy->policy;
+    const struct pst_policy_pin *pin = d->policy_pin_ == NULL ? d->pin_ : d->policy_pin_;
+
+    return pst_bundle_of(pin->snapshot)->policy->policy;
 }
 
 /* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable never
@@ -256,7 +258,9 @@ static enum pst_step post_fetch(struct pst_decide *d)
 
     if (pst_worker_issue(e->worker, d, &d->ticket_) != PST_OK)
         return refuse(d, PST_R_UNAVAILABLE);
-    d->deadline_ns_ = pst_clock_boot_ns() + FACTS_DEADLINE_NS;
+    if (!d->facts_asked_) /* however often it has to be asked */
+        d->deadline_ns_ = pst_clock_boot_ns() + FACTS_DEADLINE_NS;
+    d->facts_asked_ = true;
     struct pst_facts_request request = {
         .who = d->principal_->who,
         .ticket = (uint64_t)d->ticket_.slot << 32 | d->ticket_.generation,
@@ -272,6 +276,24 @@ static enum pst_step post_fetch(struct pst_decide *d)
     }
     pst_list_append(&e->waiting, &d->waiting_);
     return PST_STEP_WAIT;
+}
+
+/* While a decision waited, news may have come: facts of one revision and a policy of an earlier one would
+ * together be what no revision says (C7). The site stays that of the beginning. */
+static void follow_policy(struct pst_decide *d)
+{
+    struct pst_policy_pin *now = pst_policy_pin_adopted(d->engine_->reader);
+
+    if (now == d->pin_ || now == NULL) {
+        if (now != NULL)
+            pst_policy_unpin(now);
+        return;
+    }
+    if (d->policy_pin_ != NULL)
+        pst_policy_unpin(d->policy_pin_);
+    d->policy_pin_ = now;
+    const struct pst_bundle *bundle = pst_bundle_of(now->snapshot);
+    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
 }
 
 static enum pst_step judge_user(struct pst_decide *d)
@@ -309,6 +331,8 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
         *waits = step == PST_STEP_WAIT;
         return step;
     }
+    if (d->facts_asked_ || d->keys_asked_)
+        follow_policy(d);
     return judge_user(d);
 }
 
@@ -584,11 +608,15 @@ static void let_go(struct pst_decide *d)
 {
     pst_fact_entry_release(d->facts_);
     pst_principal_release(d->principal_);
+    pst_facts_free(d->early_facts_);
+    if (d->policy_pin_ != NULL)
+        pst_policy_unpin(d->policy_pin_);
     if (d->pin_ != NULL)
         pst_policy_unpin(d->pin_);
     d->facts_ = NULL;
+    d->early_facts_ = NULL;
     d->principal_ = NULL;
-    d->pin_ = NULL;
+    d->policy_pin_ = d->pin_ = NULL;
 }
 
 /* A body comes as slowly as its sender likes, whose token or rights may have ended meanwhile: nothing that
@@ -609,6 +637,7 @@ static enum pst_step ask_anew(struct pst_decide *d)
     d->pin_ = now;
     d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
     d->decision.user = (struct pst_bytes){0};
+    d->facts_asked_ = false;
     d->anew_ = true;
     d->state_ = ROUTE;
     return run(d);
@@ -641,11 +670,30 @@ static void resume(struct pst_decide *d, enum pst_step step)
     d->resume(d);
 }
 
-void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct pst_facts *facts,
-                          uint64_t epoch, uint64_t n)
+/* C4: rows ahead of the log wait for it; rows that a later change touched are read again, at once. */
+static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t epoch, uint64_t n)
 {
     struct pst_engine *e = d->engine_;
 
+    if (epoch != e->epoch || n > pst_facts_cache_applied(e->facts)) {
+        d->early_facts_ = facts; /* kept: steady writes would put every new read ahead again */
+        d->early_epoch_ = epoch;
+        d->early_n_ = n;
+        pst_list_append(&e->early, &d->waiting_);
+        return;
+    }
+    if (!pst_facts_cache_usable(e->facts, facts, n)) {
+        pst_facts_free(facts);
+        resume(d, run(d));
+        return;
+    }
+    d->facts_ = pst_facts_cache_put(e->facts, &d->principal_->who, facts, n);
+    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d));
+}
+
+void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct pst_facts *facts,
+                          uint64_t epoch, uint64_t n)
+{
     stop_waiting(d);
     if (status != PST_OK || facts == NULL) {
         pst_facts_free(facts);
@@ -653,21 +701,20 @@ void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct p
         resume(d, refuse(d, status == PST_E_EXISTS ? PST_R_UNKNOWN_USER : PST_R_UNAVAILABLE));
         return;
     }
-    bool ahead = epoch != e->epoch || n > pst_facts_cache_applied(e->facts);
-    if (ahead || !pst_facts_cache_usable(e->facts, facts, n)) {
-        /* The log has not brought what these rows show, or a change since touched them (C4): ask again
-         * when the next news is in. */
-        pst_facts_free(facts);
-        pst_list_append(&e->early, &d->waiting_);
-        return;
-    }
-    d->facts_ = pst_facts_cache_put(e->facts, &d->principal_->who, facts, n);
-    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d));
+    judge_rows(d, facts, epoch, n);
 }
 
 void pst_engine_ask_again(struct pst_decide *d)
 {
+    struct pst_facts *facts = d->early_facts_;
+
     pst_list_remove(&d->waiting_);
+    d->early_facts_ = NULL;
+    if (facts != NULL && d->early_epoch_ == d->engine_->epoch) {
+        judge_rows(d, facts, d->early_epoch_, d->early_n_);
+        return;
+    }
+    pst_facts_free(facts); /* of another history */
     resume(d, run(d));
 }
 

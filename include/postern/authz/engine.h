@@ -76,6 +76,9 @@ struct pst_decide {
     struct pst_extracted extracted_;
     struct pst_principal *principal_; /* in the arena */
     struct pst_fact_entry *facts_;    /* counted */
+    struct pst_facts *early_facts_;   /* own: rows of a revision that the log has not brought yet */
+    uint64_t early_epoch_, early_n_;
+    struct pst_policy_pin *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
     const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
     const char *credential_fault_;    /* for the log: why the credential did not hold */
     const struct pst_who *assumed_; /* of begin_as */
@@ -85,7 +88,7 @@ struct pst_decide {
     struct pst_list waiting_;
     uint32_t listener_, workspace_;
     uint8_t state_;
-    bool body_given_, keys_asked_, anew_;
+    bool body_given_, keys_asked_, facts_asked_, anew_;
     char id_[32];
 };
 
