@@ -337,7 +337,6 @@ static enum pst_status apply_batch(void *ctx, const struct pst_tail_batch *batch
 {
     struct control *c = ctx;
     bool moved = batch->new_history || batch->revision.epoch != c->epoch || batch->revision.n != c->n;
-    uint32_t bound_s = c->setup->config->max_staleness_s;
     uint64_t *users = NULL;
     struct pst_engine_news news = {
         .new_history = batch->new_history,
@@ -345,7 +344,7 @@ static enum pst_status apply_batch(void *ctx, const struct pst_tail_batch *batch
         .epoch = batch->revision.epoch,
         .n = batch->revision.n,
         .lease_start_ns = batch->lease_start_ns,
-        .lease_bound_ns = bound_s == 0 ? batch->bound_ns : bound_s * PST_NS_PER_S,
+        .lease_bound_ns = batch->bound_ns,
     };
 
     enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch->model, error);
@@ -582,6 +581,7 @@ static enum pst_status install_setup(struct control *c, struct setup *s, struct 
     c->setup = s;
     atomic_store_explicit(&c->jwks, s->jwks, memory_order_release);
     c->jwks_due_ns = 0;
+    pst_tail_set_bound(c->tail, s->config->max_staleness_s * PST_NS_PER_S);
     atomic_store_explicit(&s->lent, c->lane_count, memory_order_relaxed);
     if (bundle != NULL)
         pst_policy_publish(c->hub, &bundle->snapshot);
@@ -759,6 +759,8 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
         status = pst_facts_service_create(&facts, &c->facts, error);
     if (status == PST_OK)
         status = pst_tail_create(&tail, &c->tail);
+    if (status == PST_OK)
+        pst_tail_set_bound(c->tail, config->max_staleness_s * PST_NS_PER_S);
     c->lanes = calloc(config->workers, sizeof(*c->lanes));
     if (status == PST_OK && c->lanes == NULL)
         status = PST_E_NOMEM;

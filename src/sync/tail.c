@@ -24,6 +24,7 @@ struct pst_tail {
     uint64_t hint; /* at the last read that was applied */
     bool hint_known;
     uint64_t bound_ns;
+    uint64_t given_bound_ns; /* 0: the database's */
     uint64_t retry_ns; /* after a batch that could not be applied: not before */
     struct pst_lease lease;
     struct pst_tail_stats stats;
@@ -60,6 +61,12 @@ void pst_tail_destroy(struct pst_tail *tail)
         return;
     let_go(tail);
     free(tail);
+}
+
+void pst_tail_set_bound(struct pst_tail *tail, uint64_t bound_ns)
+{
+    tail->given_bound_ns = bound_ns;
+    tail->hint_known = false;
 }
 
 static bool touches_model(const struct pst_log_page *page)
@@ -114,7 +121,7 @@ static enum pst_status apply_page(struct pst_tail *t, const struct pst_log_page 
         .keys = page->all ? NULL : page->keys,
         .key_count = page->all ? 0 : page->key_count,
         .lease_start_ns = sent_ns,
-        .bound_ns = page->max_staleness_s * PST_NS_PER_S,
+        .bound_ns = t->given_bound_ns != 0 ? t->given_bound_ns : page->max_staleness_s * PST_NS_PER_S,
     };
 
     enum pst_status status = t->config.apply(t->config.ctx, &batch, error);

@@ -83,6 +83,9 @@ PST_MUST_USE enum pst_status pst_tail_create(const struct pst_tail_config *confi
 /* Accepts NULL. */
 void pst_tail_destroy(struct pst_tail *tail);
 
+/* B from now on, in place of the one in the database; 0: the database's. The next poll reads. */
+void pst_tail_set_bound(struct pst_tail *tail, uint64_t bound_ns);
+
 /* To be called at least every 200 ms by a node at work. PST_E_BUSY within the second after a batch
  * that `apply` refused. */
 PST_MUST_USE enum pst_status pst_tail_poll(struct pst_tail *tail, struct pst_error *error);

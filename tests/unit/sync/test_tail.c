@@ -359,6 +359,26 @@ static void test_bound_comes_from_the_database(void **state)
     assert_false(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S + 1));
 }
 
+/* A shorter bound is kept by reading more often, not by being stale in between. */
+static void test_bound_that_is_given(void **state)
+{
+    struct world *w = *state;
+
+    poll_ok(w);
+    pst_tail_set_bound(w->tail, 1 * PST_NS_PER_S);
+    for (unsigned i = 0; i < 50; i++) {
+        poll_ok(w);
+        assert_int_equal(w->bound_ns, 1 * PST_NS_PER_S);
+        assert_true(pst_lease_holds(w->lease, now_ns));
+        now_ns += 100 * PST_NS_PER_MS;
+        assert_true(pst_lease_holds(w->lease, now_ns));
+    }
+    assert_true(pst_tail_stats(w->tail).reads <= 12); /* at half of the bound, not at every poll */
+    pst_tail_set_bound(w->tail, 0);
+    poll_ok(w);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+}
+
 static void test_other_process_within_a_second(void **state)
 {
     struct world *w = *state;
@@ -434,6 +454,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replaced_database_is_a_new_history, make, drop),
         cmocka_unit_test_setup_teardown(test_restored_and_regrown, make, drop),
         cmocka_unit_test_setup_teardown(test_bound_comes_from_the_database, make, drop),
+        cmocka_unit_test_setup_teardown(test_bound_that_is_given, make, drop),
         cmocka_unit_test_setup_teardown(test_other_process_within_a_second, make, drop),
         cmocka_unit_test(test_configuration),
     };
