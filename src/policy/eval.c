@@ -266,15 +266,15 @@ static struct pst_eval_detail blank_detail(uint32_t requirement)
 static enum pst_verdict judge_group(const struct pst_question *q, uint32_t from, uint32_t to,
                                     struct pst_eval_detail *d)
 {
-    for (uint32_t i = from; i <= to; i++) {
+    *d = blank_detail(from);
+    enum pst_verdict verdict = judge(q, &q->requirements[from], d);
+    for (uint32_t i = from + 1; i <= to && verdict != PST_ALLOW; i++) {
         struct pst_eval_detail one = blank_detail(i);
-        enum pst_verdict verdict = judge(q, &q->requirements[i], &one);
-        if (i == from || verdict == PST_ALLOW)
-            *d = one;
+        verdict = judge(q, &q->requirements[i], &one);
         if (verdict == PST_ALLOW)
-            return PST_ALLOW;
+            *d = one;
     }
-    return PST_DENY;
+    return verdict;
 }
 
 static bool is_liftable(enum pst_reason reason)
@@ -286,23 +286,23 @@ enum pst_verdict pst_eval(const struct pst_question *q, struct pst_eval_detail *
 {
     enum pst_verdict verdict = PST_ALLOW;
 
-    *detail = blank_detail(PST_NOWHERE);
-    if (q->requirement_count == 0)
+    if (q->requirement_count == 0) {
+        *detail = blank_detail(PST_NOWHERE);
         return say(detail, PST_DENY, PST_R_NOT_GRANTED);
+    }
     for (uint32_t from = 0, to; from < q->requirement_count; from = to + 1) {
-        struct pst_eval_detail d;
+        struct pst_eval_detail later, *d = from == 0 ? detail : &later;
 
         for (to = from; q->requirements[to].or_next && to + 1 < q->requirement_count; to++)
             ;
-        if (judge_group(q, from, to, &d) != PST_ALLOW) {
-            if (verdict == PST_ALLOW || is_liftable(detail->reason))
-                *detail = d;
-            verdict = PST_DENY;
-            if (!is_liftable(d.reason))
-                return PST_DENY;
-        } else if (from == 0) {
-            *detail = d;
-        }
+        if (judge_group(q, from, to, d) == PST_ALLOW)
+            continue;
+        enum pst_reason reason = d->reason;
+        if (d != detail && (verdict == PST_ALLOW || is_liftable(detail->reason)))
+            *detail = later;
+        verdict = PST_DENY;
+        if (!is_liftable(reason))
+            return PST_DENY;
     }
     return verdict;
 }

@@ -30,9 +30,11 @@ struct pst_range {
 struct pst_walk {
     const struct pst_question *question;
     struct pst_bytes entity, id;
-    uint64_t entity_hash, id_hash;
+    uint64_t entity_hash;
+    uint64_t id_hash; /* once id_hashed: many roles speak of no ids */
     uint32_t next;
     bool object; /* one object is asked for */
+    bool id_hashed;
     bool reserved;
 };
 
@@ -46,8 +48,39 @@ struct pst_held {
     bool everywhere; /* a global role, bound everywhere */
 };
 
-uint32_t pst_held_count(const struct pst_question *question);
-struct pst_held pst_held_at(const struct pst_question *question, uint32_t index, uint32_t workspace);
+static inline uint32_t pst_held_count(const struct pst_question *q)
+{
+    uint32_t bound = q->caller.facts == NULL ? 0 : q->caller.facts->binding_count;
+
+    return bound + q->caller.extra_role_count;
+}
+
+/* The role behind a binding; binding->workspace 0: it is bound everywhere. */
+static inline struct pst_held pst_held_by(const struct pst_question *q, const struct pst_binding *binding,
+                                          uint32_t workspace)
+{
+    if (binding->workspace != 0 && binding->workspace != workspace)
+        return (struct pst_held){0};
+    const struct pst_policy_role *role = pst_policy_find_role(q->policy, binding->role);
+    if (role == NULL || (role->workspace != 0 && role->workspace != workspace))
+        return (struct pst_held){0};
+    return (struct pst_held){.role = role,
+                             .binding = binding->id,
+                             .everywhere = binding->workspace == 0 && role->workspace == 0};
+}
+
+/* index < pst_held_count */
+static inline struct pst_held pst_held_at(const struct pst_question *q, uint32_t index,
+                                          uint32_t workspace)
+{
+    const struct pst_facts *facts = q->caller.facts;
+    uint32_t bound = facts == NULL ? 0 : facts->binding_count;
+
+    if (index < bound)
+        return pst_held_by(q, &facts->bindings[index], workspace);
+    struct pst_binding group = {.role = q->caller.extra_roles[index - bound]};
+    return pst_held_by(q, &group, workspace);
+}
 
 void pst_walk_init(struct pst_walk *walk, const struct pst_question *question, const struct pst_key *key,
                    struct pst_bytes entity);

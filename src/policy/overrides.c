@@ -22,10 +22,9 @@ static const struct {
 
 /* A row that was remembered because it decides. */
 struct cause {
-    bool set;
-    struct pst_range range;
-    const struct pst_rule *rule;
-    uint64_t bit;
+    const struct pst_rule *rule; /* NULL: none */
+    uint64_t bit, binding;
+    uint32_t role;
 };
 
 struct tally {
@@ -38,14 +37,15 @@ struct tally {
     struct cause owner, granted_by, denied_by, condition, wide_deny;
     uint64_t granted[PST_ATTR_KINDS], denied[PST_ATTR_KINDS];
     struct cause attribute_denied_by; /* the first one */
-    bool ids; /* rows on single ids exist that could grant: matters when the id is unknown */
+    bool ids;   /* rows on single ids exist that could grant: matters when the id is unknown */
+    bool plain; /* no attributes are asked */
 };
 
 static void remember(struct cause *cause, const struct pst_range *range, const struct pst_rule *rule,
                      uint64_t bit)
 {
-    if (!cause->set)
-        *cause = (struct cause){true, *range, rule, bit};
+    if (cause->rule == NULL)
+        *cause = (struct cause){rule, bit, range->binding, range->role_id};
 }
 
 static uint64_t block_mask(uint32_t count)
@@ -141,16 +141,17 @@ static void tally_row(struct tally *t, const struct pst_range *range, const stru
     bool holds = pst_rule_conditions_ok(rule->word, t->conditions);
     if (bit != 0 && op_too)
         remember(holds ? &t->granted_by : &t->condition, range, rule, bit);
-    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS && !t->plain; kind++)
         tally_kind(t, range, rule, kind, b, bit != 0 && usable && holds);
 }
 
 /* True when row id grants of this entity could matter for an id that is not known. */
 static bool could_grant(const struct tally *t, const struct pst_range *range)
 {
+    if (range->kind != PST_RANGE_WIDE)
+        return false;
     uint64_t b = pst_expand(range->entity->id_access);
-
-    return range->kind == PST_RANGE_WIDE && (b & (t->grant_bits | PST_A_ALL | PST_A_OWNER)) != 0;
+    return (b & (t->grant_bits | PST_A_ALL | PST_A_OWNER)) != 0;
 }
 
 static void tally_walk(struct tally *t, const struct pst_question *q, struct pst_bytes entity)
@@ -160,7 +161,7 @@ static void tally_walk(struct tally *t, const struct pst_question *q, struct pst
     bool more = true;
 
     pst_walk_init(&walk, q, t->key, entity);
-    while (more && !t->owner.set) {
+    while (more && t->owner.rule == NULL) {
         uint32_t n = pst_walk_next(&walk, ranges, &more);
         for (uint32_t i = 0; i < n; i++) {
             t->ids |= could_grant(t, &ranges[i]);
@@ -174,8 +175,12 @@ static enum pst_verdict conclude(struct pst_eval_detail *d, enum pst_verdict ver
                                  enum pst_reason reason, const struct cause *cause)
 {
     d->reason = reason;
-    if (cause != NULL && cause->set)
-        pst_blame(d, &cause->range, cause->rule, cause->bit);
+    if (cause != NULL && cause->rule != NULL) {
+        d->role = cause->role;
+        d->binding = cause->binding;
+        d->permission = cause->rule->permission;
+        d->bit = cause->bit;
+    }
     return verdict;
 }
 
@@ -188,16 +193,16 @@ static enum pst_verdict judge_operation(const struct tally *t, struct pst_eval_d
 {
     bool unknown = t->key->id_state == PST_ID_UNKNOWN;
 
-    if (t->denied_by.set)
+    if (t->denied_by.rule != NULL)
         return conclude(d, PST_DENY, PST_R_DENIED, &t->denied_by);
-    if (t->wide_deny.set)
+    if (t->wide_deny.rule != NULL)
         return conclude(d, PST_DENY,
-                        unknown && t->granted_by.set ? unknown_reason(t->requirement) : PST_R_DENIED,
+                        unknown && t->granted_by.rule != NULL ? unknown_reason(t->requirement) : PST_R_DENIED,
                         &t->wide_deny);
-    if (t->granted_by.set)
+    if (t->granted_by.rule != NULL)
         return conclude(d, PST_ALLOW, PST_R_GRANTED, &t->granted_by);
     d->missing = t->grant_bits == 0 ? 0 : t->grant_bits | PST_A_ALL;
-    if (t->condition.set)
+    if (t->condition.rule != NULL)
         return conclude(d, PST_DENY, PST_R_CONDITION, &t->condition);
     if (unknown && t->ids)
         return conclude(d, PST_DENY, unknown_reason(t->requirement), NULL);
@@ -215,7 +220,7 @@ static bool is_asked(enum pst_op op, unsigned kind, struct pst_bytes name)
 
 static enum pst_verdict judge_attributes(const struct tally *t, struct pst_eval_detail *d)
 {
-    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS && !t->plain; kind++) {
         for (uint32_t i = 0; i < t->count[kind]; i++) {
             struct pst_bytes name = t->requirement->attributes[kind][t->first[kind] + i];
             bool granted = (t->granted[kind] >> i & 1) != 0, denied = (t->denied[kind] >> i & 1) != 0;
@@ -239,6 +244,9 @@ static bool next_block(struct tally *t, bool first)
 {
     bool any = first;
 
+    t->attribute_denied_by.rule = NULL;
+    if (t->plain)
+        return first;
     for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
         uint32_t total = t->requirement->attribute_count[kind];
         uint32_t from = first ? 0 : t->first[kind] + t->count[kind];
@@ -247,8 +255,26 @@ static bool next_block(struct tally *t, bool first)
         t->granted[kind] = t->denied[kind] = 0;
         any = any || t->count[kind] > 0;
     }
-    t->attribute_denied_by.set = false;
     return any;
+}
+
+/* Field by field: what else a cause holds is read only once it has a row. */
+static void tally_init(struct tally *t, const struct pst_requirement *r)
+{
+    t->requirement = r;
+    t->key = &r->keys[0];
+    t->owner.rule = t->granted_by.rule = t->denied_by.rule = t->condition.rule = NULL;
+    t->wide_deny.rule = t->attribute_denied_by.rule = NULL;
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+        t->first[kind] = t->count[kind] = 0;
+        t->granted[kind] = t->denied[kind] = 0;
+    }
+    t->conditions = 0;
+    t->ids = false;
+    t->grant_bits = pst_grant_bits(t->key->op);
+    t->deny_bit = pst_deny_bit(t->key->op);
+    t->plain = (r->attribute_count[PST_ATTR_QUERY] | r->attribute_count[PST_ATTR_WRITE] |
+                r->attribute_count[PST_ATTR_READ]) == 0;
 }
 
 /* ---- levels ---- */
@@ -271,27 +297,47 @@ static bool direct_row_counts(const struct pst_question *q, enum pst_level_quest
     return asked == PST_ASK_PIPELINE && pst_bytes_equal(id, pipeline);
 }
 
-/* The level bits of built-in rows for the question that the entity asks. */
-static uint64_t direct_level(const struct pst_question *q, enum pst_level_question asked,
-                             struct pst_bytes pipeline, uint64_t wanted, struct pst_eval_detail *d)
+/* Whose pipeline-scoped rows count: the object's own pipeline, never what a query key says (G19). */
+static struct pst_bytes pipeline_of(const struct pst_requirement *r, struct pst_bytes entity)
+{
+    if (r->pipeline.len == 0 && r->keys[0].id_state == PST_ID_KNOWN &&
+        pst_bytes_equal(entity, PST_LIT("Pipeline")))
+        return r->keys[0].id;
+    return r->pipeline;
+}
+
+/* Those of one role. */
+static uint64_t role_level(const struct pst_question *q, const struct pst_requirement *r,
+                           struct pst_bytes entity, const struct pst_held *held, uint64_t wanted,
+                           uint64_t level, struct pst_eval_detail *d)
+{
+    enum pst_level_question asked = pst_levels_question(q->settings->levels, entity);
+    struct pst_bytes pipeline = pipeline_of(r, entity);
+    const struct pst_role_rules *rules = held->role->rules;
+
+    for (uint32_t k = 0; k < rules->direct_count; k++) {
+        uint64_t bits = rules->rules[k].word & wanted;
+        if (bits == 0 || !direct_row_counts(q, asked, pipeline, rules, &rules->rules[k]))
+            continue;
+        if (level == 0) {
+            struct pst_range range = {.role_id = held->role->id, .binding = held->binding};
+            pst_blame(d, &range, &rules->rules[k], pst_lowest_bit(bits));
+        }
+        level |= bits;
+    }
+    return level;
+}
+
+/* The level bits of built-in rows for the question that the entity asks. Few roles have such rows. */
+static uint64_t direct_level(const struct pst_question *q, const struct pst_requirement *r,
+                             struct pst_bytes entity, uint64_t wanted, struct pst_eval_detail *d)
 {
     uint64_t level = 0;
 
     for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
         struct pst_held held = pst_held_at(q, i, q->workspace);
-        if (held.role == NULL)
-            continue;
-        const struct pst_role_rules *r = held.role->rules;
-        for (uint32_t k = 0; k < r->direct_count; k++) {
-            uint64_t bits = r->rules[k].word & wanted;
-            if (bits == 0 || !direct_row_counts(q, asked, pipeline, r, &r->rules[k]))
-                continue;
-            if (level == 0) {
-                struct pst_range range = {.role_id = held.role->id, .binding = held.binding};
-                pst_blame(d, &range, &r->rules[k], pst_lowest_bit(bits));
-            }
-            level |= bits;
-        }
+        if (held.role != NULL && held.role->rules->direct_count != 0)
+            level = role_level(q, r, entity, &held, wanted, level, d);
     }
     return level;
 }
@@ -318,15 +364,6 @@ static uint64_t granted_level(const struct pst_question *q, const struct pst_req
     return level;
 }
 
-/* Whose pipeline-scoped rows count: the object's own pipeline, never what a query key says (G19). */
-static struct pst_bytes pipeline_of(const struct pst_requirement *r, struct pst_bytes entity)
-{
-    if (r->pipeline.len == 0 && r->keys[0].id_state == PST_ID_KNOWN &&
-        pst_bytes_equal(entity, PST_LIT("Pipeline")))
-        return r->keys[0].id;
-    return r->pipeline;
-}
-
 struct standing {
     const struct pst_question *question;
     bool nobody, owner, admin, editor, viewer, self;
@@ -337,9 +374,7 @@ static struct standing standing_of(const struct pst_question *q, const struct ps
 {
     struct standing s = {.question = q, .nobody = q->caller.facts == NULL};
     uint32_t legacy = s.nobody ? 0 : q->caller.facts->legacy_level;
-    uint64_t level = direct_level(q, pst_levels_question(q->settings->levels, entity),
-                                  pipeline_of(r, entity), LEVEL_BITS, d) |
-                     granted_level(q, r, entity);
+    uint64_t level = direct_level(q, r, entity, LEVEL_BITS, d) | granted_level(q, r, entity);
 
     s.owner = q->settings->authentication_off || (level & PST_A_OWNER) != 0 ||
               (legacy & LEGACY_OWNER) != 0;
@@ -456,28 +491,21 @@ static bool is_direct_owner(const struct pst_question *q, const struct pst_requi
 {
     if ((q->caller.facts->legacy_level & LEGACY_OWNER) != 0)
         return true;
-    return direct_level(q, pst_levels_question(q->settings->levels, entity), pipeline_of(r, entity),
-                        PST_A_OWNER, d) != 0;
+    return direct_level(q, r, entity, PST_A_OWNER, d) != 0;
 }
 
 static enum pst_verdict judge_permissions(const struct pst_question *q, const struct pst_requirement *r,
                                           struct pst_bytes entity, struct pst_eval_detail *d)
 {
-    const struct pst_key *key = &r->keys[0];
-    struct tally t; /* 600 bytes, of which little is used: a cause counts only when it is set */
+    struct tally t;
 
-    t.requirement = r;
-    t.key = key;
-    t.grant_bits = pst_grant_bits(key->op);
-    t.deny_bit = pst_deny_bit(key->op);
-    t.owner.set = t.granted_by.set = t.denied_by.set = t.condition.set = t.wide_deny.set = false;
-    t.ids = false;
-    t.conditions = pst_conditions_held(q, key, entity);
+    tally_init(&t, r);
+    t.conditions = pst_conditions_held(q, t.key, entity);
     if (is_direct_owner(q, r, entity, d))
         return conclude(d, PST_ALLOW, PST_R_OWNER, NULL);
     for (bool first = true; next_block(&t, first); first = false) {
         tally_walk(&t, q, entity);
-        if (t.owner.set)
+        if (t.owner.rule != NULL)
             return conclude(d, PST_ALLOW, PST_R_OWNER, &t.owner);
         if (judge_operation(&t, d) != PST_ALLOW || judge_attributes(&t, d) != PST_ALLOW)
             return PST_DENY;
@@ -502,12 +530,12 @@ enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct 
         return judge_authentication_off(q, r, entity, d);
     if (s->permissions_off && s->levels != NULL)
         return judge_levels(q, r, entity, d);
-    if (pst_levels_open(s->levels, entity, op, signed_in)) {
+    if (s->levels != NULL && pst_levels_open(s->levels, entity, op, signed_in)) {
         d->reason = PST_R_PUBLIC;
         return PST_ALLOW;
     }
     d->reason = signed_in ? PST_R_ROUTE_CLOSED : PST_R_NO_CREDENTIAL;
-    if (!signed_in || pst_levels_closed(s->levels, entity, op))
+    if (!signed_in || (s->levels != NULL && pst_levels_closed(s->levels, entity, op)))
         return PST_DENY;
     return judge_permissions(q, r, entity, d);
 }

@@ -6,37 +6,12 @@
 
 /* A probe into the id slots of one role, between its phases. */
 struct probe {
-    struct pst_range range; /* rules not yet found */
+    struct pst_held held;
+    const struct pst_entity_rules *entity;
     uint64_t hash;
     uint32_t at;
+    bool all; /* as in the range that it may become */
 };
-
-uint32_t pst_held_count(const struct pst_question *q)
-{
-    uint32_t bound = q->caller.facts == NULL ? 0 : q->caller.facts->binding_count;
-
-    return bound + q->caller.extra_role_count;
-}
-
-struct pst_held pst_held_at(const struct pst_question *q, uint32_t index, uint32_t workspace)
-{
-    const struct pst_facts *facts = q->caller.facts;
-    uint32_t bound = facts == NULL ? 0 : facts->binding_count;
-    struct pst_binding binding = {0};
-
-    if (index < bound)
-        binding = facts->bindings[index];
-    else
-        binding.role = q->caller.extra_roles[index - bound];
-    if (binding.workspace != 0 && binding.workspace != workspace)
-        return (struct pst_held){0};
-    const struct pst_policy_role *role = pst_policy_find_role(q->policy, binding.role);
-    if (role == NULL || (role->workspace != 0 && role->workspace != workspace))
-        return (struct pst_held){0};
-    return (struct pst_held){.role = role,
-                             .binding = binding.id,
-                             .everywhere = binding.workspace == 0 && role->workspace == 0};
-}
 
 void pst_walk_init(struct pst_walk *w, const struct pst_question *q, const struct pst_key *key,
                    struct pst_bytes entity)
@@ -46,50 +21,59 @@ void pst_walk_init(struct pst_walk *w, const struct pst_question *q, const struc
     w->reserved = pst_entity_reserved(entity);
     /* An empty id equals no id: then the plain rows are all that can match. */
     w->object = key->id_state == PST_ID_KNOWN;
-    if (w->object) {
+    if (w->object)
         w->id = key->id;
-        w->id_hash = pst_hash(&q->policy->key, key->id);
-    }
 }
 
-static uint32_t start_entity(const struct pst_walk *w, const struct pst_held *held,
+static void fill_range(struct pst_range *out, const struct pst_held *held,
+                       const struct pst_entity_rules *e, enum pst_range_kind kind, bool all,
+                       uint32_t first, uint32_t count)
+{
+    const struct pst_role_rules *r = held->role->rules;
+
+    *out = (struct pst_range){.rules = &r->rules[first], .count = count, .role_id = held->role->id,
+                              .binding = held->binding, .role = r, .entity = e, .kind = kind,
+                              .all = all};
+}
+
+static void start_probe(struct pst_walk *w, const struct pst_held *held, const struct pst_entity_rules *e,
+                        bool all, struct probe *probe)
+{
+    const struct pst_role_rules *r = held->role->rules;
+
+    if (!w->id_hashed) {
+        w->id_hash = pst_hash(&w->question->policy->key, w->id);
+        w->id_hashed = true;
+    }
+    *probe = (struct probe){.held = *held, .entity = e, .all = all};
+    probe->hash = pst_slot_hash(e->hash, w->id_hash);
+    probe->at = (uint32_t)probe->hash & r->slot_mask;
+    __builtin_prefetch(&r->slots[probe->at]);
+}
+
+/* What one role says of one entity: ranges at once, or a probe that may become one. */
+static uint32_t start_entity(struct pst_walk *w, const struct pst_held *held,
                              const struct pst_entity_rules *e, bool all, struct pst_range *ranges,
                              struct probe *probes, uint32_t *probe_count)
 {
-    const struct pst_role_rules *r = held->role->rules;
-    struct pst_range range = {.role_id = held->role->id, .binding = held->binding, .role = r,
-                              .entity = e, .all = all};
     uint32_t n = 0;
 
-    if (e == NULL)
-        return 0;
-    if (e->plain_count > 0) {
-        range.rules = &r->rules[e->plain];
-        range.count = e->plain_count;
-        ranges[n++] = range;
-    }
+    if (e->plain_count > 0)
+        fill_range(&ranges[n++], held, e, PST_RANGE_PLAIN, all, e->plain, e->plain_count);
     if (e->id_count == 0)
         return n;
-    if (!w->object) {
-        range.kind = PST_RANGE_WIDE;
-        range.rules = &r->rules[e->wide];
-        range.count = e->wide_count;
-        ranges[n++] = range;
-        return n;
-    }
-    range.kind = PST_RANGE_ID;
-    uint64_t hash = pst_slot_hash(e->hash, w->id_hash);
-    probes[*probe_count] = (struct probe){range, hash, (uint32_t)hash & r->slot_mask};
-    __builtin_prefetch(&r->slots[probes[*probe_count].at]);
-    (*probe_count)++;
+    if (w->object)
+        start_probe(w, held, e, all, &probes[(*probe_count)++]);
+    else
+        fill_range(&ranges[n++], held, e, PST_RANGE_WIDE, all, e->wide, e->wide_count);
     return n;
 }
 
 /* The row and, at its likely place, the text of its id: two misses that need not wait for each other. */
 static void fetch_early(const struct probe *p)
 {
-    const struct pst_role_rules *r = p->range.role;
-    const struct pst_entity_rules *e = p->range.entity;
+    const struct pst_role_rules *r = p->held.role->rules;
+    const struct pst_entity_rules *e = p->entity;
     uint32_t index = (r->slots[p->at] & PST_RULE_INDEX) - 1;
     uint64_t text = e->id_text + (uint64_t)(index - e->ids) * e->id_stride;
 
@@ -101,7 +85,7 @@ static void fetch_early(const struct probe *p)
 /* Moves to the next slot with the right tag; false when there is none. */
 static bool find_tag(struct probe *p)
 {
-    const struct pst_role_rules *r = p->range.role;
+    const struct pst_role_rules *r = p->held.role->rules;
     uint32_t tag = (uint32_t)(p->hash >> 56);
 
     for (;; p->at = (p->at + 1) & r->slot_mask) {
@@ -114,26 +98,34 @@ static bool find_tag(struct probe *p)
 
 static bool is_hit(const struct pst_walk *w, const struct probe *p, const struct pst_rule *rule)
 {
-    const struct pst_role_rules *r = p->range.role;
+    const struct pst_role_rules *r = p->held.role->rules;
 
-    return &r->entities[rule->entity] == p->range.entity && rule->id_len == w->id.len &&
+    return &r->entities[rule->entity] == p->entity && rule->id_len == w->id.len &&
            rule->id_len > 0 &&
            pst_bytes_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
 }
 
-static bool finish_probe(const struct pst_walk *w, struct probe *p)
+/* The rows on the id that row `first` names: neighbours. */
+static uint32_t count_rows(const struct pst_role_rules *r, const struct pst_entity_rules *e,
+                           uint32_t first)
 {
-    const struct pst_role_rules *r = p->range.role;
-    const struct pst_entity_rules *e = p->range.entity;
+    const struct pst_rule *rules = &r->rules[first];
+    uint32_t left = e->ids + e->id_count - first, count = 1;
+
+    while (count < left && rules[count].id_at == rules->id_at && rules[count].id_len == rules->id_len)
+        count++;
+    return count;
+}
+
+static bool finish_probe(const struct pst_walk *w, struct probe *p, struct pst_range *out)
+{
+    const struct pst_role_rules *r = p->held.role->rules;
 
     do {
         uint32_t index = (r->slots[p->at] & PST_RULE_INDEX) - 1;
         if (is_hit(w, p, &r->rules[index])) {
-            p->range.rules = &r->rules[index];
-            while (index + p->range.count < e->ids + e->id_count &&
-                   p->range.rules[p->range.count].id_at == p->range.rules->id_at &&
-                   p->range.rules[p->range.count].id_len == p->range.rules->id_len)
-                p->range.count++;
+            fill_range(out, &p->held, p->entity, PST_RANGE_ID, p->all, index,
+                       count_rows(r, p->entity, index));
             return true;
         }
         p->at = (p->at + 1) & r->slot_mask;
@@ -150,11 +142,12 @@ static uint32_t finish_probes(const struct pst_walk *w, struct probe *probes, ui
         if (!find_tag(&probes[i]))
             continue;
         fetch_early(&probes[i]);
-        probes[found++] = probes[i];
+        if (found != i)
+            probes[found] = probes[i];
+        found++;
     }
     for (uint32_t i = 0; i < found; i++)
-        if (finish_probe(w, &probes[i]))
-            ranges[n++] = probes[i].range;
+        n += finish_probe(w, &probes[i], &ranges[n]);
     return n;
 }
 
@@ -169,14 +162,16 @@ uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANG
             continue;
         taken++;
         const struct pst_role_rules *r = held.role->rules;
-        n += start_entity(w, &held, pst_rules_entity(r, w->entity_hash, w->entity), false, ranges + n,
-                          probes, &probe_count);
-        n += start_entity(w, &held, r->all, true, ranges + n, probes, &probe_count);
-        if (!w->reserved)
+        const struct pst_entity_rules *own = pst_rules_entity(r, w->entity_hash, w->entity);
+        if (own != NULL)
+            n += start_entity(w, &held, own, false, ranges + n, probes, &probe_count);
+        if (r->all != NULL)
+            n += start_entity(w, &held, r->all, true, ranges + n, probes, &probe_count);
+        if (r->all_except != NULL && !w->reserved)
             n += start_entity(w, &held, r->all_except, true, ranges + n, probes, &probe_count);
     }
     *more = w->next < held_count;
-    return n + finish_probes(w, probes, probe_count, ranges + n);
+    return probe_count == 0 ? n : n + finish_probes(w, probes, probe_count, ranges + n);
 }
 
 bool pst_is_own(const struct pst_question *q, const struct pst_key *key)
