@@ -148,6 +148,77 @@ static void strip(struct pst_bytes *text, struct pst_bytes prefix)
         *text = pst_bytes_from(*text, prefix.len);
 }
 
+/* The decimal digits of Unicode 17, by their zeros: some languages read each of them as a digit. */
+static bool is_foreign_digit(uint32_t point)
+{
+    static const uint32_t zeros[] = {
+        0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66,
+        0x0ce6, 0x0d66, 0x0de6, 0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810,
+        0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0,
+        0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10, 0x104a0, 0x10d30, 0x10d40, 0x11066,
+        0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650, 0x116c0, 0x116d0, 0x116da,
+        0x11730, 0x118e0, 0x11950, 0x11bf0, 0x11c50, 0x11d50, 0x11da0, 0x11de0, 0x11f50, 0x16a60,
+        0x16ac0, 0x16b50, 0x16d70, 0x1ccf0, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6, 0x1e140,
+        0x1e2f0, 0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0,
+    };
+
+    for (size_t i = 0; i < sizeof(zeros) / sizeof(zeros[0]); i++)
+        if (point >= zeros[i] && point - zeros[i] < 10)
+            return true;
+    return false;
+}
+
+static bool is_foreign_blank(uint32_t point)
+{
+    return point == 0x85 || point == 0xa0 || point == 0x1680 ||
+           (point >= 0x2000 && point <= 0x200a) || point == 0x2028 || point == 0x2029 ||
+           point == 0x202f || point == 0x205f || point == 0x3000;
+}
+
+/* The code point at the start of text, which is not empty; *length 0: no UTF-8. */
+static uint32_t point_at(struct pst_bytes text, size_t *length)
+{
+    unsigned char lead = (unsigned char)text.ptr[0];
+    size_t len = lead < 0x80 ? 1 : lead < 0xc0 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    uint32_t point = len == 1 ? lead : lead & (0xffu >> (len + 1));
+
+    *length = len <= text.len ? len : 0;
+    for (size_t i = 1; i < *length; i++) {
+        unsigned char next = (unsigned char)text.ptr[i];
+        if ((next & 0xc0) != 0x80)
+            *length = 0;
+        else
+            point = point << 6 | (next & 0x3fu);
+    }
+    return point;
+}
+
+/* Number readers take `_` between digits, a sign, 0x, blanks around and digits of other scripts, and
+ * some take the urn out wherever it stands. So 32 of all these, hyphens and braces aside, are a UUID
+ * to somebody: to Python, (fullwidth 2)2222222-2222-... */
+static bool is_loose_uuid(struct pst_bytes text)
+{
+    size_t count = 0, length = 1;
+
+    for (; text.len > 0; text = pst_bytes_from(text, length)) {
+        struct pst_bytes rest = text;
+        strip(&rest, PST_LIT("urn:"));
+        strip(&rest, PST_LIT("uuid:"));
+        length = text.len - rest.len;
+        if (length > 0)
+            continue;
+        uint32_t point = point_at(text, &length);
+        bool skipped = point == '-' || point == '{' || point == '}';
+        if (length == 0 || (!skipped && length == 1 && hex_of((char)point) < 0 && point != '_' &&
+                            point != '+' && point != 'x' && point != 'X' && point != ' '))
+            return false;
+        if (length > 1 && !is_foreign_digit(point) && !is_foreign_blank(point))
+            return false;
+        count += !skipped;
+    }
+    return count == UUID_DIGITS;
+}
+
 /* The spellings are those that common libraries read as the same UUID: any case, urn: and uuid:
  * before it, braces, hyphens left out or elsewhere. */
 enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
@@ -172,7 +243,7 @@ enum profile_uuid profile_uuid_read(struct pst_bytes text, char canonical[36])
     for (size_t i = 0; i < text.len; i += length + 1)
         if (hex_run(pst_bytes_from(text, i), &length) >= UUID_DIGITS)
             return UUID_AND_MORE;
-    return UUID_NO;
+    return is_loose_uuid(text) ? UUID_AND_MORE : UUID_NO;
 }
 
 static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst_bytes *id,

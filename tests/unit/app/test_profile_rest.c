@@ -76,7 +76,16 @@ static void test_a_uuid_and_more_is_refused(void **state)
                                       "0x22222222222242228222222222222222",
                                       "x" TWO,
                                       TWO "x",
-                                      "222222222222422282222222222222223"};
+                                      "222222222222422282222222222222223",
+                                      /* what Python's uuid.UUID reads as one, too */
+                                      "%EF%BC%922222222-2222-4222-8222-222222222222",
+                                      "%D9%A2222222222224222822222222222222%E2%80%82",
+                                      "2_222222-2222-4222-8222-222222222222",
+                                      "+2222222-2222-4222-8222-222222222222",
+                                      "%202222222-2222-4222-8222-222222222222",
+                                      "0x222222-2222-4222-8222-222222222222",
+                                      "22222222-urn:2222-4222-8222-222222222222",
+                                      "{{22222222uuid:222242228222222222222222}"};
     char path[256];
 
     (void)state;
@@ -85,6 +94,24 @@ static void test_a_uuid_and_more_is_refused(void **state)
         expect("GET", path, NULL, "bad-id:id");
         (void)snprintf(path, sizeof(path), "/w/blue/pipelines/1/%s", bad[i]);
         expect("GET", path, NULL, "bad-id:more");
+    }
+}
+
+static void test_long_names_are_no_uuids(void **state)
+{
+    static const char *const names[] = {
+        "2026_11_25_daily_customer_report", /* 32 characters */
+        "%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5",
+        "2_222222-2222-4222-8222-22222222222",  /* 31 digits or so */
+        "2_222222-2222-4222-8222-2222222222222", /* 33 */
+    };
+    char path[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        (void)snprintf(path, sizeof(path), "/w/blue/pipelines/%s", names[i]);
+        struct world_ask ask = {.method = "GET", .path = path};
+        assert_memory_equal(world_line_of(profile, &ask), "ws=blue; pipelines:", 19);
     }
 }
 
@@ -170,6 +197,7 @@ int main(void)
         cmocka_unit_test(test_routes),
         cmocka_unit_test(test_every_spelling_of_a_uuid_is_one_id),
         cmocka_unit_test(test_a_uuid_and_more_is_refused),
+        cmocka_unit_test(test_long_names_are_no_uuids),
         cmocka_unit_test(test_later_uuids_are_ids_of_their_own),
         cmocka_unit_test(test_query_id),
         cmocka_unit_test(test_places_of_the_workspace_agree),
