@@ -16,8 +16,16 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
     char digits[20];
     size_t at = sizeof(digits);
 
-    if (value < 10) { /* most of an access line's numbers */
-        pst_buf_char(b, (char)('0' + value));
+    if (value < 1000) { /* most numbers: states, sizes of small answers, short times */
+        uint32_t small = (uint32_t)value;
+        char *to = pst_buf_room(b, small < 10 ? 1 : small < 100 ? 2 : 3);
+        if (to == NULL)
+            return;
+        if (small >= 100)
+            *to++ = (char)('0' + small / 100);
+        if (small >= 10)
+            *to++ = (char)('0' + small / 10 % 10);
+        *to = (char)('0' + small % 10);
         return;
     }
     for (; value >= 100; value /= 100) {

@@ -281,10 +281,10 @@ bool pst_filter_is_protected(const struct pst_filter *filter, struct pst_bytes n
            is_protected_folded(filter, folded);
 }
 
-/* Does Connection name this field? */
+/* Does Connection, which names some field, name this one? */
 static bool is_nominated(const struct pst_head *head, struct pst_bytes name)
 {
-    size_t at = head->connection_names ? 0 : head->count;
+    size_t at = 0;
 
     while ((at = pst_head_find(head, PST_FIELD_CONNECTION, at)) < head->count) {
         struct pst_bytes rest = head->fields[at++].value, option;
@@ -319,7 +319,7 @@ enum pst_field_action pst_filter_request(const struct pst_filter *filter,
     bool drop = id == PST_FIELD_OTHER ? is_dropped_name(filter, name)
                                       : (filter->flags_[id] & (F_PROTECTED | F_REQUEST_END)) != 0;
 
-    return drop || is_nominated(head, name) ? PST_FIELD_DROP : PST_FIELD_PASS;
+    return drop || (head->connection_names && is_nominated(head, name)) ? PST_FIELD_DROP : PST_FIELD_PASS;
 }
 
 /* Would a browser keep this under a name of Postern's? A cookie without a name is sent back as its
@@ -366,7 +366,7 @@ enum pst_field_action pst_filter_response(const struct pst_filter *filter,
 
     if (id == PST_FIELD_SET_COOKIE && is_own_cookie(field->value))
         drop = true;
-    return drop || is_nominated(head, field->name) ? PST_FIELD_DROP : PST_FIELD_PASS;
+    return drop || (head->connection_names && is_nominated(head, field->name)) ? PST_FIELD_DROP : PST_FIELD_PASS;
 }
 
 static bool is_option(struct pst_bytes option)

@@ -593,6 +593,16 @@ static enum pst_h1_result read_value(struct pst_h1_parser *p, struct input in,
     return PST_H1_DONE;
 }
 
+/* A value without the blanks around it; nearly always there is one in front. */
+static inline struct pst_bytes value_between(const char *from, const char *end)
+{
+    if (from < end && *from == ' ')
+        from++;
+    if (from < end && (unsigned char)*from > ' ' && (unsigned char)end[-1] > ' ')
+        return pst_bytes_of(from, (size_t)(end - from));
+    return pst_bytes_trim(pst_bytes_of(from, (size_t)(end - from)));
+}
+
 /* Lines that are whole and as they should be, one after the other, without the states between their
  * parts: nearly every head comes in one piece. The first that is not is left to the states, which know
  * what to wait for or to say; p stands at its beginning. */
@@ -616,12 +626,12 @@ static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input
 
         field->name = pst_bytes_of(line, (size_t)(colon - line));
         enum pst_field_id id = pst_field_id_of(field->name);
-        if ((size_t)(end - line) > least &&
+        if (__builtin_expect((size_t)(end - line) > least, 0) &&
             (size_t)(end - line) > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
                                     : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
                                                                   : limits->field_bytes))
             break;
-        field->value = pst_bytes_trim(pst_bytes_of(colon + 1, (size_t)(end - colon - 1)));
+        field->value = value_between(colon + 1, end);
         head->ids[head->count] = (uint8_t)id;
         line = end + 2;
         enter(p, in, line, S_LINE);

@@ -181,6 +181,21 @@ static void numbers_and_times_are_written_exactly(void **state)
                                 PST_LIT("18446744073709551615 00beef9a0f123456789abcdef010100 2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
 }
 
+static void every_small_number_is_read_back(void **state)
+{
+    (void)state;
+    char room[24];
+    uint64_t v;
+
+    for (uint64_t n = 0; n < 12000; n++) {
+        struct pst_buf b = pst_buf_of(room, sizeof(room)), tight = pst_buf_of(room, n < 10 ? 0 : n < 100 ? 1 : n < 1000 ? 2 : 3);
+        pst_buf_u64(&tight, n);
+        assert_true(tight.full && tight.len == 0);
+        pst_buf_u64(&b, n);
+        assert_true(pst_bytes_u63(pst_buf_bytes(&b), &v) && v == n && (n == 0 || room[0] != '0'));
+    }
+}
+
 static void whole_numbers_are_read_strictly(void **state)
 {
     (void)state;
@@ -238,6 +253,7 @@ int main(void)
         cmocka_unit_test(json_needs_room_for_both_quotes),
         cmocka_unit_test(names_are_compared_without_case),
         cmocka_unit_test(numbers_and_times_are_written_exactly),
+        cmocka_unit_test(every_small_number_is_read_back),
         cmocka_unit_test(whole_numbers_are_read_strictly),
         cmocka_unit_test(a_tree_names_file_line_and_key),
         cmocka_unit_test(secrets_compare_by_content),
