@@ -83,7 +83,7 @@ struct control {
     struct event_base *base;
     struct event *tick, *signals[4];
     uint64_t jwks_due_ns;
-    bool tail_failed;
+    bool tail_failed, reload_wanted;
     _Atomic uint32_t drained;
     _Atomic bool draining;
     uint64_t drain_until_ns;
@@ -611,6 +611,8 @@ static void reload(struct control *c)
     struct setup *s = NULL;
 
     pst_log_reopen(c->log);
+    if (atomic_load_explicit(&c->draining, memory_order_relaxed))
+        return; /* nothing opens any more */
     enum pst_status status = pst_config_load(c->config_path, &config, &error);
     if (status == PST_OK) {
         status = check_reload(c->setup->config, config, &error);
@@ -668,6 +670,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         answer_refused(s);
     free_old_setups(c);
+    if (c->reload_wanted) {
+        c->reload_wanted = false;
+        reload(c);
+    }
     if (atomic_load_explicit(&c->draining, memory_order_relaxed) &&
         (atomic_load_explicit(&c->drained, memory_order_acquire) == c->lane_count || now > c->drain_until_ns))
         event_base_loopbreak(c->base);
@@ -679,7 +685,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 
     (void)what;
     if (number == SIGHUP) {
-        reload(c);
+        c->reload_wanted = true; /* by the next tick: a storm of signals must not keep the log from being read */
         return;
     }
     if (atomic_exchange_explicit(&c->draining, true, memory_order_relaxed)) {
