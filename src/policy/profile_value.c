@@ -282,6 +282,25 @@ static bool has_control(struct pst_bytes id)
     return false;
 }
 
+/* In shortest form (RFC 3629). Of other bytes every reader makes what it likes, and many make the same of
+ * all: an id of such bytes is one object here and another there. */
+static bool is_utf8(struct pst_bytes id)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char all = 0;
+    size_t length;
+
+    for (size_t i = 0; i < id.len; i++)
+        all |= (unsigned char)id.ptr[i];
+    for (; all >= 0x80 && id.len > 0; id = pst_bytes_from(id, length)) {
+        uint32_t point = point_at(id, &length);
+        if (length == 0 || point < least[length] || point > 0x10ffff ||
+            (point >= 0xd800 && point <= 0xdfff))
+            return false;
+    }
+    return true;
+}
+
 /* Empty, "." and ".." segments, and ones that some file system cuts. */
 static bool is_folded_path(struct pst_bytes id)
 {
@@ -334,7 +353,7 @@ enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form fo
     if (form == FORM_EXACT)
         return PST_R_INTERNAL;
 
-    bool bad = id->len == 0 || has_control(*id);
+    bool bad = id->len == 0 || has_control(*id) || !is_utf8(*id);
     switch (form) {
     case FORM_EXACT:
     case FORM_NAME:

@@ -189,6 +189,20 @@ static void test_ids_that_the_server_would_fold(void **state)
     get(V2 "/experiments/get", "experiment_id=11&experiment_id=12", "ambiguous:experiment");
 }
 
+static void test_ids_are_utf8(void **state)
+{
+    static const char *const bad[] = {"%FF", "a%FE", "%C0%AF", "%C1%81", "%E0%80%AF", "%ED%A0%80",
+                                      "%F4%90%80%80", "%F8%88%80%80%80", "a%C3", "%80", "%E2%82"};
+    char query[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        (void)snprintf(query, sizeof(query), "run_id=%s", bad[i]);
+        get(V2 "/runs/get", query, "bad-id:run");
+    }
+    get(V2 "/users/get", "username=%C3%A9%E2%82%AC%F0%9F%98%80", "ws=default; self \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80 | admin");
+}
+
 static void test_an_unread_place_must_agree(void **state)
 {
     struct world_ask ask = {.method = "POST",
@@ -361,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_bodies_that_readers_disagree_on),
         cmocka_unit_test(test_a_body_of_too_many_values),
         cmocka_unit_test(test_ids_that_the_server_would_fold),
+        cmocka_unit_test(test_ids_are_utf8),
         cmocka_unit_test(test_an_unread_place_must_agree),
         cmocka_unit_test(test_artifact_paths),
         cmocka_unit_test(test_artifact_paths_that_change_when_decoded_again),
