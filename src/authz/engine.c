@@ -157,18 +157,24 @@ static const struct pst_mount *find_mount(const struct pst_site_listener *listen
     return NULL;
 }
 
-/* Public requests have no requirements, but their upstream may be chosen by the workspace. */
-static void name_public_workspace(struct pst_decide *d)
+/* Requests that nobody is asked about have no requirements, but their upstream may be chosen by the
+ * workspace; and what could be read in two ways is as bad when nobody is asked. */
+static enum pst_step allow_anybody(struct pst_decide *d, enum pst_reason reason)
 {
     struct pst_extracted e;
     struct pst_request bare = *d->request_;
 
     bare.body_given = true;
     pst_profile_extract(d->profile_->profile, &d->routed_, &bare, d->arena_, &e);
+    if (e.refuse == PST_R_AMBIGUOUS || e.refuse == PST_R_BAD_TARGET) {
+        d->decision.detail = e.detail;
+        return refuse(d, e.refuse);
+    }
     if (e.refuse == PST_R_INTERNAL && pst_policy_workspace(policy_of(d), e.workspace) != 0) {
         d->decision.workspace = e.workspace;
         d->decision.workspace_field = e.forward_workspace_header;
     }
+    return allow(d, reason);
 }
 
 /* An odd path that no route takes in could be another one's for whoever folds it: that is what is wrong
@@ -201,13 +207,10 @@ static enum pst_step do_route(struct pst_decide *d)
         return refuse(d, PST_R_UPGRADE);
     if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.preflight) {
         d->decision.preflight = true;
-        name_public_workspace(d);
-        return allow(d, PST_R_PREFLIGHT);
+        return allow_anybody(d, PST_R_PREFLIGHT);
     }
-    if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.is_public) {
-        name_public_workspace(d);
-        return allow(d, PST_R_PUBLIC);
-    }
+    if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.is_public)
+        return allow_anybody(d, PST_R_PUBLIC);
     d->state_ = IDENTIFY;
     return PST_STEP_WAIT; /* go on; see run() */
 }
