@@ -11,23 +11,12 @@
 static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3") DIGIT_ROW("4")
     DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
 
-void pst_buf_u64(struct pst_buf *b, uint64_t value)
+/* Apart, so that small numbers need no guarded stack. */
+static __attribute__((noinline)) void put_large(struct pst_buf *b, uint64_t value)
 {
     char digits[20];
     size_t at = sizeof(digits);
 
-    if (value < 1000) { /* most numbers: states, sizes of small answers, short times */
-        uint32_t small = (uint32_t)value;
-        char *to = pst_buf_room(b, small < 10 ? 1 : small < 100 ? 2 : 3);
-        if (to == NULL)
-            return;
-        if (small >= 100)
-            *to++ = (char)('0' + small / 100);
-        if (small >= 10)
-            *to++ = (char)('0' + small / 10 % 10);
-        *to = (char)('0' + small % 10);
-        return;
-    }
     for (; value >= 100; value /= 100) {
         at -= 2;
         memcpy(digits + at, PAIRS + 2 * (value % 100), 2);
@@ -41,9 +30,30 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
     pst_buf_put(b, pst_bytes_of(digits + at, sizeof(digits) - at));
 }
 
+void pst_buf_u64(struct pst_buf *b, uint64_t value)
+{
+    if (value >= 1000) {
+        put_large(b, value);
+        return;
+    }
+    uint32_t small = (uint32_t)value; /* most numbers: states, sizes of small answers, short times */
+    char *to = pst_buf_room(b, small < 10 ? 1 : small < 100 ? 2 : 3);
+    if (to == NULL)
+        return;
+    if (small >= 100) {
+        *to++ = (char)('0' + small / 100);
+        small %= 100;
+        memcpy(to, PAIRS + 2 * small, 2);
+    } else if (small >= 10) {
+        memcpy(to, PAIRS + 2 * small, 2);
+    } else {
+        *to = (char)('0' + small);
+    }
+}
+
 #ifdef __SSE2__
 /* Each digit gets a byte of its own, and those above 9 move on to the letters. */
-static void write_hex(char text[16], uint64_t value)
+static inline void write_hex(char *text, uint64_t value)
 {
     __m128i bytes = _mm_cvtsi64_si128((int64_t)__builtin_bswap64(value)), low = _mm_set1_epi8(0x0f);
     __m128i digits = _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi64(bytes, 4), low), _mm_and_si128(bytes, low));
@@ -52,21 +62,30 @@ static void write_hex(char text[16], uint64_t value)
     _mm_storeu_si128((__m128i *)(void *)text, _mm_add_epi8(digits, _mm_add_epi8(letters, _mm_set1_epi8('0'))));
 }
 #else
-static void write_hex(char text[16], uint64_t value)
+static inline void write_hex(char *text, uint64_t value)
 {
     for (unsigned at = 16; at-- > 0; value >>= 4)
         text[at] = "0123456789abcdef"[value & 15];
 }
 #endif
 
-void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
+static __attribute__((noinline)) void put_some_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
     char text[16];
 
-    if (digits > sizeof(text))
-        digits = sizeof(text);
     write_hex(text, value);
     pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
+}
+
+void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
+{
+    if (digits < 16) {
+        put_some_hex(b, value, digits);
+        return;
+    }
+    char *to = pst_buf_room(b, 16);
+    if (to != NULL)
+        write_hex(to, value);
 }
 
 /* Bytes of the UTF-8 character at the start of b, or 0 when there is none: shortest form only, no

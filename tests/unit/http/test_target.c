@@ -532,6 +532,41 @@ static void test_uuids(void **state)
             fail_msg("taken for a UUID: %s", none[i]);
 }
 
+/* Ordinary paths are read by a way of their own. A `~` in front makes no path ordinary and changes nothing
+ * else about it: both ways must say the same. */
+static void test_ordinary_paths_are_no_exception(void **state)
+{
+    (void)state;
+    static const char alphabet[] = "abzAZ059-_-_abzAZ059//////??..%:; ~&=+[`@{";
+    uint32_t random = 1;
+
+    for (unsigned round = 0; round < 60000; round++) {
+        char text[96] = "/~/";
+        size_t len = 1 + round % 80;
+        unsigned kinds = round % 3 == 0 ? sizeof(alphabet) - 1 : 26; /* often letters and slashes alone */
+        for (size_t i = 1; i < len; i++) {
+            random = random * 1664525u + 1013904223u;
+            text[2 + i] = alphabet[(random >> 16) % kinds];
+        }
+        struct pst_bytes marked = pst_bytes_of(text, 2 + len), plain = pst_bytes_from(marked, 2);
+        struct parsed slow = *parse(PST_METHOD_GET, marked, sizeof(slow.space));
+        char canonical[512];
+        struct pst_bytes expect = slow.target.target;
+        memcpy(canonical, expect.ptr, expect.len);
+        const struct parsed *fast = parse(PST_METHOD_GET, plain, sizeof(fast->space));
+        assert_int_equal(fast->ok, slow.ok);
+        if (!slow.ok) {
+            assert_int_equal(fast->fault.status, slow.fault.status);
+            continue;
+        }
+        assert_true(pst_bytes_equal(fast->target.target, pst_bytes_of(canonical + 2, expect.len - 2)));
+        assert_int_equal(fast->target.path.len, slow.target.path.len - 2);
+        assert_int_equal(fast->target.has_query, slow.target.has_query);
+        unsigned root = fast->target.path.len == 1 ? PST_ODD_TRAILING_SLASH : 0;
+        assert_int_equal(fast->target.oddities | root, slow.target.oddities | root);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_query_pairs),
         cmocka_unit_test(test_query_keys),
         cmocka_unit_test(test_uuids),
+        cmocka_unit_test(test_ordinary_paths_are_no_exception),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
