@@ -456,6 +456,21 @@ static enum pst_status open_listeners(struct control *c, struct pst_error *error
     return status;
 }
 
+/* Adoption must not be forgotten: each profile that lets refused requests pass is named, loudly. */
+static void warn_of_shadows(struct control *c)
+{
+    const struct pst_site *site = c->setup->site;
+
+    for (uint32_t i = 0; i < site->profile_count; i++) {
+        const struct pst_profile *profile = site->profiles[i].profile;
+        if (profile == NULL || !pst_profile_shadows(profile))
+            continue;
+        struct pst_bytes name = pst_profile_name(profile);
+        pst_log_event(c->log, PST_LOG_WARN, "profile.shadow", "\"profile\":\"%.*s\",\"message\":\"refused requests are forwarded\"",
+                      (int)name.len, name.ptr);
+    }
+}
+
 /* --- reload --- */
 
 struct swap_message {
@@ -626,10 +641,12 @@ static void reload(struct control *c)
         if (status != PST_OK && c->setup != s)
             free_setup(s);
     }
-    if (status == PST_OK)
-        pst_log_event(c->log, PST_LOG_INFO, "config.reloaded", "%s", "");
-    else
+    if (status != PST_OK) {
         log_failure(c, "config.refused", &error);
+        return;
+    }
+    pst_log_event(c->log, PST_LOG_INFO, "config.reloaded", "%s", "");
+    warn_of_shadows(c);
 }
 
 /* --- the control loop --- */
@@ -882,6 +899,7 @@ int pst_control_serve(const char *config_path)
     if (status == PST_OK) {
         pst_log_event(c->log, PST_LOG_INFO, "started", "\"version\":\"%s\",\"pid\":%d,\"workers\":%u", PST_VERSION,
                       (int)getpid(), c->lane_count);
+        warn_of_shadows(c);
         event_base_dispatch(c->base);
         pst_log_event(c->log, PST_LOG_INFO, "stopped", "%s", "");
     } else {

@@ -416,6 +416,11 @@ enum pst_combining pst_profile_combining(const struct pst_profile *profile)
     return profile->combining;
 }
 
+bool pst_profile_shadows(const struct pst_profile *profile)
+{
+    return profile->shadow || profile->shadows;
+}
+
 enum pst_error_form pst_profile_form(const struct pst_profile *profile)
 {
     return profile->form;

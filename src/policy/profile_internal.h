@@ -213,7 +213,8 @@ struct pst_profile {
     struct pst_bytes name;
     enum pst_combining combining;
     enum pst_error_form form;
-    bool shadow;
+    bool shadow;  /* every route, by configuration or by the file's default */
+    bool shadows; /* some route */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */
     bool json_only;  /* an inspected body must say that it is JSON */

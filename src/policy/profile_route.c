@@ -281,6 +281,7 @@ static enum pst_status fill_route(const struct reading *r)
     route->body_limit = r->defaults->body_limit;
     route->inspect_limit = r->defaults->inspect_limit;
     route->shadow = r->defaults->shadow || r->b->profile->shadow;
+    r->b->profile->shadows = r->b->profile->shadows || route->shadow;
     if (r->path.len > 1 && r->path.ptr[r->path.len - 1] == '/')
         route->accept |= PST_ODD_TRAILING_SLASH;
     route->op = profile_word_op(r->b, r->op_word);
