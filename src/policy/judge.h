@@ -30,12 +30,11 @@ struct pst_range {
 struct pst_walk {
     const struct pst_question *question;
     struct pst_bytes entity, id;
-    uint64_t entity_hash;
-    uint64_t id_hash; /* once id_hashed: many roles speak of no ids */
+    /* Once they are needed: small roles are found without, and many roles speak of no ids. */
+    uint64_t entity_hash, id_hash;
     uint32_t next;
     bool object; /* one object is asked for */
-    bool id_hashed;
-    bool reserved;
+    bool entity_hashed, id_hashed;
 };
 
 #define PST_WALK_BINDINGS 8

@@ -17,8 +17,6 @@ void pst_walk_init(struct pst_walk *w, const struct pst_question *q, const struc
                    struct pst_bytes entity)
 {
     *w = (struct pst_walk){.question = q, .entity = entity};
-    w->entity_hash = pst_hash(&q->policy->key, entity);
-    w->reserved = pst_entity_reserved(entity);
     /* An empty id equals no id: then the plain rows are all that can match. */
     w->object = key->id_state == PST_ID_KNOWN;
     if (w->object)
@@ -34,6 +32,24 @@ static void fill_range(struct pst_range *out, const struct pst_held *held,
     *out = (struct pst_range){.rules = &r->rules[first], .count = count, .role_id = held->role->id,
                               .binding = held->binding, .role = r, .entity = e, .kind = kind,
                               .all = all};
+}
+
+#define FEW_ENTITIES 4u /* are compared sooner than hashed */
+
+static const struct pst_entity_rules *find_entity(struct pst_walk *w, const struct pst_role_rules *r)
+{
+    if (r->entity_count > FEW_ENTITIES) {
+        if (!w->entity_hashed)
+            w->entity_hash = pst_hash(&w->question->policy->key, w->entity);
+        w->entity_hashed = true;
+        return pst_rules_entity(r, w->entity_hash, w->entity);
+    }
+    for (uint32_t i = 0; i < r->entity_count; i++) {
+        const struct pst_entity_rules *e = &r->entities[i];
+        if (pst_bytes_equal(pst_rules_text(r, e->name.at, e->name.len), w->entity))
+            return e;
+    }
+    return NULL;
 }
 
 static void start_probe(struct pst_walk *w, const struct pst_held *held, const struct pst_entity_rules *e,
@@ -162,12 +178,12 @@ uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANG
             continue;
         taken++;
         const struct pst_role_rules *r = held.role->rules;
-        const struct pst_entity_rules *own = pst_rules_entity(r, w->entity_hash, w->entity);
+        const struct pst_entity_rules *own = find_entity(w, r);
         if (own != NULL)
             n += start_entity(w, &held, own, false, ranges + n, probes, &probe_count);
         if (r->all != NULL)
             n += start_entity(w, &held, r->all, true, ranges + n, probes, &probe_count);
-        if (r->all_except != NULL && !w->reserved)
+        if (r->all_except != NULL && !pst_entity_reserved(w->entity))
             n += start_entity(w, &held, r->all_except, true, ranges + n, probes, &probe_count);
     }
     *more = w->next < held_count;
