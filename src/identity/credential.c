@@ -65,7 +65,8 @@ static struct pst_bytes after_scheme(struct pst_bytes value)
 {
     struct pst_bytes scheme = PST_LIT("Bearer ");
 
-    if (value.len <= scheme.len || !pst_bytes_equal_nocase(pst_bytes_of(value.ptr, scheme.len), scheme))
+    if (value.len <= scheme.len || (memcmp(value.ptr, scheme.ptr, scheme.len) != 0 &&
+                                    !pst_bytes_equal_nocase(pst_bytes_of(value.ptr, scheme.len), scheme)))
         return (struct pst_bytes){0};
     return pst_bytes_from(value, scheme.len);
 }

@@ -321,9 +321,26 @@ static void put_client(struct pst_exchange *x, struct pst_buf *out)
                 client = part; /* the last one is what the peer itself saw */
         put_plain(out, PST_LIT(",\"peer\":"), peer);
     }
+    if (client.ptr == peer.ptr) {
+        put_plain(out, PST_LIT(",\"client\":"), peer);
+        return;
+    }
     if (client.len > 64)
         client.len = 64;
     put_text(out, PST_LIT(",\"client\":"), client);
+}
+
+/* Many lines are of one millisecond: its text is kept. */
+static void put_time(struct pst_server *server, struct pst_buf *out)
+{
+    uint64_t wall_ns = pst_server_wall(server), ms = wall_ns / PST_NS_PER_MS;
+
+    if (ms != server->stamp_ms) {
+        struct pst_buf stamp = pst_buf_of(server->stamp, sizeof(server->stamp));
+        pst_buf_time(&stamp, wall_ns);
+        server->stamp_ms = ms;
+    }
+    pst_buf_put(out, pst_bytes_of(server->stamp, sizeof(server->stamp)));
 }
 
 void pst_access_log(struct pst_exchange *x)
@@ -337,7 +354,7 @@ void pst_access_log(struct pst_exchange *x)
         return;
     uint64_t now_ns = pst_worker_now(server->worker);
     pst_buf_lit(out, "{\"time\":\"");
-    pst_buf_time(out, pst_server_wall(server));
+    put_time(server, out);
     pst_buf_char(out, '"');
     put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
     put_client(x, out);

@@ -65,6 +65,8 @@ struct pst_server {
     struct pst_ticker ticker;
     uint64_t random[2];
     uint64_t wall_ns, wall_base_ns; /* wall clock of the last tick, and the boot clock then */
+    uint64_t stamp_ms;              /* of the time that `stamp` says */
+    char stamp[PST_TIME_LEN];
     double retry_tokens;
     uint32_t connection_count, free_count;
     bool draining, drain_told;

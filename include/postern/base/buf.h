@@ -91,6 +91,7 @@ void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_byte
 /* A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; CTL are escaped. */
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text);
 /* RFC 3339 in UTC with milliseconds, from nanoseconds since the epoch. */
+#define PST_TIME_LEN 24 /* bytes of such a time */
 void pst_buf_time(struct pst_buf *b, uint64_t wall_ns);
 
 #endif
