@@ -414,13 +414,22 @@ static void announce(struct control *c, const struct pst_listener_source *l, con
                   (int)l->name.len, l->name.ptr, KINDS[l->kind], room);
 }
 
+/* A listener that got another name by a reload takes over its address from the one that still has it. */
+static bool listens_at(const struct setup *current, const struct setup *wanted, struct pst_bytes address)
+{
+    for (uint32_t i = 0; current != wanted && i < current->config->listener_count; i++)
+        if (pst_bytes_equal(current->config->listeners[i].address_text, address))
+            return true;
+    return false;
+}
+
 /* A socket a worker: TCP shares the port by SO_REUSEPORT, unix sockets are duplicated. */
 static enum pst_status open_listener(struct control *c, const struct setup *s, uint32_t index, int *fds,
                                      struct pst_error *error)
 {
     const struct pst_listener_source *l = &s->config->listeners[index];
     struct pst_address bound = l->address;
-    enum pst_status status = PST_OK;
+    enum pst_status status = listens_at(c->setup, s, l->address_text) ? PST_OK : pst_listen_is_free(&l->address, error);
 
     for (uint32_t i = 0; i < c->lane_count; i++)
         fds[i] = -1;

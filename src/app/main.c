@@ -1,8 +1,10 @@
 #include "cli_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "postern/app/control.h"
 #include "postern/app/site_build.h"
@@ -178,6 +180,29 @@ static int run_version(int argc, char **argv)
 
 const struct pst_command pst_command_version = {"version", "Shows the version.", "[--json]", run_version};
 
+static enum pst_status check_ca_files(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+{
+    for (uint32_t i = 0; i < config->identity.issuers_count; i++) {
+        const struct pst_issuer_source *s = &config->sources[i];
+        if (s->kind != PST_KEYS_JWKS_URL || s->ca_file.len == 0)
+            continue;
+        struct pst_bytes path = pst_config_path(config, arena, s->ca_file);
+        if (path.ptr == NULL || access(path.ptr, R_OK) != 0)
+            return pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s", strerror(errno));
+    }
+    return PST_OK;
+}
+
+/* A database that is not there yet is made by the first start. */
+static enum pst_status check_store(struct pst_bytes url, struct pst_error *error)
+{
+    struct pst_store *store;
+    enum pst_status status = pst_store_open(url, PST_STORE_ANY, &store, error);
+
+    pst_store_close(store);
+    return status == PST_E_ABSENT ? PST_OK : status;
+}
+
 /* Builds everything that a start would build, and throws it away. */
 static enum pst_status check_config(const struct pst_config *config, struct pst_error *error)
 {
@@ -197,6 +222,10 @@ static enum pst_status check_config(const struct pst_config *config, struct pst_
         status = pst_site_build(config, &ring, &site, error);
     if (status == PST_OK)
         status = pst_doors_build(config, NULL, &arena, &doors, error);
+    if (status == PST_OK)
+        status = check_ca_files(config, &arena, error);
+    if (status == PST_OK)
+        status = check_store(pst_store_url(config, &arena), error);
     pst_site_release(site);
     pst_key_ring_destroy(&ring);
     pst_arena_fini(&arena);

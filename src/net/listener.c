@@ -78,6 +78,25 @@ enum pst_status pst_listen(const struct pst_address *address, int *out, struct p
     return PST_OK;
 }
 
+enum pst_status pst_listen_is_free(const struct pst_address *address, struct pst_error *error)
+{
+    int on = 1;
+    int family = address->sa.any.sa_family;
+
+    if (family == AF_UNIX)
+        return PST_OK;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return fail(fd, address, "socket", error);
+    /* Without SO_REUSEPORT a bind fails while anybody listens; SO_REUSEADDR: not for what only lingers. */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
+        return fail(fd, address, "setsockopt", error);
+    if (bind(fd, &address->sa.any, address->len) != 0)
+        return fail(fd, address, "bind", error);
+    close(fd);
+    return PST_OK;
+}
+
 /* ---- the acceptor ---- */
 
 /* Out of descriptors: what waits is taken with the spare one and closed, so that its client learns

@@ -82,6 +82,15 @@ static enum pst_status check_schema(struct pst_store *store, struct pst_error *e
                          version, SCHEMA_NEWEST);
 }
 
+/* What went wrong went wrong with this store. (Only of a url without a password in it.) */
+static void name_store(struct pst_error *error, struct pst_bytes url)
+{
+    if (error != NULL && error->where[0] == '\0' && url.len < sizeof(error->where)) {
+        memcpy(error->where, url.ptr, url.len);
+        error->where[url.len] = '\0';
+    }
+}
+
 enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
                                struct pst_store **out, struct pst_error *error)
 {
@@ -105,6 +114,7 @@ enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
         status = check_schema(store, error);
     if (status != PST_OK) {
         pst_store_close(store);
+        name_store(error, url);
         return status;
     }
     *out = store;
