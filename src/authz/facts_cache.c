@@ -3,6 +3,10 @@
  *
  *   lru      8-byte keyed hash of (kind, issuer, value, id) -> entry*, which holds all of them and is
  *            compared in full: two users never share an entry
+ *   hints    where the name stands in memory -> entry*, counted: claims of a known token stay where they
+ *            are, so their user is found without a hash (350 of a check's 15,000 instructions). What is
+ *            found is compared and judged as any entry; each 64th look goes through the lru, so that it
+ *            knows what is in use
  *   changed  open addressing, user id -> n of the last change; when three quarters are full it is
  *            emptied and `floor` rises to what was applied: older facts then count as touched
  */
@@ -12,6 +16,7 @@
 
 #include "postern/base/secret.h"
 
+#define HINTS         256u
 #define CHANGED_SLOTS 8192u /* power of two */
 #define CHANGED_MAX   (CHANGED_SLOTS / 4 * 3)
 
@@ -24,7 +29,8 @@ struct pst_facts_cache {
     struct pst_lru *lru;
     struct pst_hash_key key;
     uint64_t applied, floor, last_user_change;
-    uint32_t changed_count;
+    uint32_t changed_count, looks;
+    struct pst_fact_entry *hints[HINTS];
     struct changed changed[CHANGED_SLOTS];
 };
 
@@ -53,10 +59,19 @@ enum pst_status pst_facts_cache_create(uint32_t capacity, struct pst_facts_cache
     return status;
 }
 
+static void drop_hints(struct pst_facts_cache *cache)
+{
+    for (uint32_t i = 0; i < HINTS; i++) {
+        pst_fact_entry_release(cache->hints[i]);
+        cache->hints[i] = NULL;
+    }
+}
+
 void pst_facts_cache_destroy(struct pst_facts_cache *cache)
 {
     if (cache == NULL)
         return;
+    drop_hints(cache);
     pst_lru_destroy(cache->lru);
     free(cache);
 }
@@ -118,10 +133,20 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
     }
 }
 
+static struct pst_fact_entry **hint_of(struct pst_facts_cache *cache, const struct pst_who *who)
+{
+    return &cache->hints[((uint64_t)(uintptr_t)who->value.ptr * UINT64_C(0x9e3779b97f4a7c15)) >> 32 & (HINTS - 1)];
+}
+
 struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)
 {
-    struct pst_fact_entry *entry;
+    struct pst_fact_entry **hint = hint_of(cache, who), *entry = *hint;
 
+    if (entry != NULL && ++cache->looks % 64 != 0 && is_same(&entry->who, who) &&
+        pst_facts_cache_usable(cache, entry->facts, entry->n)) {
+        entry->refs++;
+        return entry;
+    }
     if (!is_kept(who))
         return NULL;
     uint64_t hash = hash_of(cache, who);
@@ -132,7 +157,9 @@ struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const 
         pst_lru_remove(cache->lru, key);
         return NULL;
     }
-    entry->refs++;
+    pst_fact_entry_release(*hint);
+    *hint = entry;
+    entry->refs += 2; /* the hint's and the caller's */
     return entry;
 }
 
@@ -211,6 +238,7 @@ void pst_facts_cache_advance(struct pst_facts_cache *cache, uint64_t n)
 
 void pst_facts_cache_forget(struct pst_facts_cache *cache, uint64_t n)
 {
+    drop_hints(cache);
     pst_lru_clear(cache->lru);
     empty_changed(cache, 0);
     cache->last_user_change = 0;

@@ -163,6 +163,33 @@ static void a_decision_keeps_an_entry_that_left_the_cache(void **state)
     pst_facts_cache_destroy(cache);
 }
 
+/* Memory is used again: where one name stood, another one may stand now. */
+static void another_name_at_the_same_place_is_somebody_else(void **state)
+{
+    (void)state;
+    struct pst_facts_cache *cache = cache_at(5);
+    char name[] = "alice";
+
+    keep(cache, "alice", 7, 5);
+    keep(cache, "bobby", 8, 5);
+    for (int i = 0; i < 200; i++) {
+        memcpy(name, i % 3 == 0 ? "bobby" : "alice", 5);
+        assert_int_equal(user_of(cache, name), i % 3 == 0 ? 8 : 7);
+    }
+    memcpy(name, "carol", 5);
+    assert_int_equal(user_of(cache, name), UINT64_MAX);
+    memcpy(name, "alice", 5);
+    pst_facts_cache_touch(cache, 7, 6);
+    pst_facts_cache_advance(cache, 6);
+    assert_int_equal(user_of(cache, name), UINT64_MAX);
+    keep(cache, "alice", 9, 6);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(user_of(cache, name), 9);
+    pst_facts_cache_forget(cache, 3);
+    assert_int_equal(user_of(cache, name), UINT64_MAX);
+    pst_facts_cache_destroy(cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +200,7 @@ int main(void)
         cmocka_unit_test(nobody_is_only_nobody_until_users_change),
         cmocka_unit_test(a_full_table_of_changes_forgets_towards_refusal),
         cmocka_unit_test(another_history_keeps_nothing),
+        cmocka_unit_test(another_name_at_the_same_place_is_somebody_else),
         cmocka_unit_test(a_decision_keeps_an_entry_that_left_the_cache),
     };
     return cmocka_run_group_tests_name("authz/facts_cache", tests, NULL, NULL);

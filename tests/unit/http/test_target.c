@@ -552,7 +552,8 @@ static void test_ordinary_paths_are_no_exception(void **state)
         struct parsed slow = *parse(PST_METHOD_GET, marked, sizeof(slow.space));
         char canonical[512];
         struct pst_bytes expect = slow.target.target;
-        memcpy(canonical, expect.ptr, expect.len);
+        if (expect.len > 0)
+            memcpy(canonical, expect.ptr, expect.len);
         const struct parsed *fast = parse(PST_METHOD_GET, plain, sizeof(fast->space));
         assert_int_equal(fast->ok, slow.ok);
         if (!slow.ok) {
