@@ -1,4 +1,4 @@
-"""A node's life beside others: keys that come from a URL, a port that is taken, a log that nobody reads, a short lease."""
+"""A node beside others: keys from a URL, a port that is taken, a log that nobody reads, a short lease."""
 import os
 import signal
 import subprocess
