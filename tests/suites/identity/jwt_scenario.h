@@ -24,7 +24,7 @@
  * all of them are sent, which takes minutes of signature checks. */
 #define FLOOD_MAX   100000
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* ten times the time, ten times the noise */
-#define FLOOR_NS 500000.0
+#define FLOOR_NS 500000
 #else
 #define FLOOR_NS    50000 /* a request through any door takes longer; a difference below does not show */
 #endif
