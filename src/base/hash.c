@@ -9,26 +9,25 @@ static uint64_t rotl(uint64_t x, unsigned n)
     return (x << n) | (x >> (64 - n));
 }
 
-static void rounds(struct sip *s, int count)
+/* Inlined, so that the state stays in registers (16 bytes: 150 -> 110 instructions). */
+static inline __attribute__((always_inline)) void sip_round(struct sip *s)
 {
-    while (count-- > 0) {
-        s->a += s->b;
-        s->c += s->d;
-        s->b = rotl(s->b, 13) ^ s->a;
-        s->d = rotl(s->d, 16) ^ s->c;
-        s->a = rotl(s->a, 32);
-        s->c += s->b;
-        s->a += s->d;
-        s->b = rotl(s->b, 17) ^ s->c;
-        s->d = rotl(s->d, 21) ^ s->a;
-        s->c = rotl(s->c, 32);
-    }
+    s->a += s->b;
+    s->c += s->d;
+    s->b = rotl(s->b, 13) ^ s->a;
+    s->d = rotl(s->d, 16) ^ s->c;
+    s->a = rotl(s->a, 32);
+    s->c += s->b;
+    s->a += s->d;
+    s->b = rotl(s->b, 17) ^ s->c;
+    s->d = rotl(s->d, 21) ^ s->a;
+    s->c = rotl(s->c, 32);
 }
 
-static void absorb(struct sip *s, uint64_t word)
+static inline __attribute__((always_inline)) void absorb(struct sip *s, uint64_t word)
 {
     s->d ^= word;
-    rounds(s, 1);
+    sip_round(s);
     s->a ^= word;
 }
 
@@ -71,6 +70,8 @@ uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
     absorb(&s, load_rest(p, left) | (uint64_t)bytes.len << 56);
 
     s.c ^= 0xff;
-    rounds(&s, 3);
+    sip_round(&s);
+    sip_round(&s);
+    sip_round(&s);
     return s.a ^ s.b ^ s.c ^ s.d;
 }

@@ -121,4 +121,38 @@ static inline const char *skip_visible(const char *at, const char *end)
     return at;
 }
 
+#ifdef __SSE2__
+/* What the first 63 bytes of a text are; bit i is of byte i. */
+struct ordinary {
+    uint64_t good;       /* a letter, a digit, `-`, `_` or the separator; the 64th bit is never set */
+    uint64_t separators;
+    uint64_t capitals;
+};
+
+static inline struct ordinary find_ordinary(struct pst_bytes text, char separator)
+{
+    struct ordinary o = {0};
+    char bytes[64] = {0};
+    size_t len = text.len < sizeof(bytes) ? text.len : sizeof(bytes) - 1;
+    const __m128i zero = _mm_setzero_si128(), case_bit = _mm_set1_epi8(0x20);
+
+    memcpy(bytes, text.ptr, len);
+    for (size_t at = 0; at < len; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at));
+        __m128i small = _mm_sub_epi8(_mm_or_si128(v, case_bit), _mm_set1_epi8('a'));
+        __m128i letter = _mm_cmpeq_epi8(_mm_subs_epu8(small, _mm_set1_epi8(25)), zero);
+        __m128i digit = _mm_cmpeq_epi8(_mm_subs_epu8(_mm_sub_epi8(v, _mm_set1_epi8('0')), _mm_set1_epi8(9)), zero);
+        __m128i sign = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
+        __m128i between = _mm_cmpeq_epi8(v, _mm_set1_epi8(separator));
+        __m128i good = _mm_or_si128(_mm_or_si128(letter, digit), _mm_or_si128(sign, between));
+        __m128i capital = _mm_and_si128(letter, _mm_cmpeq_epi8(_mm_and_si128(v, case_bit), zero));
+
+        o.good |= (uint64_t)(unsigned)_mm_movemask_epi8(good) << at;
+        o.separators |= (uint64_t)(unsigned)_mm_movemask_epi8(between) << at;
+        o.capitals |= (uint64_t)(unsigned)_mm_movemask_epi8(capital) << at;
+    }
+    return o;
+}
+#endif
+
 #endif

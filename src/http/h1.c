@@ -603,22 +603,36 @@ static inline struct pst_bytes value_between(const char *from, const char *end)
     return pst_bytes_trim(pst_bytes_of(from, (size_t)(end - from)));
 }
 
+static __attribute__((noinline)) bool is_too_long(const struct pst_h1_limits *limits, enum pst_field_id id, size_t name,
+                                                  size_t line)
+{
+    return name > limits->field_bytes || line > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
+                                                 : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
+                                                                               : limits->field_bytes);
+}
+
+/* A line of no more bytes than this is not too long, whatever it is. */
+static size_t least_limit(const struct pst_h1_limits *limits)
+{
+    uint32_t least = limits->field_bytes;
+
+    if (limits->authorization_bytes < least)
+        least = limits->authorization_bytes;
+    return limits->cookie_bytes < least ? limits->cookie_bytes : least;
+}
+
 /* Lines that are whole and as they should be, one after the other, without the states between their
  * parts: nearly every head comes in one piece. The first that is not is left to the states, which know
  * what to wait for or to say; p stands at its beginning. */
 static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input in, struct pst_head *head)
 {
-    const struct pst_h1_limits *limits = &p->limits;
     const char *line = in.start + p->at_;
-    uint32_t least = limits->authorization_bytes < limits->cookie_bytes ? limits->authorization_bytes : limits->cookie_bytes;
-    enum pst_h1_result got = PST_H1_DONE;
+    size_t least = least_limit(&p->limits);
 
-    if (limits->field_bytes < least)
-        least = limits->field_bytes;
-    while (got == PST_H1_DONE && head->count < limits->fields) {
+    while (head->count < p->limits.fields) {
         struct pst_field *field = &head->fields[head->count];
         const char *colon = skip_token(line, in.end);
-        if (colon == line || colon == in.end || *colon != ':' || (size_t)(colon - line) > limits->field_bytes)
+        if (colon == in.end || *colon != ':' || colon == line)
             break;
         const char *end = skip_text(colon + 1, in.end);
         if (in.end - end < 2 || end[0] != '\r' || end[1] != '\n')
@@ -626,19 +640,16 @@ static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input
 
         field->name = pst_bytes_of(line, (size_t)(colon - line));
         enum pst_field_id id = pst_field_id_of(field->name);
-        if (__builtin_expect((size_t)(end - line) > least, 0) &&
-            (size_t)(end - line) > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
-                                    : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
-                                                                  : limits->field_bytes))
+        if ((size_t)(end - line) > least && is_too_long(&p->limits, id, field->name.len, (size_t)(end - line)))
             break;
         field->value = value_between(colon + 1, end);
         head->ids[head->count] = (uint8_t)id;
         line = end + 2;
-        enter(p, in, line, S_LINE);
         if (take_field(p, head, id) == PST_H1_FAIL)
-            got = PST_H1_FAIL;
+            return PST_H1_FAIL;
     }
-    return got;
+    enter(p, in, line, S_LINE);
+    return PST_H1_DONE;
 }
 
 static enum pst_h1_result read_lf(struct pst_h1_parser *p, struct input in, enum state next)

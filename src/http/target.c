@@ -213,37 +213,14 @@ static inline size_t skip_chars(struct pst_bytes raw, size_t at, unsigned classe
 }
 
 #ifdef __SSE2__
-#define ORDINARY_MAX 64u
-
-/* Bit i of *ordinary: byte i is a letter, a digit, `-`, `_` or `/`; of *slashes: it is a `/`. */
-static inline void classify(const char bytes[ORDINARY_MAX], uint64_t *ordinary, uint64_t *slashes)
-{
-    *ordinary = *slashes = 0;
-    for (unsigned at = 0; at < ORDINARY_MAX; at += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(bytes + at)), zero = _mm_setzero_si128();
-        __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
-        __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0')), slash = _mm_cmpeq_epi8(v, _mm_set1_epi8('/'));
-        __m128i sign = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
-        __m128i word = _mm_or_si128(_mm_cmpeq_epi8(_mm_subs_epu8(letter, _mm_set1_epi8(25)), zero),
-                                    _mm_cmpeq_epi8(_mm_subs_epu8(digit, _mm_set1_epi8(9)), zero));
-        __m128i good = _mm_or_si128(_mm_or_si128(word, sign), slash);
-
-        *ordinary |= (uint64_t)(unsigned)_mm_movemask_epi8(good) << at;
-        *slashes |= (uint64_t)(unsigned)_mm_movemask_epi8(slash) << at;
-    }
-}
-
 /* A short path of nothing but letters, digits, `-` and `_` between single slashes stands for itself: most
  * paths are such, and name by name they cost 400 instructions. False: read it name by name. */
 static bool read_ordinary_path(struct reader *r)
 {
-    char bytes[ORDINARY_MAX] = {0};
-    size_t len = r->raw.len < ORDINARY_MAX ? r->raw.len : ORDINARY_MAX - 1; /* the last byte ends it */
-    uint64_t ordinary, slashes;
+    struct ordinary o = find_ordinary(r->raw, '/');
+    uint64_t slashes = o.separators;
+    size_t end = (size_t)__builtin_ctzll(~o.good);
 
-    memcpy(bytes, r->raw.ptr, len);
-    classify(bytes, &ordinary, &slashes);
-    size_t end = (size_t)__builtin_ctzll(~ordinary);
     if (end < r->raw.len && r->raw.ptr[end] != '?')
         return false;
     slashes &= (UINT64_C(1) << end) - 1;

@@ -155,6 +155,33 @@ static void test_lengths(void **state)
     assert_false(pst_host_parse(PST_LIT("a\0b"), space, &host));
 }
 
+/* Plain names are read by a way of their own; with a port they are not, and must say the same. */
+static void test_plain_names_are_no_exception(void **state)
+{
+    (void)state;
+    static const char alphabet[] = "abz059-_abz059..abzABZ:~@ \x80";
+    uint32_t random = 1;
+
+    for (unsigned round = 0; round < 60000; round++) {
+        char text[80], fast_space[PST_HOST_MAX], slow_space[PST_HOST_MAX];
+        size_t len = 1 + round % 70;
+        unsigned kinds = round % 4 == 0 ? sizeof(alphabet) - 1 : round % 2 == 0 ? 14 : 16;
+        for (size_t i = 0; i < len; i++) {
+            random = random * 1664525u + 1013904223u;
+            text[i] = alphabet[(random >> 16) % kinds];
+        }
+        memcpy(text + len, ":1", 2);
+        struct pst_host fast, slow;
+        struct pst_bytes plain = pst_bytes_of(text, len);
+        if (pst_bytes_find(plain, ':') < len)
+            continue;
+        bool ok = pst_host_parse(pst_bytes_of(text, len + 2), slow_space, &slow);
+        assert_int_equal(pst_host_parse(plain, fast_space, &fast), ok);
+        assert_true(pst_bytes_equal(fast.name, slow.name));
+        assert_true(pst_bytes_equal(fast.text, fast.name) && fast.port == 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +189,7 @@ int main(void)
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_everything_else_is_refused),
         cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_plain_names_are_no_exception),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
