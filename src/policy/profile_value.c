@@ -251,8 +251,6 @@ static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst
 {
     char canonical[UUID_TEXT];
 
-    if (is_canonical(*id))
-        return PST_R_INTERNAL;
     switch (profile_uuid_read(*id, canonical)) {
     case UUID_YES:
         *fault = pst_arena_copy(arena, pst_bytes_of(canonical, sizeof(canonical)), id) != PST_OK;
@@ -267,18 +265,30 @@ static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst
 
 /* ---- other forms ---- */
 
-static bool has_control(struct pst_bytes id)
+/* *ascii is told when the answer is no. */
+static bool has_control(struct pst_bytes id, bool *ascii)
 {
+    uint64_t all = 0, word;
     size_t i = 0;
 
-    for (; id.len - i >= 8; i += 8)
-        if (have_control(load_8(id.ptr + i)))
+    for (; id.len - i >= 8; i += 8) {
+        word = load_8(id.ptr + i);
+        if (have_control(word))
             return true;
-    if (i > 0) /* the last eight, some of them for the second time */
-        return have_control(load_8(id.ptr + id.len - 8));
-    for (; i < id.len; i++)
+        all |= word;
+    }
+    if (i > 0 && i < id.len) { /* the last eight, some of them for the second time */
+        word = load_8(id.ptr + id.len - 8);
+        if (have_control(word))
+            return true;
+        all |= word;
+    }
+    for (; i < id.len && id.len < 8; i++) {
         if ((unsigned char)id.ptr[i] < 0x20 || id.ptr[i] == 0x7f)
             return true;
+        all |= (unsigned char)id.ptr[i];
+    }
+    *ascii = (all & TOPS) == 0;
     return false;
 }
 
@@ -287,12 +297,9 @@ static bool has_control(struct pst_bytes id)
 static bool is_utf8(struct pst_bytes id)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char all = 0;
     size_t length;
 
-    for (size_t i = 0; i < id.len; i++)
-        all |= (unsigned char)id.ptr[i];
-    for (; all >= 0x80 && id.len > 0; id = pst_bytes_from(id, length)) {
+    for (; id.len > 0; id = pst_bytes_from(id, length)) {
         uint32_t point = point_at(id, &length);
         if (length == 0 || point < least[length] || point > 0x10ffff ||
             (point >= 0xd800 && point <= 0xdfff))
@@ -353,7 +360,11 @@ enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form fo
     if (form == FORM_EXACT)
         return PST_R_INTERNAL;
 
-    bool bad = id->len == 0 || has_control(*id) || !is_utf8(*id);
+    if ((form == FORM_UUID || form == FORM_UUID_ONLY) && is_canonical(*id))
+        return PST_R_INTERNAL;
+
+    bool ascii = true;
+    bool bad = id->len == 0 || has_control(*id, &ascii) || (!ascii && !is_utf8(*id));
     switch (form) {
     case FORM_EXACT:
     case FORM_NAME:
