@@ -272,8 +272,9 @@ static struct pst_bytes client_view(struct pst_exchange *x, struct pst_bytes loc
     rest = pst_bytes_from(rest, authority.len);
     if (rest.len == 0)
         return PST_LIT("/");
-    /* "//" would name another host. */
-    return rest.ptr[0] == '/' && !(rest.len > 1 && rest.ptr[1] == '/') ? rest : location;
+    /* "//" would name another host, and browsers read "/\\" so. */
+    bool names_host = rest.len > 1 && (rest.ptr[1] == '/' || rest.ptr[1] == '\\');
+    return rest.ptr[0] == '/' && !names_host ? rest : location;
 }
 
 static void put_answer_fields(struct pst_exchange *x, struct pst_buf *out)

@@ -511,6 +511,12 @@ static void rewrites_a_location_of_the_upstreams_own(void **state)
              f.upstream_text);
     up = serve_one(&f, up, answer);
     lacks(flow_read_head(c), "\r\nLocation: //evil");
+    flow_send(c, GET("/a"));
+    snprintf(answer, sizeof(answer),
+             "HTTP/1.1 302 Found\r\nLocation: http://%s/\\evil\r\nContent-Length: 0\r\n\r\n",
+             f.upstream_text);
+    up = serve_one(&f, up, answer);
+    lacks(flow_read_head(c), "\r\nLocation: /\\evil");
     close(c);
     close(up);
     flow_stop(&f);
