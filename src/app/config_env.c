@@ -92,7 +92,7 @@ static enum pst_status set(struct pst_tree *tree, const char *variable, const ch
     if (node == NULL || pst_arena_copy(&tree->arena, value, &node->text) != PST_OK)
         return pst_error_set(error, PST_E_INVALID, variable, "cannot override %s: the file has another kind of value there", path);
     node->kind = PST_NODE_SCALAR;
-    node->line = 0; /* no line of the file: messages show line 0 and the key */
+    node->line = 0; /* no line of the file: messages say "environment" and the key */
     return PST_OK;
 }
 

@@ -466,8 +466,13 @@ static enum pst_status open_listeners(struct control *c, struct pst_error *error
 }
 
 /* Adoption must not be forgotten: each profile that lets refused requests pass is named, loudly. */
-static void warn_of_shadows(struct control *c)
+static void warn_of_what_is_open(struct control *c)
 {
+    /* These switches may have been meant for the app: its own variables have the same names. */
+    if (!c->setup->config->authentication)
+        pst_log_event(c->log, PST_LOG_WARN, "authentication.off", "\"message\":\"nobody is asked who he is\"");
+    if (!c->setup->config->permissions)
+        pst_log_event(c->log, PST_LOG_WARN, "permissions.off", "\"message\":\"levels decide in place of permissions\"");
     const struct pst_site *site = c->setup->site;
 
     for (uint32_t i = 0; i < site->profile_count; i++) {
@@ -655,7 +660,7 @@ static void reload(struct control *c)
         return;
     }
     pst_log_event(c->log, PST_LOG_INFO, "config.reloaded", "%s", "");
-    warn_of_shadows(c);
+    warn_of_what_is_open(c);
 }
 
 /* --- the control loop --- */
@@ -908,7 +913,7 @@ int pst_control_serve(const char *config_path)
     if (status == PST_OK) {
         pst_log_event(c->log, PST_LOG_INFO, "started", "\"version\":\"%s\",\"pid\":%d,\"workers\":%u", PST_VERSION,
                       (int)getpid(), c->lane_count);
-        warn_of_shadows(c);
+        warn_of_what_is_open(c);
         event_base_dispatch(c->base);
         pst_log_event(c->log, PST_LOG_INFO, "stopped", "%s", "");
     } else {
