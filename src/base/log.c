@@ -160,22 +160,26 @@ static void put(struct pst_log *log, enum pst_log_stream stream, const char *lin
     b->len += len + 1;
 }
 
-static void copy_out(const struct pst_log_ring *r, size_t from, void *to, size_t len)
+/* Where these bytes stand in one piece: in the ring itself unless its end is between them. */
+static const char *in_one_piece(const struct pst_log_ring *r, size_t from, char *room, size_t len)
 {
     size_t at = from & r->mask, first = r->mask + 1 - at;
 
-    if (first > len)
-        first = len;
-    memcpy(to, r->bytes + at, first);
-    memcpy((char *)to + first, r->bytes, len - first);
+    if (len <= first)
+        return r->bytes + at;
+    memcpy(room, r->bytes + at, first);
+    memcpy(room + first, r->bytes, len - first);
+    return room;
 }
 
 static void copy_in(struct pst_log_ring *r, size_t to, const void *from, size_t len)
 {
     size_t at = to & r->mask, first = r->mask + 1 - at;
 
-    if (first > len)
-        first = len;
+    if (len <= first) { /* nearly always */
+        memcpy(r->bytes + at, from, len);
+        return;
+    }
     memcpy(r->bytes + at, from, first);
     memcpy(r->bytes, (const char *)from + first, len - first);
 }
@@ -188,10 +192,9 @@ static void drain_ring(struct pst_log *log, struct pst_log_ring *r)
 
     while (tail != head) {
         uint32_t header;
-        copy_out(r, tail, &header, HEADER);
+        memcpy(&header, in_one_piece(r, tail, line, HEADER), HEADER);
         size_t len = header & 0xffffff;
-        copy_out(r, tail + HEADER, line, len);
-        put(log, (enum pst_log_stream)(header >> 24), line, len);
+        put(log, (enum pst_log_stream)(header >> 24), in_one_piece(r, tail + HEADER, line, len), len);
         tail += HEADER + len;
     }
     atomic_store_explicit(&r->tail, tail, memory_order_release);

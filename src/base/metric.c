@@ -2,10 +2,11 @@
 
 void pst_metrics_decision(struct pst_metrics *m, uint64_t ns)
 {
-    unsigned bucket = 0;
+    /* The first bucket whose bound, 256 << bucket, is not below ns. */
+    unsigned bucket = ns <= 256 ? 0 : 64 - 8 - (unsigned)__builtin_clzll(ns - 1);
 
-    while (bucket < PST_METRIC_BUCKETS - 1 && ns > UINT64_C(256) << bucket)
-        bucket++;
+    if (bucket >= PST_METRIC_BUCKETS)
+        bucket = PST_METRIC_BUCKETS - 1;
     pst_count(&m->decision_ns_bucket[bucket], 1);
     pst_count(&m->decision_ns_sum, ns);
     pst_count(&m->decision_count, 1);

@@ -1,9 +1,12 @@
 /* base: arena, buf, tree and error keep their promises. */
 #include "../test.h"
 
+#include <stdlib.h>
+
 #include "postern/base/arena.h"
 #include "postern/base/buf.h"
 #include "postern/base/clock.h"
+#include "postern/base/metric.h"
 #include "postern/base/secret.h"
 #include "postern/base/tree.h"
 
@@ -232,6 +235,28 @@ static void a_tree_names_file_line_and_key(void **state)
     pst_tree_fini(&t);
 }
 
+static void a_duration_falls_into_the_first_bucket_that_holds_it(void **state)
+{
+    (void)state;
+    struct pst_metrics *m = calloc(1, sizeof(*m));
+
+    assert_non_null(m);
+    for (unsigned bucket = 0; bucket < PST_METRIC_BUCKETS; bucket++) {
+        uint64_t bound = UINT64_C(256) << bucket;
+        pst_metrics_decision(m, bound);
+        assert_int_equal(pst_counted(&m->decision_ns_bucket[bucket]), bucket == 0 ? 1 : 2);
+        pst_metrics_decision(m, bound + 1); /* of the next one, or of the last */
+        if (bucket + 1 < PST_METRIC_BUCKETS)
+            assert_int_equal(pst_counted(&m->decision_ns_bucket[bucket + 1]), 1);
+    }
+    pst_metrics_decision(m, 0);
+    pst_metrics_decision(m, UINT64_MAX / 2);
+    assert_int_equal(pst_counted(&m->decision_ns_bucket[0]), 2);
+    assert_int_equal(pst_counted(&m->decision_ns_bucket[PST_METRIC_BUCKETS - 1]), 4);
+    assert_int_equal(pst_counted(&m->decision_count), 2 * PST_METRIC_BUCKETS + 2);
+    free(m);
+}
+
 static void secrets_compare_by_content(void **state)
 {
     (void)state;
@@ -256,6 +281,7 @@ int main(void)
         cmocka_unit_test(every_small_number_is_read_back),
         cmocka_unit_test(whole_numbers_are_read_strictly),
         cmocka_unit_test(a_tree_names_file_line_and_key),
+        cmocka_unit_test(a_duration_falls_into_the_first_bucket_that_holds_it),
         cmocka_unit_test(secrets_compare_by_content),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
