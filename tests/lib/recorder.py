@@ -3,6 +3,7 @@
 The script is played on the connection that brings the first byte after `begin`, whether new or pooled; every other
 connection gets the default. All bytes are kept per connection, so that a case can be judged by what arrived."""
 import codecs
+import select
 import socket
 import struct
 import threading
@@ -24,13 +25,22 @@ def reset(sock):
 
 
 class Connection:
-    def __init__(self, sock):
-        self.sock = sock
+    def __init__(self, sock, peer):
+        self.sock, self.peer = sock, peer
         self.data = bytearray()
         self.start = 0            # where the bytes of the present case begin
         self.peer_closed = False
         self.done = False
         self.after_script = 0     # bytes that were there when the script ended
+
+    def has_news(self):
+        """Bytes or an end that nobody has read yet."""
+        try:
+            ready = select.poll()
+            ready.register(self.sock, select.POLLIN)
+            return bool(ready.poll(0))
+        except (OSError, ValueError):     # closed by its own thread
+            return False
 
 
 class Recorder:
@@ -69,11 +79,11 @@ class Recorder:
     def _accept(self, listener):
         while True:
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            c = Connection(sock)
+            c = Connection(sock, peer)
             with self.lock:
                 self.live.add(c)
                 self.seen.append(c)
@@ -89,17 +99,36 @@ class Recorder:
             self.script_ended.clear()
             self.closed_in_time, self.bytewise = None, bytewise
 
+    def drain(self, limit):
+        """Waits until what was sent to this upstream up to now has been read, at most `limit` seconds.
+
+        Connections are accepted in order: one of our own comes after all that were made before it."""
+        end = time.monotonic() + limit
+        try:
+            probe = socket.create_connection(("127.0.0.1", self.port), limit)
+        except OSError:
+            return
+        with probe:
+            name = probe.getsockname()
+            while time.monotonic() < end:
+                with self.lock:
+                    here = any(c.peer == name for c in self.live)
+                    if here and not any(c.has_news() for c in self.live):
+                        return
+                time.sleep(0.002)
+
     def traffic(self):
         """[(connection, bytes of this case)], those without bytes left out."""
         with self.lock:
             return [(c, bytes(c.data[c.start:])) for c in self.seen if len(c.data) > c.start]
 
     def _receive(self, c):
-        data = c.sock.recv(1 << 18)
-        if not data:
-            c.peer_closed = True
-            return data
+        c.sock.recv(1, socket.MSG_PEEK)      # waits; what is taken is noted in the same breath
         with self.lock:
+            data = c.sock.recv(1 << 18)
+            if not data:
+                c.peer_closed = True
+                return data
             c.data += data
             if self.script is not None and self.scripted is None:
                 self.scripted = c
