@@ -12,6 +12,8 @@ PORT     ?= 8080
 APP      ?= demo
 DIR      ?= tests/vectors
 JOBS     ?= $(shell nproc)
+# runs leave nothing in the source tree
+export PYTHONDONTWRITEBYTECODE := 1
 
 VERSION  := 0.1.0
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
@@ -57,6 +59,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c
 all: $(BUILD)/postern
 
 help:
+	@echo "make deps       the Debian packages that a build needs"
 	@echo "make            build $(BUILD)/postern"
 	@echo "make run        Postern in front of a demo app (APP=demo|mlflow|mage, PORT=8080)"
 	@echo "make test       everything that Debian packages allow"
@@ -141,7 +144,7 @@ bench:
 	@tests/setup/packages.sh build test bench && $(MAKE) -s -j$(JOBS) all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)
 
 cover:
-	@$(MAKE) test BUILD=build/cover OPT=-O0 SAN="--coverage" && \
+	@tests/setup/packages.sh build test lint && $(MAKE) test BUILD=build/cover OPT=-O0 SAN="--coverage" && \
 	    lcov -q -c -d build/cover -o build/cover/all.info && lcov -q -e build/cover/all.info '*/src/*' -o build/cover/src.info && \
 	    lcov --summary build/cover/src.info
 

@@ -126,6 +126,7 @@ def main():
     state = os.path.join(RUN, "state", "%s-%d" % (a.app, a.port))
     os.makedirs(state, mode=0o700, exist_ok=True)
     logs = tempfile.mkdtemp(prefix="postern-run-")
+    os.environ["TMPDIR"] = logs     # what the app leaves among temporary files goes with them
     url, note = "http://127.0.0.1:%d" % a.port, os.path.join(RUN, "demo.json")
     signer = keys.Signer(state, issuer=ISSUER, kid="demo-1")
     app = apps.KINDS[a.app](a.app, os.path.join(state, "app"))

@@ -7,7 +7,7 @@ packages_of() {
     case $1 in
     build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
                      libyaml-dev libcurl4-openssl-dev ;;
-    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl procps ;;
+    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
     bench)      echo python3 wrk nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
@@ -66,21 +66,23 @@ echo "Debian packages that are missing here (groups: $groups):"
 for package in $missing; do
     printf '  %-22s %s\n' "$package" "$(why "$package")"
 done
+root="Installing packages needs root, because apt-get writes to /usr and to the package database"
 if [ "$(id -u)" -eq 0 ]; then
     as_root=
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    echo "$root: apt-get runs under sudo."
     as_root=sudo
 elif command -v sudo >/dev/null 2>&1 && [ -t 0 ]; then
-    echo "Installing packages needs root: sudo will ask for your password."
+    echo "$root: sudo will ask for your password."
     as_root=sudo
 else
-    echo "Installing packages needs root, and this user is not root and has no sudo. Ask root for:" >&2
+    echo "$root. This user is not root and has no sudo. Ask root for:" >&2
     echo "    apt-get update && apt-get install -y --no-install-recommends$missing" >&2
     exit 1
 fi
 $as_root apt-get -qq update
-# shellcheck disable=SC2086 # one word a package
-DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install -y --no-install-recommends $missing >/dev/null
+# shellcheck disable=SC2086 # one word a package; sudo passes on only what env sets behind it
+$as_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq install -y --no-install-recommends $missing >/dev/null
 for package in $missing; do
     installed "$package" || { echo "packages.sh: $package could not be installed" >&2; exit 1; }
 done
