@@ -63,7 +63,7 @@ help:
 	@echo "make            build $(BUILD)/postern"
 	@echo "make run        Postern in front of a demo app (APP=demo|mlflow|mage, PORT=8080)"
 	@echo "make test       everything that Debian packages allow"
-	@echo "make interop    the outside world: MLflow, Mage AI, Envoy"
+	@echo "make interop    the outside world: MLflow and Mage AI from PyPI"
 	@echo "make vectors    the vector suites (DIR=tests/vectors)"
 	@echo "make bench      the comparisons; results in build/bench/results.json"
 	@echo "make asan tsan lint layers fuzz-short cover fmt clean"
