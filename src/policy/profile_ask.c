@@ -87,10 +87,6 @@ static bool compose(struct profile_asking *ask, const struct instance *in,
     char buffer[2048];
     size_t n = 0;
 
-    if (key->piece_count == 1 && !key->pieces[0].quoted) {
-        *out = piece_text(ask, in, &key->pieces[0]);
-        return true;
-    }
     for (uint32_t i = 0; i < key->piece_count; i++) {
         struct pst_bytes text = piece_text(ask, in, &key->pieces[i]);
         bool fits = key->pieces[i].quoted ? put_quoted(buffer, sizeof(buffer), &n, text)
@@ -135,7 +131,11 @@ static bool fill_key(struct profile_asking *ask, const struct instance *in,
         to->id_state = PST_ID_UNKNOWN;
         return true;
     }
-    return compose(ask, in, from, &to->id) && profile_ask_form(ask, known, &to->id);
+    if (from->piece_count == 1 && !from->pieces[0].quoted)
+        to->id = piece_text(ask, in, &from->pieces[0]);
+    else if (!compose(ask, in, from, &to->id))
+        return false;
+    return known == NULL || profile_ask_form(ask, known, &to->id);
 }
 
 static struct pst_bytes own_pipeline(const struct profile_asking *ask, const struct pst_key *key)

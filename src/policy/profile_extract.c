@@ -215,6 +215,8 @@ static bool place_values(struct profile_asking *ask, const struct profile_var *v
 static bool check_forms(struct profile_asking *ask, const struct profile_var *var,
                         struct profile_values *values)
 {
+    if (var->form == FORM_EXACT)
+        return true;
     for (uint32_t i = 0; i < values->count; i++) {
         bool fault;
         enum pst_reason reason =
