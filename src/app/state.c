@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,7 +53,7 @@ static enum pst_status write_file(struct pst_arena *arena, struct pst_bytes path
     return pst_error_set(error, PST_E_IO, path.ptr, "cannot be written: %s", strerror(errno));
 }
 
-static enum pst_status make_own_key(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+static enum pst_status make_own_key_alone(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
 {
     struct pst_bytes private_path = pst_state_path(config, arena, "keys/issuer.pem");
     struct pst_bytes public_path = pst_state_path(config, arena, "keys/issuer.jwks.json");
@@ -65,6 +66,27 @@ static enum pst_status make_own_key(const struct pst_config *config, struct pst_
         status = write_file(arena, private_path, 0600, pem, error);
     if (status == PST_OK)
         status = write_file(arena, public_path, 0644, jwks, error);
+    return status;
+}
+
+/* Several programs may start for the first time at once: one makes the pair, the others wait for it. */
+static enum pst_status make_own_key(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+{
+    struct pst_bytes private_path = pst_state_path(config, arena, "keys/issuer.pem");
+    struct pst_bytes public_path = pst_state_path(config, arena, "keys/issuer.jwks.json");
+    struct pst_bytes dir = pst_state_path(config, arena, "keys");
+
+    if (access(private_path.ptr, F_OK) == 0 && access(public_path.ptr, F_OK) == 0)
+        return PST_OK;
+    int fd = open(dir.ptr, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+        enum pst_status status = pst_error_set(error, PST_E_IO, dir.ptr, "cannot be locked: %s", strerror(errno));
+        if (fd >= 0)
+            (void)close(fd);
+        return status;
+    }
+    enum pst_status status = make_own_key_alone(config, arena, error); /* which looks again */
+    (void)close(fd);
     return status;
 }
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -233,6 +234,23 @@ class Tokens(Folder):
         self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", "/nonexistent").returncode, FAILED)
         self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", signer.pem, "--issuer", "x", "--ttl",
                                       "many").returncode, FAILED)
+
+
+class FirstStarts(Folder):
+    def test_many_at_once_make_one_key_and_one_database(self):
+        path = self.file("postern.yaml", {"state_dir": os.path.join(self.folder, "state"), "listeners": [
+            {"name": "auth", "kind": "auth_request", "address": "127.0.0.1:1",
+             "mounts": [{"host": "*", "prefix": "/", "profile": "rest"}]}]})
+        declared = self.file("d.yaml", TREE)
+        commands = [("token", "mint", "-s", "alice", "-c", path)] * 5 + [("apply", "-f", declared, "-c", path)] * 2
+        begun = [subprocess.Popen([paths.binary(), *c], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for c in commands]
+        told = [p.communicate(timeout=60) for p in begun]
+        for p, (out, err) in zip(begun, told):
+            self.assertEqual(p.returncode, YES, out + err)
+        for out, _ in told[:5]:
+            done = self.run_cli("check", "-t", out.strip(), "-c", path, "/w/blue/x")
+            self.assertNotIn("bad-credential", done.stdout, "a token of another key")
 
 
 class Minted(WorldCase):
