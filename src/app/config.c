@@ -109,7 +109,7 @@ static enum pst_status read_limits(struct pst_config_reader *r, const struct pst
         "body_bytes", "chunk_extension_bytes", "framing_overhead_bytes", "interim_responses", "drain_bytes",
         "drain_s", "request_head_s", "connect_s", "first_byte_s", "response_head_s", "idle_body_s",
         "write_stall_s", "keepalive_idle_s", "inspect_body_bytes", "drain_total_s", "connections",
-        "body_rate_bytes", "body_rate_after_s", NULL,
+        "body_rate_bytes", "body_rate_after_s", "inspect_memory_bytes", NULL,
     };
     struct pst_server_limits *l = &r->config->limits;
     const struct limit limits[] = {
@@ -131,6 +131,7 @@ static enum pst_status read_limits(struct pst_config_reader *r, const struct pst
         {"connections", 0, 10000000, &l->connections},
         {"body_rate_bytes", 0, 1u << 30, &l->body_rate_bytes},
         {"body_rate_after_s", 1, 3600, &l->body_rate_after_s},
+        {"inspect_memory_bytes", 1u << 20, 1u << 31, &l->inspect_memory_bytes},
     };
     enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
 

@@ -645,6 +645,7 @@ void pst_exchange_end(struct pst_exchange *x)
     if (x->deciding)
         pst_engine_end(&x->decide);
     x->deciding = false;
+    x->server->collected_bytes -= x->collect.cap;
     free(x->collect.data);
     x->collect = (struct pst_buf){0};
 }

@@ -69,6 +69,7 @@ struct pst_server {
     char stamp[PST_TIME_LEN];
     double retry_tokens;
     uint32_t connection_count, free_count;
+    size_t collected_bytes; /* room of all exchanges' collect */
     bool draining, drain_told;
     char scratch[PST_SCRATCH_BYTES]; /* heads and answers while they are written */
 };

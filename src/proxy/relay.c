@@ -117,21 +117,24 @@ static void unreadable(struct pst_exchange *x)
 
 /* ---- the body for the engine ---- */
 
-static bool append(struct pst_buf *to, struct pst_bytes data, uint64_t limit)
+/* Each body is bounded by its route, all together by what a worker may hold: many that come slowly would
+ * fill the memory otherwise. */
+static bool grow_collected(struct pst_exchange *x, size_t need)
 {
-    if (data.len > limit - to->len)
+    struct pst_buf *to = &x->collect;
+    size_t cap = to->cap == 0 ? 4096 : to->cap, held = x->server->collected_bytes;
+
+    while (cap < need)
+        cap *= 2;
+    if (cap - to->cap > x->config->limits.inspect_memory_bytes ||
+        held > x->config->limits.inspect_memory_bytes - (cap - to->cap))
         return false;
-    if (data.len > to->cap - to->len) {
-        size_t cap = to->cap == 0 ? 4096 : to->cap;
-        while (cap < to->len + data.len)
-            cap *= 2;
-        char *grown = realloc(to->data, cap);
-        if (grown == NULL)
-            return false;
-        to->data = grown;
-        to->cap = cap;
-    }
-    pst_buf_put(to, data);
+    char *grown = realloc(to->data, cap);
+    if (grown == NULL)
+        return false;
+    x->server->collected_bytes += cap - to->cap;
+    to->data = grown;
+    to->cap = cap;
     return true;
 }
 
@@ -154,10 +157,15 @@ void pst_relay_collect(struct pst_exchange *x, uint64_t limit, bool *done, bool 
         unreadable(x);
         return;
     }
-    if (!append(&x->collect, data, limit)) {
+    if (data.len > limit - x->collect.len) {
         *too_large = true;
         return;
     }
+    if (data.len > x->collect.cap - x->collect.len && !grow_collected(x, x->collect.len + data.len)) {
+        pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
+        return;
+    }
+    pst_buf_put(&x->collect, data);
     reclaim(x);
     *done = result == PST_BODY_DONE;
     if (*done)

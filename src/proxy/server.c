@@ -19,6 +19,7 @@ const struct pst_server_limits pst_server_limits_default = {
     .drain_total_s = 30,
     .body_rate_bytes = 500,
     .body_rate_after_s = 10,
+    .inspect_memory_bytes = 268435456,
 };
 
 /* ---- clocks and numbers for requests ---- */

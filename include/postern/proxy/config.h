@@ -2,7 +2,7 @@
  * config.h - what the doors of a worker are told: listeners, upstreams, limits, names.
  *
  * Memory    Immutable and owned by whoever made it; lent to every worker until that worker has
- * given it back (pst_server_ops.config_released). An exchange keeps the one it began with.
+ * given it back (pst_server_ops.config_released). An exchange keeps the one its head ended with.
  */
 #ifndef POSTERN_PROXY_CONFIG_H
 #define POSTERN_PROXY_CONFIG_H
@@ -72,6 +72,7 @@ struct pst_server_limits {
     uint32_t request_head_s, write_stall_s, keepalive_idle_s, drain_total_s;
     uint32_t body_rate_bytes, body_rate_after_s; /* slower than this, after that time: 408 */
     uint32_t connections;                        /* per worker; 0: any number */
+    uint32_t inspect_memory_bytes;               /* of all bodies held for inspection, per worker */
 };
 
 /* With the defaults of README. */

@@ -243,6 +243,31 @@ static void inspects_a_body_and_forwards_it_with_its_length(void **state)
     flow_stop(&f);
 }
 
+static void bodies_held_for_inspection_are_bounded_together(void **state)
+{
+    struct flow f;
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    flow_config(&f);
+    f.config.limits.inspect_memory_bytes = 6000; /* one buffer */
+    flow_run(&f);
+    int first = flow_connect(&f), second = flow_connect(&f);
+    flow_send(first, "POST /inspect HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+    assert_true(flow_no_accept(&f, 50));
+    flow_send(second, "POST /inspect HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
+    const char *head = flow_read_head(second);
+    has(head, "HTTP/1.1 503 ");
+    has(head, "\r\nX-Postern-Reason: overload\r\n");
+    close(first);
+    assert_true(flow_no_accept(&f, 50));
+    close(second);
+    int third = flow_connect(&f);
+    flow_send(third, "POST /inspect HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nevil");
+    has(flow_read_until(third, "\r\n\r\ndenied"), "403");
+    close(third);
+    flow_stop(&f);
+}
+
 static void waits_for_the_engine(void **state)
 {
     struct flow f;
@@ -955,6 +980,7 @@ int main(void)
         cmocka_unit_test(a_refusal_drains_a_small_body_and_goes_on),
         cmocka_unit_test(sends_100_once_and_drops_the_upstreams),
         cmocka_unit_test(inspects_a_body_and_forwards_it_with_its_length),
+        cmocka_unit_test(bodies_held_for_inspection_are_bounded_together),
         cmocka_unit_test(waits_for_the_engine),
         cmocka_unit_test(limits_a_chunked_body),
         cmocka_unit_test(retries_a_get_once_and_a_post_never),
