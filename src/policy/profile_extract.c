@@ -78,8 +78,9 @@ static bool read_body(struct profile_asking *ask)
         return true;
     case PST_E_NOMEM:
         return no_memory(ask);
-    case PST_E_INVALID:
     case PST_E_LIMIT:
+        return profile_refuse(ask, PST_R_BODY_TOO_LARGE, PST_LIT("more than 100000 values"));
+    case PST_E_INVALID:
     case PST_E_ABSENT:
     case PST_E_EXISTS:
     case PST_E_IO:

@@ -355,7 +355,7 @@ PST_MUST_USE enum pst_status profile_query_read(struct pst_arena *arena, struct 
 /* ---- body ---- */
 
 struct profile_json; /* a parsed document */
-/* PST_E_INVALID: no JSON object, doubled keys. To be closed with profile_json_close. */
+/* PST_E_INVALID: no JSON object, doubled keys; PST_E_LIMIT: too many values. To be closed with profile_json_close. */
 PST_MUST_USE enum pst_status profile_json_open(struct pst_bytes body, struct profile_json **out);
 void profile_json_close(struct profile_json *json);
 

@@ -167,7 +167,7 @@ static void test_a_body_of_too_many_values(void **state)
     send("POST", V2 "/experiments/update", body_of(99990, false, &arena), "ws=default; experiment:11 update");
     send("POST", V2 "/experiments/update", body_of(100001, true, &arena), "ws=default; experiment:11 update");
     send("POST", V2 "/experiments/update", body_of(100001, false, &arena),
-         "bad-body:not one JSON object with distinct keys");
+         "body-too-large:more than 100000 values");
     pst_arena_fini(&arena);
 }
 
