@@ -117,7 +117,7 @@ struct profile_key {
     const struct profile_entity *known; /* of a literal entity; NULL: none */
     uint32_t entity_var;                /* PROFILE_VARS: literal */
     enum pst_id_state id_state;
-    bool composed; /* pieces tell the id */
+    bool composed;       /* pieces tell the id */
     uint32_t piece_vars; /* bit of each variable of the pieces */
     uint32_t piece_count;
     struct profile_piece pieces[PROFILE_PIECES];
@@ -213,8 +213,8 @@ struct pst_profile {
     struct pst_bytes name;
     enum pst_combining combining;
     enum pst_error_form form;
-    bool shadow;  /* every route, by configuration or by the file's default */
-    bool shadows; /* some route */
+    bool shadow;     /* every route, by configuration or by the file's default */
+    bool shadows;    /* some route */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */
     bool json_only;  /* an inspected body must say that it is JSON */
@@ -355,7 +355,8 @@ PST_MUST_USE enum pst_status profile_query_read(struct pst_arena *arena, struct 
 /* ---- body ---- */
 
 struct profile_json; /* a parsed document */
-/* PST_E_INVALID: no JSON object, doubled keys; PST_E_LIMIT: too many values. To be closed with profile_json_close. */
+/* PST_E_INVALID: no JSON object, doubled keys; PST_E_LIMIT: too many values. To be closed with
+ * profile_json_close. */
 PST_MUST_USE enum pst_status profile_json_open(struct pst_bytes body, struct profile_json **out);
 void profile_json_close(struct profile_json *json);
 
@@ -405,8 +406,8 @@ struct profile_asking {
     struct profile_query query;
     struct profile_json *json;
     const struct profile_entity *entity, *parent; /* of a folded segment */
-    bool disagree; /* an unread place names another id */
-    bool escaped;  /* the path holds a '%' */
+    bool disagree;                                /* an unread place names another id */
+    bool escaped;                                 /* the path holds a '%' */
     uint32_t present, unknown; /* bits of the variables of which vars[] says so */
     struct pst_requirement *requirements;
     uint32_t count, capacity;

@@ -292,8 +292,8 @@ static bool match_tail(struct matching *m, const struct profile_node *tail, uint
     return false;
 }
 
-/* Where the path goes on without a choice: there is one parameter, or one literal and nothing else. A
- * way back is of no use then, so it is followed without recursion. */
+/* Where the path goes on without a choice: there is one parameter, or one literal and nothing else.
+ * A way back is of no use then, so it is followed without recursion. */
 static const struct profile_node *only_way(struct matching *m, const struct profile_node *node,
                                            const struct profile_node *leaf, uint32_t index)
 {

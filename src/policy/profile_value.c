@@ -31,7 +31,8 @@ static int hex_of(char c)
     return hex_digits[(unsigned char)c] - 1;
 }
 
-/* Eight bytes as one number: each of them is judged in its own place, the verdict in its top bit. */
+/* Eight bytes as one number: each of them is judged in its own place, the verdict in its top bit.
+ */
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 #define TOPS       EACH(0x80)
 
@@ -152,10 +153,10 @@ static void strip(struct pst_bytes *text, struct pst_bytes prefix)
 static bool is_foreign_digit(uint32_t point)
 {
     static const uint32_t zeros[] = {
-        0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66,
-        0x0ce6, 0x0d66, 0x0de6, 0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810,
-        0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0,
-        0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10, 0x104a0, 0x10d30, 0x10d40, 0x11066,
+        0x0660,  0x06f0,  0x07c0,  0x0966,  0x09e6,  0x0a66,  0x0ae6,  0x0b66,  0x0be6,  0x0c66,
+        0x0ce6,  0x0d66,  0x0de6,  0x0e50,  0x0ed0,  0x0f20,  0x1040,  0x1090,  0x17e0,  0x1810,
+        0x1946,  0x19d0,  0x1a80,  0x1a90,  0x1b50,  0x1bb0,  0x1c40,  0x1c50,  0xa620,  0xa8d0,
+        0xa900,  0xa9d0,  0xa9f0,  0xaa50,  0xabf0,  0xff10,  0x104a0, 0x10d30, 0x10d40, 0x11066,
         0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650, 0x116c0, 0x116d0, 0x116da,
         0x11730, 0x118e0, 0x11950, 0x11bf0, 0x11c50, 0x11d50, 0x11da0, 0x11de0, 0x11f50, 0x16a60,
         0x16ac0, 0x16b50, 0x16d70, 0x1ccf0, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6, 0x1e140,
@@ -193,9 +194,9 @@ static uint32_t point_at(struct pst_bytes text, size_t *length)
     return point;
 }
 
-/* Number readers take `_` between digits, a sign, 0x, blanks around and digits of other scripts, and
- * some take the urn out wherever it stands. So 32 of all these, hyphens and braces aside, are a UUID
- * to somebody: to Python, (fullwidth 2)2222222-2222-... */
+/* Number readers take `_` between digits, a sign, 0x, blanks around and digits of other scripts,
+ * and some take the urn out wherever it stands. So 32 of all these, hyphens and braces aside, are a
+ * UUID to somebody: to Python, (fullwidth 2)2222222-2222-... */
 static bool is_loose_uuid(struct pst_bytes text)
 {
     size_t count = 0, length = 1;
@@ -292,8 +293,8 @@ static bool has_control(struct pst_bytes id, bool *ascii)
     return false;
 }
 
-/* In shortest form (RFC 3629). Of other bytes every reader makes what it likes, and many make the same of
- * all: an id of such bytes is one object here and another there. */
+/* In shortest form (RFC 3629). Of other bytes every reader makes what it likes, and many make the
+ * same of all: an id of such bytes is one object here and another there. */
 static bool is_utf8(struct pst_bytes id)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};

@@ -171,7 +171,8 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
         return 200;
     }
     const char *reason = pst_reason_name(d->reason);
-    pst_buf_safe_line(fields, PST_LIT("X-Postern-Reason"), pst_bytes_of(reason, strnlen(reason, 64)));
+    pst_buf_safe_line(fields, PST_LIT("X-Postern-Reason"),
+                      pst_bytes_of(reason, strnlen(reason, 64)));
     pst_buf_safe_line(fields, PST_LIT("X-Postern-Decision-Id"), d->id);
     if (d->status != status) {
         pst_buf_lit(fields, "X-Postern-Status: ");

@@ -1,5 +1,6 @@
-/* Which bytes make an id, told for every byte at every place: the code looks at eight of them at once,
- * and at the spelling that nearly all send before any other. Also what falls away without a value. */
+/* Which bytes make an id, told for every byte at every place: the code looks at eight of them at
+ * once, and at the spelling that nearly all send before any other. Also what falls away without a
+ * value. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -51,9 +52,8 @@ static const char *ask(const struct pst_profile *profile, const struct pst_reque
 
 static const char *ask_path(const struct pst_profile *profile, const char *path, const char *query)
 {
-    struct pst_request request = {.method = PST_LIT("GET"),
-                                  .path = json_tree_text(path),
-                                  .query = json_tree_text(query)};
+    struct pst_request request = {
+        .method = PST_LIT("GET"), .path = json_tree_text(path), .query = json_tree_text(query)};
 
     return ask(profile, &request);
 }
@@ -61,10 +61,8 @@ static const char *ask_path(const struct pst_profile *profile, const char *path,
 static const char *ask_field(const struct pst_profile *profile, struct pst_bytes value)
 {
     struct pst_field field = {.name = PST_LIT("X-Id"), .value = value};
-    struct pst_request request = {.method = PST_LIT("GET"),
-                                  .path = PST_LIT("/a"),
-                                  .fields = &field,
-                                  .field_count = 1};
+    struct pst_request request = {
+        .method = PST_LIT("GET"), .path = PST_LIT("/a"), .fields = &field, .field_count = 1};
 
     return ask(profile, &request);
 }
@@ -101,9 +99,9 @@ static void every_byte_of_a_uuid_counts(void **state)
 
 static void a_control_character_is_seen_at_every_place(void **state)
 {
-    struct pst_profile *p = compile(
-        "{" HEAD "'routes':[{'GET':'/a','ids':{'x':{'from':'header X-Id','form':'name'}},"
-        "'need':'t:$x detail'}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'GET':'/a','ids':{'x':{'from':'header X-Id','form':'name'}},"
+                "'need':'t:$x detail'}]}");
     char text[20];
 
     (void)state;
@@ -125,8 +123,7 @@ static void a_control_character_is_seen_at_every_place(void **state)
 
 static void a_parameter_takes_no_empty_segment(void **state)
 {
-    struct pst_profile *p =
-        compile("{" HEAD "'routes':[{'GET':'/{a}/{b}','need':'t:$b detail'}]}");
+    struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/{a}/{b}','need':'t:$b detail'}]}");
 
     (void)state;
     assert_string_equal(ask_path(p, "/x/y", ""), "0 t y");
@@ -156,11 +153,11 @@ static void a_query_is_decoded_once(void **state)
 /* What names a variable without a value falls away, whichever place the variable has in it. */
 static void what_lacks_a_value_falls_away(void **state)
 {
-    struct pst_profile *p = compile(
-        "{" HEAD "'routes':[{'GET':'/a','ids':{'k':{'from':'query k','missing':'skip'},"
-        "'i':{'from':'query i','missing':'skip'},'u':{'from':'query u','missing':'skip'},"
-        "'c':{'from':'query c','missing':'skip'}},"
-        "'need':['$k detail','t:$i detail','self $u','if c admin']}]}");
+    struct pst_profile *p =
+        compile("{" HEAD "'routes':[{'GET':'/a','ids':{'k':{'from':'query k','missing':'skip'},"
+                "'i':{'from':'query i','missing':'skip'},'u':{'from':'query u','missing':'skip'},"
+                "'c':{'from':'query c','missing':'skip'}},"
+                "'need':['$k detail','t:$i detail','self $u','if c admin']}]}");
 
     (void)state;
     assert_string_equal(ask_path(p, "/a", ""), "1  "); /* a known user */
