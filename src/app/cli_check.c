@@ -1,7 +1,8 @@
 /*
  * check: one request, decided by the code that serves, or by a running node.
  *
- * The request is written as HTTP and read by the real parser, so that what is checked is what would come in.
+ * The request is written as HTTP and read by the real parser, so that what is checked is what would
+ * come in.
  */
 #include "cli_check_internal.h"
 
@@ -26,11 +27,12 @@ struct check_args {
 
 /* --- the request --- */
 
-enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena, struct pst_request *out,
-                                struct pst_error *error)
+enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena,
+                                struct pst_request *out, struct pst_error *error)
 {
     struct pst_buf b = pst_buf_of(pst_arena_alloc(arena, HEAD_ROOM), HEAD_ROOM);
-    char *target_room = pst_arena_alloc(arena, HEAD_ROOM), *host_room = pst_arena_alloc(arena, PST_HOST_MAX);
+    char *target_room = pst_arena_alloc(arena, HEAD_ROOM),
+         *host_room = pst_arena_alloc(arena, PST_HOST_MAX);
     struct pst_head *head = pst_arena_zalloc(arena, sizeof(*head));
     struct pst_h1_parser parser;
     struct pst_host host;
@@ -61,19 +63,30 @@ enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_a
 
     pst_h1_init_request(&parser, &pst_h1_limits_default);
     if (pst_h1_parse(&parser, pst_buf_bytes(&b), head) != PST_H1_DONE)
-        return pst_error_set(error, PST_E_INVALID, "request", "it would be refused with %u before any decision: %s",
+        return pst_error_set(error, PST_E_INVALID, "request",
+                             "it would be refused with %u before any decision: %s",
                              parser.fault.status == 0 ? 400 : parser.fault.status,
                              parser.fault.reason == NULL ? "incomplete" : parser.fault.reason);
     if (!pst_host_parse(head->host, host_room, &host))
-        return pst_error_set(error, PST_E_INVALID, "request", "it would be refused with 400: the host is not valid");
+        return pst_error_set(error, PST_E_INVALID, "request",
+                             "it would be refused with 400: the host is not valid");
     struct pst_fault fault = {0};
-    if (!pst_target_parse(head->method, head->target, &host, target_room, HEAD_ROOM, &target, &fault))
-        return pst_error_set(error, PST_E_INVALID, "request", "it would be refused with %u before any decision: %s", fault.status,
+    if (!pst_target_parse(head->method, head->target, &host, target_room, HEAD_ROOM, &target,
+                          &fault))
+        return pst_error_set(error, PST_E_INVALID, "request",
+                             "it would be refused with %u before any decision: %s", fault.status,
                              fault.reason);
     *out = (struct pst_request){
-        .method = head->method_text, .host = host.text, .path = target.path, .query = target.query,
-        .oddities = target.oddities, .fields = head->fields, .field_count = (uint32_t)head->count,
-        .has_body = in->body.len > 0, .body = in->body, .is_upgrade = head->upgrade != PST_UPGRADE_NONE,
+        .method = head->method_text,
+        .host = host.text,
+        .path = target.path,
+        .query = target.query,
+        .oddities = target.oddities,
+        .fields = head->fields,
+        .field_count = (uint32_t)head->count,
+        .has_body = in->body.len > 0,
+        .body = in->body,
+        .is_upgrade = head->upgrade != PST_UPGRADE_NONE,
     };
     return PST_OK;
 }
@@ -106,15 +119,16 @@ static void print_decision(const struct pst_decide *d, bool json)
         (void)printf("%.*s,\"explanation\":%.*s}\n", (int)b.len, b.data, (int)why.len, why.data);
         return;
     }
-    (void)printf("%s %u %s\n%.*s", out->verdict == PST_ALLOW ? "allow" : "deny", out->status, pst_reason_name(out->reason),
-                 (int)why.len, why.data);
+    (void)printf("%s %u %s\n%.*s", out->verdict == PST_ALLOW ? "allow" : "deny", out->status,
+                 pst_reason_name(out->reason), (int)why.len, why.data);
     if (out->detail.len > 0)
         (void)printf("asked: %.*s\n", (int)out->detail.len, out->detail.ptr);
     if (d->credential_fault_ != NULL)
         (void)printf("credential: %s\n", d->credential_fault_);
 }
 
-static enum pst_status pick_listener(const struct pst_config *config, const char *name, uint32_t *out, struct pst_error *error)
+static enum pst_status pick_listener(const struct pst_config *config, const char *name,
+                                     uint32_t *out, struct pst_error *error)
 {
     for (uint32_t i = 0; i < config->listener_count; i++) {
         const struct pst_listener_source *l = &config->listeners[i];
@@ -124,8 +138,8 @@ static enum pst_status pick_listener(const struct pst_config *config, const char
             return PST_OK;
         }
     }
-    return pst_error_set(error, PST_E_ABSENT, "--listener", "there is no listener%s%s that decides", name == NULL ? "" : " ",
-                         name == NULL ? "" : name);
+    return pst_error_set(error, PST_E_ABSENT, "--listener", "there is no listener%s%s that decides",
+                         name == NULL ? "" : " ", name == NULL ? "" : name);
 }
 
 static enum pst_status check_offline(const struct check_args *a, const struct pst_check_request *in,
@@ -148,11 +162,14 @@ static enum pst_status check_offline(const struct check_args *a, const struct ps
     }
     if (status == PST_OK)
         status = pst_check_parse(&copy, arena, &request, error);
-    struct pst_bytes url = a->store != NULL ? pst_bytes_of(a->store, strlen(a->store)) : pst_store_url(config, arena);
+    struct pst_bytes url =
+        a->store != NULL ? pst_bytes_of(a->store, strlen(a->store)) : pst_store_url(config, arena);
     if (status == PST_OK)
         status = pst_local_open(config, url, &local, error);
     if (status == PST_OK) {
-        const struct pst_who who = {.kind = PST_WHO_NAME, .value = pst_bytes_of(a->user, a->user == NULL ? 0 : strlen(a->user))};
+        const struct pst_who who = {
+            .kind = PST_WHO_NAME,
+            .value = pst_bytes_of(a->user, a->user == NULL ? 0 : strlen(a->user))};
         pst_local_decide(local, listener, &request, a->user != NULL ? &who : NULL, arena, &decide);
         print_decision(&decide, a->json);
         *code = decide.decision.verdict == PST_ALLOW ? PST_EXIT_YES : PST_EXIT_NO;
@@ -170,8 +187,11 @@ static enum pst_status connect_node(const char *node, int *fd, struct pst_error 
     struct pst_address address;
     struct pst_host_port parts;
 
-    if (pst_address_parse(pst_bytes_of(node, strlen(node)), &address, &parts) != PST_OK || parts.is_name)
-        return pst_error_set(error, PST_E_INVALID, "--node", "expected the address of an auth_request listener: 127.0.0.1:8081 or unix:/path");
+    if (pst_address_parse(pst_bytes_of(node, strlen(node)), &address, &parts) != PST_OK ||
+        parts.is_name)
+        return pst_error_set(
+            error, PST_E_INVALID, "--node",
+            "expected the address of an auth_request listener: 127.0.0.1:8081 or unix:/path");
     *fd = socket(address.sa.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const struct timeval limit = {.tv_sec = 5};
     if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0 ||
@@ -180,8 +200,8 @@ static enum pst_status connect_node(const char *node, int *fd, struct pst_error 
     return PST_OK;
 }
 
-static enum pst_status ask_node(const struct check_args *a, const struct pst_check_request *in, int fd, char *room,
-                                struct pst_head *head, struct pst_error *error)
+static enum pst_status ask_node(const struct check_args *a, const struct pst_check_request *in,
+                                int fd, char *room, struct pst_head *head, struct pst_error *error)
 {
     struct pst_buf b = pst_buf_of(room, HEAD_ROOM);
     struct pst_h1_parser parser;
@@ -214,7 +234,8 @@ static enum pst_status ask_node(const struct check_args *a, const struct pst_che
         case PST_H1_DONE:
             return PST_OK;
         case PST_H1_FAIL:
-            return pst_error_set(error, PST_E_IO, a->node, "the answer is no HTTP: %s", parser.fault.reason);
+            return pst_error_set(error, PST_E_IO, a->node, "the answer is no HTTP: %s",
+                                 parser.fault.reason);
         case PST_H1_MORE:
             break;
         }
@@ -232,8 +253,9 @@ static struct pst_bytes field_of(const struct pst_head *head, const char *name)
 static void print_answer(const struct pst_head *head, bool json)
 {
     static const char *const FIELDS[][2] = {
-        {"X-Postern-Reason", "reason"}, {"X-Postern-Status", "stands_for"}, {"X-Postern-User", "user"},
-        {"X-Postern-Workspace", "workspace"}, {"X-Postern-Roles", "roles"}, {"X-Postern-Decision-Id", "decision_id"},
+        {"X-Postern-Reason", "reason"},     {"X-Postern-Status", "stands_for"},
+        {"X-Postern-User", "user"},         {"X-Postern-Workspace", "workspace"},
+        {"X-Postern-Roles", "roles"},       {"X-Postern-Decision-Id", "decision_id"},
         {"X-Postern-Revision", "revision"}, {"WWW-Authenticate", "www_authenticate"},
     };
     char room[8192];
@@ -261,14 +283,15 @@ static void print_answer(const struct pst_head *head, bool json)
     (void)printf("%.*s%s\n", (int)b.len, b.data, json ? "}" : "");
 }
 
-static enum pst_status check_node(const struct check_args *a, const struct pst_check_request *in, struct pst_arena *arena,
-                                  int *code, struct pst_error *error)
+static enum pst_status check_node(const struct check_args *a, const struct pst_check_request *in,
+                                  struct pst_arena *arena, int *code, struct pst_error *error)
 {
     char *room = pst_arena_alloc(arena, HEAD_ROOM);
     struct pst_head *head = pst_arena_zalloc(arena, sizeof(*head));
     int fd = -1;
-    enum pst_status status = room == NULL || head == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory")
-                                                          : connect_node(a->node, &fd, error);
+    enum pst_status status = room == NULL || head == NULL
+                                 ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory")
+                                 : connect_node(a->node, &fd, error);
 
     if (status == PST_OK)
         status = ask_node(a, in, fd, room, head, error);
@@ -288,16 +311,53 @@ static int run_check(int argc, char **argv)
     struct pst_bytes lines[PST_CLI_REPEAT_MAX], body = {0};
     uint32_t rest_count = 0;
     const struct pst_option options[] = {
-        {.name = "--method", .letter = 'X', .value = "METHOD", .help = "default: GET", .text = &a.method},
-        {.name = "--user", .letter = 'u', .value = "NAME", .help = "decide for this user of the store, without a token", .text = &a.user},
-        {.name = "--token", .letter = 't', .value = "TOKEN", .help = "the caller's token", .text = &a.token},
-        {.name = "--header", .letter = 'H', .value = "'Name: value'", .help = "a header line (again for more)", .list = a.headers, .list_count = &a.header_count},
-        {.name = "--body", .letter = 'd', .value = "FILE", .help = "the request's body", .text = &a.body},
-        {.name = "--host", .value = "HOST", .help = "default: that of the listener's first mount", .text = &a.host},
-        {.name = "--listener", .value = "NAME", .help = "whose mounts decide; default: the first", .text = &a.listener},
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration", .text = &a.config},
-        {.name = "--store", .value = "URL", .help = "another store than the configuration's", .text = &a.store},
-        {.name = "--node", .value = "ADDRESS", .help = "ask a running node through its auth_request listener", .text = &a.node},
+        {.name = "--method",
+         .letter = 'X',
+         .value = "METHOD",
+         .help = "default: GET",
+         .text = &a.method},
+        {.name = "--user",
+         .letter = 'u',
+         .value = "NAME",
+         .help = "decide for this user of the store, without a token",
+         .text = &a.user},
+        {.name = "--token",
+         .letter = 't',
+         .value = "TOKEN",
+         .help = "the caller's token",
+         .text = &a.token},
+        {.name = "--header",
+         .letter = 'H',
+         .value = "'Name: value'",
+         .help = "a header line (again for more)",
+         .list = a.headers,
+         .list_count = &a.header_count},
+        {.name = "--body",
+         .letter = 'd',
+         .value = "FILE",
+         .help = "the request's body",
+         .text = &a.body},
+        {.name = "--host",
+         .value = "HOST",
+         .help = "default: that of the listener's first mount",
+         .text = &a.host},
+        {.name = "--listener",
+         .value = "NAME",
+         .help = "whose mounts decide; default: the first",
+         .text = &a.listener},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration",
+         .text = &a.config},
+        {.name = "--store",
+         .value = "URL",
+         .help = "another store than the configuration's",
+         .text = &a.store},
+        {.name = "--node",
+         .value = "ADDRESS",
+         .help = "ask a running node through its auth_request listener",
+         .text = &a.node},
         {.name = "--json", .help = "as JSON", .flag = &a.json},
         {0},
     };
@@ -308,23 +368,31 @@ static int run_check(int argc, char **argv)
     if (code >= 0)
         return code;
     if (rest_count != 1) {
-        (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see postern check --help)\n");
+        (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see "
+                              "postern check --help)\n");
         return PST_EXIT_USAGE;
     }
     for (uint32_t i = 0; i < a.header_count; i++)
         lines[i] = pst_bytes_of(a.headers[i], strlen(a.headers[i]));
     pst_arena_init(&arena, 65536, 64u << 20);
-    enum pst_status status = a.body == NULL ? PST_OK : pst_file_read(a.body, 16u << 20, &body, &error);
+    enum pst_status status =
+        a.body == NULL ? PST_OK : pst_file_read(a.body, 16u << 20, &body, &error);
     const struct pst_check_request in = {
-        .method = pst_bytes_of(a.method, strlen(a.method)), .target = pst_bytes_of(rest[0], strlen(rest[0])),
-        .host = pst_bytes_of(a.host, a.host == NULL ? 0 : strlen(a.host)), .lines = lines, .line_count = a.header_count,
-        .token = pst_bytes_of(a.token, a.token == NULL ? 0 : strlen(a.token)), .body = body,
+        .method = pst_bytes_of(a.method, strlen(a.method)),
+        .target = pst_bytes_of(rest[0], strlen(rest[0])),
+        .host = pst_bytes_of(a.host, a.host == NULL ? 0 : strlen(a.host)),
+        .lines = lines,
+        .line_count = a.header_count,
+        .token = pst_bytes_of(a.token, a.token == NULL ? 0 : strlen(a.token)),
+        .body = body,
     };
     if (status == PST_OK)
-        status = a.node != NULL ? check_node(&a, &in, &arena, &code, &error) : check_offline(&a, &in, &arena, &code, &error);
+        status = a.node != NULL ? check_node(&a, &in, &arena, &code, &error)
+                                : check_offline(&a, &in, &arena, &code, &error);
     free((void *)(uintptr_t)body.ptr);
     pst_arena_fini(&arena);
-    if (status == PST_E_INVALID && strcmp(error.where, "request") == 0) { /* refused before any decision */
+    if (status == PST_E_INVALID &&
+        strcmp(error.where, "request") == 0) { /* refused before any decision */
         (void)pst_cli_fail(a.json, &error);
         return PST_EXIT_NO;
     }
@@ -333,4 +401,6 @@ static int run_check(int argc, char **argv)
 
 const struct pst_command pst_command_check = {
     "check", "Decides one request and says why. Exit code 0: allowed, 1: refused.",
-    "[-X METHOD] TARGET (-u USER | -t TOKEN) [-H LINE ...] [-d FILE] [-c CONFIG | --node ADDRESS] [--json]", run_check};
+    "[-X METHOD] TARGET (-u USER | -t TOKEN) [-H LINE ...] [-d FILE] [-c CONFIG | --node ADDRESS] "
+    "[--json]",
+    run_check};

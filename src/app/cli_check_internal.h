@@ -17,7 +17,7 @@ struct pst_check_request {
 };
 
 /* *out borrows from the arena and from `in`. */
-enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena, struct pst_request *out,
-                                struct pst_error *error);
+enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena,
+                                struct pst_request *out, struct pst_error *error);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * cli_internal.h - what the subcommands share: options, exit codes, the way errors are told.
  *
- * Exit codes: 0 yes or done; 1 no (denied, differences, a failing case); 2 the command line is wrong;
- * 3 it could not be done.
+ * Exit codes: 0 yes or done; 1 no (denied, differences, a failing case); 2 the command line is
+ * wrong; 3 it could not be done.
  */
 #ifndef POSTERN_APP_CLI_INTERNAL_H
 #define POSTERN_APP_CLI_INTERNAL_H
@@ -31,20 +31,22 @@ struct pst_command {
     int (*run)(int argc, char **argv);
 };
 
-/* Reads options; arguments that are none go to rest (NULL: refused). Returns -1 to go on, else the exit
- * code (help was shown, or the line is wrong). */
-int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc, char **argv,
-                    const char **rest, uint32_t *rest_count);
+/* Reads options; arguments that are none go to rest (NULL: refused). Returns -1 to go on, else the
+ * exit code (help was shown, or the line is wrong). */
+int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc,
+                    char **argv, const char **rest, uint32_t *rest_count);
 /* Writes {"error":...} or a line to standard error; returns PST_EXIT_FAILED. */
 int pst_cli_fail(bool json, const struct pst_error *error);
 
 /* -c, or POSTERN_CONFIG, or NULL: the embedded default. */
 const char *pst_cli_config_path(const char *given);
 /* The store of a configuration, or of --store URL. */
-enum pst_status pst_cli_open_store(const char *config_path, const char *url, enum pst_store_mode mode,
-                                   struct pst_store **out, struct pst_error *error);
+enum pst_status pst_cli_open_store(const char *config_path, const char *url,
+                                   enum pst_store_mode mode, struct pst_store **out,
+                                   struct pst_error *error);
 
-extern const struct pst_command pst_command_serve, pst_command_check, pst_command_apply, pst_command_export,
-    pst_command_diff, pst_command_config, pst_command_token, pst_command_policy, pst_command_db, pst_command_version;
+extern const struct pst_command pst_command_serve, pst_command_check, pst_command_apply,
+    pst_command_export, pst_command_diff, pst_command_config, pst_command_token, pst_command_policy,
+    pst_command_db, pst_command_version;
 
 #endif

@@ -1,14 +1,13 @@
 /*
  * policy test: golden cases in YAML, decided by the code that serves.
  *
- *   profile: rest                          # or config: postern.yaml, whose first deciding listener is asked
- *   declare: [roles/mage.yaml, team.yaml]  # into an empty store of its own; shipped files by name
- *   cases:
+ *   profile: rest                          # or config: postern.yaml, whose first deciding listener
+ * is asked declare: [roles/mage.yaml, team.yaml]  # into an empty store of its own; shipped files
+ * by name cases:
  *     - name: viewers do not write
  *       user: alice
- *       request: {method: POST, target: /w/blue/pipelines, headers: {X-Workspace: blue}, body: '{"a": 1}'}
- *       expect: deny
- *       reason: not-granted                # optional
+ *       request: {method: POST, target: /w/blue/pipelines, headers: {X-Workspace: blue}, body:
+ * '{"a": 1}'} expect: deny reason: not-granted                # optional
  */
 #include "cli_check_internal.h"
 
@@ -44,26 +43,35 @@ static enum pst_status open_config(struct suite *s, struct pst_error *error)
     if (status != PST_OK)
         return status;
     if (config.len > 0)
-        status = pst_config_load(pst_arena_printf(&s->arena, "%.*s%.*s", config.ptr[0] == '/' ? 0 : (int)s->dir.len, s->dir.ptr,
-                                                  (int)config.len, config.ptr).ptr, &s->config, error);
+        status = pst_config_load(pst_arena_printf(&s->arena, "%.*s%.*s",
+                                                  config.ptr[0] == '/' ? 0 : (int)s->dir.len,
+                                                  s->dir.ptr, (int)config.len, config.ptr)
+                                     .ptr,
+                                 &s->config, error);
     else
-        status = pst_config_load_text(pst_bytes_of(s->path, strlen(s->path)),
-                                      pst_arena_printf(&s->arena,
-                                                       "state_dir: %s\nlisteners: [{kind: auth_request, address: '127.0.0.1:1', "
-                                                       "mounts: [{profile: %.*s}]}]\n",
-                                                       s->state, (int)profile.len, profile.ptr),
-                                      PST_LIT(""), &s->config, error);
-    while (status == PST_OK && s->listener < s->config->listener_count && s->config->listeners[s->listener].kind == PST_DOOR_OPS)
+        status = pst_config_load_text(
+            pst_bytes_of(s->path, strlen(s->path)),
+            pst_arena_printf(
+                &s->arena,
+                "state_dir: %s\nlisteners: [{kind: auth_request, address: '127.0.0.1:1', "
+                "mounts: [{profile: %.*s}]}]\n",
+                s->state, (int)profile.len, profile.ptr),
+            PST_LIT(""), &s->config, error);
+    while (status == PST_OK && s->listener < s->config->listener_count &&
+           s->config->listeners[s->listener].kind == PST_DOOR_OPS)
         s->listener++;
     if (status == PST_OK && s->listener == s->config->listener_count)
-        status = pst_error_set(error, PST_E_INVALID, s->path, "the configuration has no listener that decides");
+        status = pst_error_set(error, PST_E_INVALID, s->path,
+                               "the configuration has no listener that decides");
     return status == PST_OK ? pst_state_prepare(s->config, error) : status;
 }
 
-static enum pst_status load_declaration(struct suite *s, struct pst_bytes name, struct pst_tree *tree, struct pst_error *error)
+static enum pst_status load_declaration(struct suite *s, struct pst_bytes name,
+                                        struct pst_tree *tree, struct pst_error *error)
 {
-    struct pst_bytes path = pst_arena_printf(&s->arena, "%.*s%.*s", name.ptr[0] == '/' ? 0 : (int)s->dir.len, s->dir.ptr,
-                                             (int)name.len, name.ptr);
+    struct pst_bytes path =
+        pst_arena_printf(&s->arena, "%.*s%.*s", name.ptr[0] == '/' ? 0 : (int)s->dir.len,
+                         s->dir.ptr, (int)name.len, name.ptr);
     enum pst_status status = pst_yaml_load_file(path.ptr, tree, error);
 
     if (status != PST_E_ABSENT || pst_policies_embedded(name).len == 0)
@@ -71,8 +79,9 @@ static enum pst_status load_declaration(struct suite *s, struct pst_bytes name, 
     return pst_policies_load((struct pst_bytes){0}, name, tree, error);
 }
 
-static enum pst_status declare_one(struct suite *s, struct pst_store *store, const struct pst_presets *presets,
-                                   struct pst_bytes name, struct pst_error *error)
+static enum pst_status declare_one(struct suite *s, struct pst_store *store,
+                                   const struct pst_presets *presets, struct pst_bytes name,
+                                   struct pst_error *error)
 {
     struct pst_tree tree = {0};
     const struct pst_tree *list[] = {&tree};
@@ -97,7 +106,8 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
     uint32_t steps;
 
     s->url = pst_arena_printf(&s->arena, "sqlite:///%s/policy-test.db", s->state);
-    enum pst_status status = pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &levels, error);
+    enum pst_status status =
+        pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &levels, error);
     if (status == PST_OK)
         status = pst_presets_load(&levels, &presets, error);
     pst_tree_fini(&levels);
@@ -105,9 +115,11 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
         status = pst_store_open(s->url, PST_STORE_CREATE, &store, error);
     if (status == PST_OK)
         status = pst_store_migrate(store, &steps, error);
-    for (const struct pst_node *n = list == NULL ? NULL : list->first; n != NULL && status == PST_OK; n = n->next)
-        status = n->kind == PST_NODE_SCALAR ? declare_one(s, store, &presets, n->text, error)
-                                            : pst_node_fail(&s->tree, n, error, "expected the name of a file");
+    for (const struct pst_node *n = list == NULL ? NULL : list->first;
+         n != NULL && status == PST_OK; n = n->next)
+        status = n->kind == PST_NODE_SCALAR
+                     ? declare_one(s, store, &presets, n->text, error)
+                     : pst_node_fail(&s->tree, n, error, "expected the name of a file");
     pst_store_close(store);
     pst_presets_fini(&presets);
     return status;
@@ -115,30 +127,37 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
 
 /* --- cases --- */
 
-static enum pst_status read_request(struct suite *s, const struct pst_node *map, struct pst_arena *arena,
-                                    struct pst_request *out, struct pst_error *error)
+static enum pst_status read_request(struct suite *s, const struct pst_node *map,
+                                    struct pst_arena *arena, struct pst_request *out,
+                                    struct pst_error *error)
 {
-    static const char *const KEYS[] = {"method", "target", "host", "headers", "body", "token", NULL};
+    static const char *const KEYS[] = {"method", "target", "host", "headers",
+                                       "body",   "token",  NULL};
     const struct pst_node *headers = pst_node_get(map, "headers");
     struct pst_bytes lines[PST_CLI_REPEAT_MAX];
     struct pst_bytes mount = s->config->listeners[s->listener].mounts[0].host;
     struct pst_check_request in = {.method = PST_LIT("GET"), .lines = lines};
 
     in.host = pst_bytes_equal(mount, PST_LIT("*")) ? PST_LIT("localhost") : mount;
-    enum pst_status status = map == NULL ? pst_node_fail(&s->tree, NULL, error, "a case needs a request") : pst_node_only(&s->tree, map, KEYS, error);
+    enum pst_status status = map == NULL
+                                 ? pst_node_fail(&s->tree, NULL, error, "a case needs a request")
+                                 : pst_node_only(&s->tree, map, KEYS, error);
     struct pst_bytes *const texts[] = {&in.method, &in.target, &in.host, &in.body, &in.token};
     static const char *const NAMES[] = {"method", "target", "host", "body", "token"};
     for (size_t i = 0; i < 5 && status == PST_OK; i++)
         status = pst_node_text(&s->tree, map, NAMES[i], texts[i], error);
     if (status == PST_OK && in.target.len == 0)
         status = pst_node_fail(&s->tree, map, error, "a request needs a target");
-    for (const struct pst_node *n = headers == NULL ? NULL : headers->first; n != NULL && status == PST_OK; n = n->next)
+    for (const struct pst_node *n = headers == NULL ? NULL : headers->first;
+         n != NULL && status == PST_OK; n = n->next)
         if (in.line_count < PST_CLI_REPEAT_MAX)
-            lines[in.line_count++] = pst_arena_printf(arena, "%.*s: %.*s", (int)n->key.len, n->key.ptr, (int)n->text.len, n->text.ptr);
+            lines[in.line_count++] = pst_arena_printf(arena, "%.*s: %.*s", (int)n->key.len,
+                                                      n->key.ptr, (int)n->text.len, n->text.ptr);
     return status == PST_OK ? pst_check_parse(&in, arena, out, error) : status;
 }
 
-static void report(struct suite *s, struct pst_bytes name, bool good, const char *got, const char *reason)
+static void report(struct suite *s, struct pst_bytes name, bool good, const char *got,
+                   const char *reason)
 {
     char room[2048];
     struct pst_buf b = pst_buf_of(room, sizeof(room));
@@ -149,8 +168,9 @@ static void report(struct suite *s, struct pst_bytes name, bool good, const char
         s->failed++;
     if (s->json) {
         pst_buf_json(&b, name);
-        (void)printf("%s{\"name\":%.*s,\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}", s->passed + s->failed > 1 ? "," : "", (int)b.len,
-                     b.data, good ? "true" : "false", got, reason);
+        (void)printf("%s{\"name\":%.*s,\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}",
+                     s->passed + s->failed > 1 ? "," : "", (int)b.len, b.data,
+                     good ? "true" : "false", got, reason);
     } else if (!good) {
         (void)printf("FAIL %.*s: got %s (%s)\n", (int)name.len, name.ptr, got, reason);
     }
@@ -179,7 +199,8 @@ static enum pst_status run_case(struct suite *s, const struct pst_node *n, struc
     if (status == PST_OK && expect == 2)
         status = pst_node_fail(&s->tree, n, error, "a case needs expect: allow or deny");
     struct pst_error parse = {0};
-    if (status == PST_OK && read_request(s, pst_node_get(n, "request"), &arena, &request, &parse) != PST_OK) {
+    if (status == PST_OK &&
+        read_request(s, pst_node_get(n, "request"), &arena, &request, &parse) != PST_OK) {
         /* Refused before any decision: that is a deny; a fault of the file itself is an error. */
         if (pst_bytes_equal(pst_bytes_of(parse.where, strlen(parse.where)), PST_LIT("request")))
             report(s, name, expect == 0 && reason.len == 0, "deny", "malformed");
@@ -202,8 +223,14 @@ static enum pst_status run_case(struct suite *s, const struct pst_node *n, struc
 
 static void remove_state(const struct suite *s)
 {
-    static const char *const FILES[] = {"policy-test.db", "policy-test.db-wal", "policy-test.db-shm", "postern.db",
-                                        "keys/issuer.pem", "keys/issuer.jwks.json", "keys", NULL};
+    static const char *const FILES[] = {"policy-test.db",
+                                        "policy-test.db-wal",
+                                        "policy-test.db-shm",
+                                        "postern.db",
+                                        "keys/issuer.pem",
+                                        "keys/issuer.jwks.json",
+                                        "keys",
+                                        NULL};
     char path[160];
 
     for (size_t i = 0; s->state[0] != '\0' && FILES[i] != NULL; i++) {
@@ -227,7 +254,8 @@ static enum pst_status run_file(struct suite *s, struct pst_error *error)
     enum pst_status status = pst_yaml_load_file(s->path, &s->tree, error);
     if (status == PST_OK)
         status = pst_node_only(&s->tree, s->tree.root, KEYS, error);
-    (void)snprintf(s->state, sizeof(s->state), "%s/postern-XXXXXX", tmp == NULL || strlen(tmp) > 40 ? "/var/tmp" : tmp);
+    (void)snprintf(s->state, sizeof(s->state), "%s/postern-XXXXXX",
+                   tmp == NULL || strlen(tmp) > 40 ? "/var/tmp" : tmp);
     if (status == PST_OK && mkdtemp(s->state) == NULL) {
         s->state[0] = '\0';
         status = pst_error_set(error, PST_E_IO, tmp, "no temporary directory can be made");
@@ -240,8 +268,10 @@ static enum pst_status run_file(struct suite *s, struct pst_error *error)
         status = pst_local_open(s->config, s->url, &s->local, error);
     const struct pst_node *cases = pst_node_get(s->tree.root, "cases");
     if (status == PST_OK && (cases == NULL || cases->kind != PST_NODE_LIST || cases->count == 0))
-        status = pst_node_fail(&s->tree, cases == NULL ? s->tree.root : cases, error, "there are no cases");
-    for (const struct pst_node *n = status == PST_OK ? cases->first : NULL; n != NULL && status == PST_OK; n = n->next)
+        status = pst_node_fail(&s->tree, cases == NULL ? s->tree.root : cases, error,
+                               "there are no cases");
+    for (const struct pst_node *n = status == PST_OK ? cases->first : NULL;
+         n != NULL && status == PST_OK; n = n->next)
         status = run_case(s, n, error);
     pst_local_close(s->local);
     pst_config_free(s->config);
@@ -264,7 +294,8 @@ static int run_policy(int argc, char **argv)
     if (code >= 0)
         return code;
     if (rest_count < 2 || strcmp(rest[0], "test") != 0) {
-        (void)fprintf(stderr, "postern policy: expected test FILE ... (see postern policy --help)\n");
+        (void)fprintf(stderr,
+                      "postern policy: expected test FILE ... (see postern policy --help)\n");
         return PST_EXIT_USAGE;
     }
     if (json)
@@ -287,4 +318,5 @@ static int run_policy(int argc, char **argv)
 }
 
 const struct pst_command pst_command_policy = {
-    "policy", "Runs golden cases against a policy. Exit code 1 when one fails.", "test FILE ... [--json]", run_policy};
+    "policy", "Runs golden cases against a policy. Exit code 1 when one fails.",
+    "test FILE ... [--json]", run_policy};

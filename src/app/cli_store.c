@@ -29,7 +29,8 @@ static enum pst_status load_one(const char *path, struct pst_tree *tree, struct 
     return pst_policies_load((struct pst_bytes){0}, pst_bytes_of(path, strlen(path)), tree, error);
 }
 
-static enum pst_status load_files(struct files *f, const char *const *paths, uint32_t count, struct pst_error *error)
+static enum pst_status load_files(struct files *f, const char *const *paths, uint32_t count,
+                                  struct pst_error *error)
 {
     enum pst_status status = PST_OK;
 
@@ -51,7 +52,8 @@ static void free_files(struct files *f)
 static enum pst_status load_levels(struct pst_presets *presets, struct pst_error *error)
 {
     struct pst_tree tree;
-    enum pst_status status = pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &tree, error);
+    enum pst_status status =
+        pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &tree, error);
 
     if (status == PST_OK)
         status = pst_presets_load(&tree, presets, error);
@@ -63,7 +65,8 @@ static enum pst_status load_levels(struct pst_presets *presets, struct pst_error
 static struct pst_bytes actor(char *room, size_t cap)
 {
     const struct passwd *user = getpwuid(geteuid());
-    int n = user != NULL ? snprintf(room, cap, "cli:%s", user->pw_name) : snprintf(room, cap, "cli:%u", geteuid());
+    int n = user != NULL ? snprintf(room, cap, "cli:%s", user->pw_name)
+                         : snprintf(room, cap, "cli:%u", geteuid());
 
     return pst_bytes_of(room, n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1);
 }
@@ -82,16 +85,20 @@ static int declare(const struct store_args *a, bool diff)
     struct pst_presets presets = {0};
     struct pst_apply_report report = {0};
     struct files *f = calloc(1, sizeof(*f));
-    struct pst_apply_options options = {.dry_run = a->dry_run, .prune = a->prune, .actor = actor(room, sizeof(room)),
+    struct pst_apply_options options = {.dry_run = a->dry_run,
+                                        .prune = a->prune,
+                                        .actor = actor(room, sizeof(room)),
                                         .presets = &presets};
-    enum pst_status status = f == NULL ? pst_error_set(&error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
+    enum pst_status status =
+        f == NULL ? pst_error_set(&error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
 
     if (status == PST_OK)
         status = load_levels(&presets, &error);
     if (status == PST_OK)
         status = load_files(f, a->files, a->file_count, &error);
     if (status == PST_OK)
-        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE, &store, &error);
+        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE,
+                                    &store, &error);
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);
@@ -100,7 +107,7 @@ static int declare(const struct store_args *a, bool diff)
                          : pst_report_text(&report, a->dry_run || diff, stdout);
     int code = status != PST_OK ? pst_cli_fail(a->json, &error)
                : diff && report.added + report.changed + report.removed > 0 ? PST_EXIT_NO
-                                                                             : PST_EXIT_YES;
+                                                                            : PST_EXIT_YES;
     pst_apply_report_fini(&report);
     pst_store_close(store);
     pst_presets_fini(&presets);
@@ -113,13 +120,26 @@ static int run_declare(const struct pst_command *command, int argc, char **argv,
 {
     struct store_args a = {0};
     const struct pst_option all[] = {
-        {.name = "--file", .letter = 'f', .value = "FILE", .help = "declarations (again for more); shipped ones by name, such as roles/mage.yaml",
-         .list = a.files, .list_count = &a.file_count},
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
-        {.name = "--store", .value = "URL", .help = "the store itself, such as sqlite:////var/lib/postern/postern.db", .text = &a.store},
+        {.name = "--file",
+         .letter = 'f',
+         .value = "FILE",
+         .help = "declarations (again for more); shipped ones by name, such as roles/mage.yaml",
+         .list = a.files,
+         .list_count = &a.file_count},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration that names the store",
+         .text = &a.config},
+        {.name = "--store",
+         .value = "URL",
+         .help = "the store itself, such as sqlite:////var/lib/postern/postern.db",
+         .text = &a.store},
         {.name = "--json", .help = "as JSON", .flag = &a.json},
         {.name = "--dry-run", .help = "show what would change, change nothing", .flag = &a.dry_run},
-        {.name = "--prune", .help = "delete what the files do not declare, of the kinds that they contain", .flag = &a.prune},
+        {.name = "--prune",
+         .help = "delete what the files do not declare, of the kinds that they contain",
+         .flag = &a.prune},
         {0},
     };
     struct pst_option options[7];
@@ -131,7 +151,9 @@ static int run_declare(const struct pst_command *command, int argc, char **argv,
     if (code >= 0)
         return code;
     if (a.file_count == 0) {
-        (void)fprintf(stderr, "postern %s: name at least one file with -f (see postern %s --help)\n", command->name, command->name);
+        (void)fprintf(stderr,
+                      "postern %s: name at least one file with -f (see postern %s --help)\n",
+                      command->name, command->name);
         return PST_EXIT_USAGE;
     }
     return declare(&a, diff);
@@ -182,8 +204,9 @@ static void put_json(const struct pst_node *n, FILE *out)
         (void)fputs("null", out);
         return;
     }
-    bool bare = !n->quoted && (pst_bytes_u63(n->text, &number) || pst_bytes_equal(n->text, PST_LIT("true")) ||
-                               pst_bytes_equal(n->text, PST_LIT("false")));
+    bool bare = !n->quoted &&
+                (pst_bytes_u63(n->text, &number) || pst_bytes_equal(n->text, PST_LIT("true")) ||
+                 pst_bytes_equal(n->text, PST_LIT("false")));
     if (!bare)
         pst_buf_json(&b, n->text);
     (void)fprintf(out, "%.*s", bare ? (int)n->text.len : (int)b.len, bare ? n->text.ptr : b.data);
@@ -217,7 +240,11 @@ static int run_export(int argc, char **argv)
 {
     struct store_args a = {0};
     const struct pst_option options[] = {
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration that names the store",
+         .text = &a.config},
         {.name = "--store", .value = "URL", .help = "the store itself", .text = &a.store},
         {.name = "--json", .help = "as JSON", .flag = &a.json},
         {0},
@@ -248,13 +275,18 @@ static int show_status(struct pst_store *store, bool json, struct pst_error *err
 
     if (status != PST_OK)
         return pst_cli_fail(json, error);
-    (void)printf(json ? "{\"backend\":\"%s\",\"schema\":%u,\"schema_newest\":%u,\"epoch\":\"%016llx\",\"n\":%llu,"
-                        "\"workspaces\":%llu,\"users\":%llu,\"roles\":%llu,\"permissions\":%llu,\"bindings\":%llu}\n"
-                      : "backend      %s\nschema       %u of %u\nrevision     %016llx-%llu\nworkspaces   %llu\nusers        %llu\n"
+    (void)printf(json ? "{\"backend\":\"%s\",\"schema\":%u,\"schema_newest\":%u,\"epoch\":\"%"
+                        "016llx\",\"n\":%llu,"
+                        "\"workspaces\":%llu,\"users\":%llu,\"roles\":%llu,\"permissions\":%llu,"
+                        "\"bindings\":%llu}\n"
+                      : "backend      %s\nschema       %u of %u\nrevision     "
+                        "%016llx-%llu\nworkspaces   %llu\nusers        %llu\n"
                         "roles        %llu\npermissions  %llu\nbindings     %llu\n",
-                 pst_store_backend(store), s.schema, s.schema_newest, (unsigned long long)s.revision.epoch,
-                 (unsigned long long)s.revision.n, (unsigned long long)s.workspaces, (unsigned long long)s.users,
-                 (unsigned long long)s.roles, (unsigned long long)s.permissions, (unsigned long long)s.bindings);
+                 pst_store_backend(store), s.schema, s.schema_newest,
+                 (unsigned long long)s.revision.epoch, (unsigned long long)s.revision.n,
+                 (unsigned long long)s.workspaces, (unsigned long long)s.users,
+                 (unsigned long long)s.roles, (unsigned long long)s.permissions,
+                 (unsigned long long)s.bindings);
     return PST_EXIT_YES;
 }
 
@@ -264,7 +296,8 @@ static int run_db_action(const char *action, const struct store_args *a)
     struct pst_error error = {0};
     struct pst_store *store;
     int code = PST_EXIT_YES;
-    enum pst_status status = pst_cli_open_store(a->config, a->store, migrate ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
+    enum pst_status status = pst_cli_open_store(
+        a->config, a->store, migrate ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
 
     if (status != PST_OK)
         code = pst_cli_fail(a->json, &error);
@@ -285,7 +318,11 @@ static int run_db(int argc, char **argv)
     const char *rest[PST_CLI_REPEAT_MAX];
     uint32_t rest_count = 0;
     const struct pst_option options[] = {
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the store", .text = &a.config},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration that names the store",
+         .text = &a.config},
         {.name = "--store", .value = "URL", .help = "the store itself", .text = &a.store},
         {.name = "--json", .help = "as JSON", .flag = &a.json},
         {0},
@@ -294,8 +331,10 @@ static int run_db(int argc, char **argv)
 
     if (code >= 0)
         return code;
-    if (rest_count != 1 || (strcmp(rest[0], "migrate") != 0 && strcmp(rest[0], "status") != 0 && strcmp(rest[0], "check") != 0)) {
-        (void)fprintf(stderr, "postern db: expected migrate, status or check (see postern db --help)\n");
+    if (rest_count != 1 || (strcmp(rest[0], "migrate") != 0 && strcmp(rest[0], "status") != 0 &&
+                            strcmp(rest[0], "check") != 0)) {
+        (void)fprintf(stderr,
+                      "postern db: expected migrate, status or check (see postern db --help)\n");
         return PST_EXIT_USAGE;
     }
     return run_db_action(rest[0], &a);

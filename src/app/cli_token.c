@@ -13,7 +13,8 @@
 #include "postern/identity/mint.h"
 
 struct token_args {
-    const char *config, *key, *secret, *alg, *kid, *issuer, *audience, *subject, *ttl, *email, *jti, *claims;
+    const char *config, *key, *secret, *alg, *kid, *issuer, *audience, *subject, *ttl, *email, *jti,
+        *claims;
     const char *groups[PST_CLI_REPEAT_MAX];
     uint32_t group_count;
     bool json;
@@ -25,8 +26,9 @@ static struct pst_bytes text_of(const char *text)
 }
 
 /* Without --key the own key of the configuration's state directory signs. */
-static enum pst_status own_key(const struct token_args *a, struct pst_arena *arena, struct pst_mint_key *key,
-                               struct pst_mint_claims *claims, struct pst_bytes *path, struct pst_error *error)
+static enum pst_status own_key(const struct token_args *a, struct pst_arena *arena,
+                               struct pst_mint_key *key, struct pst_mint_claims *claims,
+                               struct pst_bytes *path, struct pst_error *error)
 {
     struct pst_config *config;
     enum pst_status status = pst_config_load(pst_cli_config_path(a->config), &config, error);
@@ -37,7 +39,9 @@ static enum pst_status own_key(const struct token_args *a, struct pst_arena *are
     while (own < config->identity.issuers_count && config->sources[own].kind != PST_KEYS_OWN)
         own++;
     if (own == config->identity.issuers_count)
-        status = pst_error_set(error, PST_E_ABSENT, NULL, "the configuration has no issuer of Postern's own: give --key and --issuer");
+        status = pst_error_set(
+            error, PST_E_ABSENT, NULL,
+            "the configuration has no issuer of Postern's own: give --key and --issuer");
     if (status == PST_OK)
         status = pst_state_prepare(config, error);
     if (status == PST_OK) {
@@ -53,15 +57,17 @@ static enum pst_status own_key(const struct token_args *a, struct pst_arena *are
     return status;
 }
 
-static enum pst_status read_key(const struct token_args *a, struct pst_arena *arena, struct pst_mint_key *key,
-                                struct pst_mint_claims *claims, struct pst_error *error)
+static enum pst_status read_key(const struct token_args *a, struct pst_arena *arena,
+                                struct pst_mint_key *key, struct pst_mint_claims *claims,
+                                struct pst_error *error)
 {
     struct pst_bytes path = text_of(a->key != NULL ? a->key : a->secret), text, jwks;
     enum pst_status status = PST_OK;
 
     key->alg = a->alg == NULL ? PST_ALG_ES256 : pst_alg_find(text_of(a->alg));
     if (key->alg == PST_ALG_UNKNOWN)
-        return pst_error_set(error, PST_E_INVALID, "--alg", "\"%s\" is no signature algorithm that Postern takes", a->alg);
+        return pst_error_set(error, PST_E_INVALID, "--alg",
+                             "\"%s\" is no signature algorithm that Postern takes", a->alg);
     if (path.len == 0)
         status = own_key(a, arena, key, claims, &path, error);
     if (status == PST_OK)
@@ -80,17 +86,24 @@ static enum pst_status read_key(const struct token_args *a, struct pst_arena *ar
         return status;
     }
     key->pem = copy;
-    return status != PST_OK ? status : pst_mint_jwks(copy, key->alg, text_of(a->kid), arena, &jwks, &key->kid, error);
+    return status != PST_OK
+               ? status
+               : pst_mint_jwks(copy, key->alg, text_of(a->kid), arena, &jwks, &key->kid, error);
 }
 
-static enum pst_status mint(const struct token_args *a, struct pst_arena *arena, struct pst_bytes *token,
-                            int64_t *exp_s, struct pst_error *error)
+static enum pst_status mint(const struct token_args *a, struct pst_arena *arena,
+                            struct pst_bytes *token, int64_t *exp_s, struct pst_error *error)
 {
     struct pst_bytes groups[PST_CLI_REPEAT_MAX];
     struct pst_mint_key key = {0};
     struct pst_mint_claims claims = {
-        .issuer = text_of(a->issuer), .subject = text_of(a->subject), .audience = text_of(a->audience),
-        .jti = text_of(a->jti), .email = text_of(a->email), .groups = groups, .groups_count = a->group_count,
+        .issuer = text_of(a->issuer),
+        .subject = text_of(a->subject),
+        .audience = text_of(a->audience),
+        .jti = text_of(a->jti),
+        .email = text_of(a->email),
+        .groups = groups,
+        .groups_count = a->group_count,
         .extra_json = text_of(a->claims),
     };
     uint64_t ttl = 3600;
@@ -125,7 +138,8 @@ static int run_mint(const struct token_args *a)
     pst_arena_init(&arena, 16384, 1u << 22);
     enum pst_status status = mint(a, &arena, &token, &exp_s, &error);
     if (status == PST_OK)
-        (void)printf(a->json ? "{\"token\":\"%.*s\",\"exp\":%lld}\n" : "%.*s\n", (int)token.len, token.ptr, (long long)exp_s);
+        (void)printf(a->json ? "{\"token\":\"%.*s\",\"exp\":%lld}\n" : "%.*s\n", (int)token.len,
+                     token.ptr, (long long)exp_s);
     pst_arena_fini(&arena);
     return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(a->json, &error);
 }
@@ -151,11 +165,13 @@ static int run_inspect(const struct token_args *a, const char *arg)
     struct pst_bytes header, payload;
 
     pst_arena_init(&arena, 16384, 1u << 22);
-    enum pst_status status = pst_mint_inspect(read_token(arg, room, sizeof(room)), &arena, &header, &payload, &error);
+    enum pst_status status =
+        pst_mint_inspect(read_token(arg, room, sizeof(room)), &arena, &header, &payload, &error);
     if (status == PST_OK)
-        (void)printf(a->json ? "{\"header\":%.*s,\"payload\":%.*s,\"verified\":false}\n"
-                             : "header  %.*s\npayload %.*s\n(not verified: anybody can write such a text)\n",
-                     (int)header.len, header.ptr, (int)payload.len, payload.ptr);
+        (void)printf(
+            a->json ? "{\"header\":%.*s,\"payload\":%.*s,\"verified\":false}\n"
+                    : "header  %.*s\npayload %.*s\n(not verified: anybody can write such a text)\n",
+            (int)header.len, header.ptr, (int)payload.len, payload.ptr);
     pst_arena_fini(&arena);
     return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(a->json, &error);
 }
@@ -166,19 +182,49 @@ static int run_token(int argc, char **argv)
     const char *rest[PST_CLI_REPEAT_MAX];
     uint32_t n = 0;
     const struct pst_option options[] = {
-        {.name = "--subject", .letter = 's', .value = "NAME", .help = "sub: whom the token is for", .text = &a.subject},
-        {.name = "--issuer", .value = "URL", .help = "iss; default: Postern's own issuer", .text = &a.issuer},
-        {.name = "--audience", .value = "NAME", .help = "aud; default: postern", .text = &a.audience},
+        {.name = "--subject",
+         .letter = 's',
+         .value = "NAME",
+         .help = "sub: whom the token is for",
+         .text = &a.subject},
+        {.name = "--issuer",
+         .value = "URL",
+         .help = "iss; default: Postern's own issuer",
+         .text = &a.issuer},
+        {.name = "--audience",
+         .value = "NAME",
+         .help = "aud; default: postern",
+         .text = &a.audience},
         {.name = "--ttl", .value = "SECONDS", .help = "lifetime; default: 3600", .text = &a.ttl},
-        {.name = "--key", .value = "FILE", .help = "private key as PEM; default: the own key of the state directory", .text = &a.key},
-        {.name = "--secret", .value = "FILE", .help = "secret of HS256, HS384, HS512 instead of a key", .text = &a.secret},
+        {.name = "--key",
+         .value = "FILE",
+         .help = "private key as PEM; default: the own key of the state directory",
+         .text = &a.key},
+        {.name = "--secret",
+         .value = "FILE",
+         .help = "secret of HS256, HS384, HS512 instead of a key",
+         .text = &a.secret},
         {.name = "--alg", .value = "ALG", .help = "default: ES256", .text = &a.alg},
         {.name = "--kid", .value = "KID", .help = "default: made of the key", .text = &a.kid},
-        {.name = "--group", .value = "NAME", .help = "a group (again for more)", .list = a.groups, .list_count = &a.group_count},
-        {.name = "--email", .value = "ADDRESS", .help = "e-mail address, as verified", .text = &a.email},
+        {.name = "--group",
+         .value = "NAME",
+         .help = "a group (again for more)",
+         .list = a.groups,
+         .list_count = &a.group_count},
+        {.name = "--email",
+         .value = "ADDRESS",
+         .help = "e-mail address, as verified",
+         .text = &a.email},
         {.name = "--jti", .value = "ID", .help = "the token's id", .text = &a.jti},
-        {.name = "--claims", .value = "JSON", .help = "an object whose members are added", .text = &a.claims},
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration that names the state directory", .text = &a.config},
+        {.name = "--claims",
+         .value = "JSON",
+         .help = "an object whose members are added",
+         .text = &a.claims},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration that names the state directory",
+         .text = &a.config},
         {.name = "--json", .help = "as JSON", .flag = &a.json},
         {0},
     };
@@ -190,7 +236,8 @@ static int run_token(int argc, char **argv)
         return run_mint(&a);
     if ((n == 1 || n == 2) && strcmp(rest[0], "inspect") == 0)
         return run_inspect(&a, n == 2 ? rest[1] : NULL);
-    (void)fprintf(stderr, "postern token: expected mint, or inspect [TOKEN] (see postern token --help)\n");
+    (void)fprintf(stderr,
+                  "postern token: expected mint, or inspect [TOKEN] (see postern token --help)\n");
     return PST_EXIT_USAGE;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Order: file, environment, then the sections; upstreams before listeners, because mounts name them.
- * What the file leaves out stays at the default that was filled in first.
+ * Order: file, environment, then the sections; upstreams before listeners, because mounts name
+ * them. What the file leaves out stays at the default that was filled in first.
  */
 #include "config_internal.h"
 
@@ -12,13 +12,27 @@
 #define CONFIG_BYTES_MAX (UINT64_C(16) << 20)
 
 static const char *const ROOT_KEYS[] = {
-    "state_dir", "workers", "store", "authentication", "permissions", "notebook_edit", "max_staleness_s",
-    "policies_dir", "identity", "listeners", "upstreams", "identity_headers", "workspace_headers", "profiles",
-    "limits", "log", NULL,
+    "state_dir",
+    "workers",
+    "store",
+    "authentication",
+    "permissions",
+    "notebook_edit",
+    "max_staleness_s",
+    "policies_dir",
+    "identity",
+    "listeners",
+    "upstreams",
+    "identity_headers",
+    "workspace_headers",
+    "profiles",
+    "limits",
+    "log",
+    NULL,
 };
 
-enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                               uint32_t min, uint32_t max, uint32_t *out)
+enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map,
+                               const char *key, uint32_t min, uint32_t max, uint32_t *out)
 {
     uint64_t value = *out;
     enum pst_status status = pst_node_u64(r->tree, map, key, min, max, &value, r->error);
@@ -31,11 +45,13 @@ enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_nod
 enum pst_status pst_config_array(struct pst_config_reader *r, size_t count, size_t size, void **out)
 {
     *out = pst_arena_array(&r->config->arena, count, size);
-    return *out != NULL ? PST_OK : pst_error_set(r->error, PST_E_NOMEM, r->tree->name.ptr, "the configuration is too large");
+    return *out != NULL ? PST_OK
+                        : pst_error_set(r->error, PST_E_NOMEM, r->tree->name.ptr,
+                                        "the configuration is too large");
 }
 
-enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                                 const struct pst_bytes **out, uint32_t *count)
+enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map,
+                                 const char *key, const struct pst_bytes **out, uint32_t *count)
 {
     const struct pst_node *list = pst_node_get(map, key);
     void *room;
@@ -58,8 +74,8 @@ enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_n
     return PST_OK;
 }
 
-enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                                 const struct pst_cidr **out, uint32_t *count)
+enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map,
+                                 const char *key, const struct pst_cidr **out, uint32_t *count)
 {
     const struct pst_bytes *texts = NULL;
     void *room = NULL;
@@ -81,9 +97,11 @@ enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_n
 
 static enum pst_status read_names(struct pst_config_reader *r, const struct pst_node *map)
 {
-    static const char *const KEYS[] = {"user", "roles", "workspace", "decision_id", "revision", NULL};
+    static const char *const KEYS[] = {"user",        "roles",    "workspace",
+                                       "decision_id", "revision", NULL};
     struct pst_identity_names *n = &r->config->names;
-    struct pst_bytes *const fields[] = {&n->user, &n->roles, &n->workspace, &n->decision_id, &n->revision};
+    struct pst_bytes *const fields[] = {&n->user, &n->roles, &n->workspace, &n->decision_id,
+                                        &n->revision};
     enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
 
     for (size_t i = 0; KEYS[i] != NULL && status == PST_OK; i++) {
@@ -105,11 +123,32 @@ struct limit {
 static enum pst_status read_limits(struct pst_config_reader *r, const struct pst_node *map)
 {
     static const char *const KEYS[] = {
-        "request_head_bytes", "field_bytes", "authorization_bytes", "cookie_bytes", "fields", "target_bytes",
-        "body_bytes", "chunk_extension_bytes", "framing_overhead_bytes", "interim_responses", "drain_bytes",
-        "drain_s", "request_head_s", "connect_s", "first_byte_s", "response_head_s", "idle_body_s",
-        "write_stall_s", "keepalive_idle_s", "inspect_body_bytes", "drain_total_s", "connections",
-        "body_rate_bytes", "body_rate_after_s", "inspect_memory_bytes", NULL,
+        "request_head_bytes",
+        "field_bytes",
+        "authorization_bytes",
+        "cookie_bytes",
+        "fields",
+        "target_bytes",
+        "body_bytes",
+        "chunk_extension_bytes",
+        "framing_overhead_bytes",
+        "interim_responses",
+        "drain_bytes",
+        "drain_s",
+        "request_head_s",
+        "connect_s",
+        "first_byte_s",
+        "response_head_s",
+        "idle_body_s",
+        "write_stall_s",
+        "keepalive_idle_s",
+        "inspect_body_bytes",
+        "drain_total_s",
+        "connections",
+        "body_rate_bytes",
+        "body_rate_after_s",
+        "inspect_memory_bytes",
+        NULL,
     };
     struct pst_server_limits *l = &r->config->limits;
     const struct limit limits[] = {
@@ -138,9 +177,11 @@ static enum pst_status read_limits(struct pst_config_reader *r, const struct pst
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]) && status == PST_OK; i++)
         status = pst_config_u32(r, map, limits[i].key, limits[i].min, limits[i].max, limits[i].at);
     if (status == PST_OK)
-        status = pst_node_u64(r->tree, map, "body_bytes", 1, INT64_MAX, &r->config->body_bytes, r->error);
+        status = pst_node_u64(r->tree, map, "body_bytes", 1, INT64_MAX, &r->config->body_bytes,
+                              r->error);
     if (status == PST_OK)
-        status = pst_node_u64(r->tree, map, "inspect_body_bytes", 0, 64u << 20, &r->config->inspect_body_bytes, r->error);
+        status = pst_node_u64(r->tree, map, "inspect_body_bytes", 0, 64u << 20,
+                              &r->config->inspect_body_bytes, r->error);
     return status;
 }
 
@@ -164,11 +205,12 @@ static enum pst_status read_log(struct pst_config_reader *r, const struct pst_no
     return status;
 }
 
-static enum pst_status read_profile_settings(struct pst_config_reader *r, const struct pst_node *map,
+static enum pst_status read_profile_settings(struct pst_config_reader *r,
+                                             const struct pst_node *map,
                                              struct pst_profile_source *p)
 {
-    static const char *const KEYS[] = {"workspaces", "default_permission", "grant_default_workspace_access",
-                                       "project_uuid", NULL};
+    static const char *const KEYS[] = {"workspaces", "default_permission",
+                                       "grant_default_workspace_access", "project_uuid", NULL};
     bool workspaces = !p->options.mlflow_workspaces_off;
     enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
 
@@ -176,9 +218,11 @@ static enum pst_status read_profile_settings(struct pst_config_reader *r, const 
         status = pst_node_bool(r->tree, map, "workspaces", &workspaces, r->error);
     p->options.mlflow_workspaces_off = !workspaces;
     if (status == PST_OK)
-        status = pst_node_text(r->tree, map, "default_permission", &p->mlflow_default_permission, r->error);
+        status = pst_node_text(r->tree, map, "default_permission", &p->mlflow_default_permission,
+                               r->error);
     if (status == PST_OK)
-        status = pst_node_bool(r->tree, map, "grant_default_workspace_access", &p->mlflow_grant_default, r->error);
+        status = pst_node_bool(r->tree, map, "grant_default_workspace_access",
+                               &p->mlflow_grant_default, r->error);
     if (status == PST_OK)
         status = pst_node_text(r->tree, map, "project_uuid", &p->project_uuid, r->error);
     return status;
@@ -196,12 +240,14 @@ static enum pst_status read_profile(struct pst_config_reader *r, const struct ps
     p->options.workspace_headers = r->config->workspace_headers;
     p->options.workspace_header_count = r->config->workspace_header_count;
     const char *off = getenv("MLFLOW_ENABLE_WORKSPACES");
-    p->options.mlflow_workspaces_off = off != NULL && pst_bytes_equal_nocase(pst_bytes_of(off, strlen(off)), PST_LIT("false"));
+    p->options.mlflow_workspaces_off =
+        off != NULL && pst_bytes_equal_nocase(pst_bytes_of(off, strlen(off)), PST_LIT("false"));
     const struct pst_node *workspace = pst_node_get(map, "default_workspace");
     if (workspace != NULL && workspace->kind == PST_NODE_NULL)
         p->options.default_workspace = PST_LIT(""); /* null: there is none */
     else if (status == PST_OK)
-        status = pst_node_text(r->tree, map, "default_workspace", &p->options.default_workspace, r->error);
+        status = pst_node_text(r->tree, map, "default_workspace", &p->options.default_workspace,
+                               r->error);
     if (status == PST_OK)
         status = pst_node_text(r->tree, map, "file", &p->file, r->error);
     if (status == PST_OK)
@@ -219,12 +265,14 @@ static enum pst_status read_profiles(struct pst_config_reader *r, const struct p
 
     if (map != NULL && map->kind != PST_NODE_MAP)
         return pst_node_fail(r->tree, map, r->error, "expected a map of profiles by name");
-    enum pst_status status = pst_config_array(r, (map == NULL ? 0 : map->count) + 3, sizeof(struct pst_profile_source), &room);
+    enum pst_status status = pst_config_array(r, (map == NULL ? 0 : map->count) + 3,
+                                              sizeof(struct pst_profile_source), &room);
     if (status != PST_OK)
         return status;
     struct pst_profile_source *profiles = room;
     c->profiles = profiles;
-    for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL && status == PST_OK; n = n->next)
+    for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL && status == PST_OK;
+         n = n->next)
         status = read_profile(r, n, &profiles[c->profile_count++]);
     for (size_t i = 0; i < 3 && status == PST_OK; i++) {
         if (pst_node_get(map, SHIPPED[i].ptr) != NULL)
@@ -248,7 +296,8 @@ static enum pst_status check_mount_profiles(struct pst_config_reader *r)
                 p++;
             if (p == c->profile_count) {
                 struct pst_node at = {.line = mount->line};
-                return pst_node_fail(r->tree, &at, r->error, "listener \"%s\": there is no profile \"%s\"",
+                return pst_node_fail(r->tree, &at, r->error,
+                                     "listener \"%s\": there is no profile \"%s\"",
                                      c->listeners[l].name.ptr, mount->profile.ptr);
             }
         }
@@ -278,23 +327,28 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status = pst_node_only(r->tree, pst_node_get(root, "store"), STORE_KEYS, r->error);
     if (status == PST_OK)
-        status = pst_node_text(r->tree, pst_node_get(root, "store"), "url", &c->store_url, r->error);
+        status =
+            pst_node_text(r->tree, pst_node_get(root, "store"), "url", &c->store_url, r->error);
     if (status == PST_OK)
-        status = pst_config_texts(r, root, "workspace_headers", &c->workspace_headers, &c->workspace_header_count);
+        status = pst_config_texts(r, root, "workspace_headers", &c->workspace_headers,
+                                  &c->workspace_header_count);
     return status;
 }
 
 static void fill_defaults(struct pst_config *c)
 {
-    static const struct pst_bytes WORKSPACE_HEADERS[] = {{"X-Workspace", 11}, {"X-Mlflow-Workspace", 18}};
-    static const struct pst_bytes RESERVED[] = {{"*", 1}, {"anonymous", 9}, {"postern", 7}, {"system", 6}};
+    static const struct pst_bytes WORKSPACE_HEADERS[] = {{"X-Workspace", 11},
+                                                         {"X-Mlflow-Workspace", 18}};
+    static const struct pst_bytes RESERVED[] = {
+        {"*", 1}, {"anonymous", 9}, {"postern", 7}, {"system", 6}};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     c->state_dir = PST_LIT("postern-state");
     c->workers = cores < 1 ? 1 : cores > 256 ? 256 : (uint32_t)cores;
     c->authentication = c->permissions = true;
     c->identity = pst_identity_config_default();
-    c->credentials = (struct pst_credential_config){.header = PST_LIT("Authorization"), .cookie = PST_LIT("postern_token")};
+    c->credentials = (struct pst_credential_config){.header = PST_LIT("Authorization"),
+                                                    .cookie = PST_LIT("postern_token")};
     c->reserved_names = RESERVED;
     c->reserved_name_count = 4;
     c->token_cache = 10000;
@@ -349,8 +403,9 @@ static struct pst_bytes dir_of(struct pst_bytes path)
 }
 
 /* Takes `c`, whose tree is loaded when status is PST_OK. */
-static enum pst_status finish_load(struct pst_config *c, enum pst_status status, struct pst_bytes dir,
-                                   struct pst_config **out, struct pst_error *error)
+static enum pst_status finish_load(struct pst_config *c, enum pst_status status,
+                                   struct pst_bytes dir, struct pst_config **out,
+                                   struct pst_error *error)
 {
     struct pst_config_reader r = {.config = c, .tree = &c->tree, .error = error};
 
@@ -383,8 +438,9 @@ static struct pst_config *new_config(struct pst_error *error)
     return c;
 }
 
-enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text, struct pst_bytes dir,
-                                     struct pst_config **out, struct pst_error *error)
+enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text,
+                                     struct pst_bytes dir, struct pst_config **out,
+                                     struct pst_error *error)
 {
     struct pst_config *c = *out = new_config(error);
 
@@ -397,12 +453,14 @@ enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes tex
 enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error)
 {
     if (path == NULL)
-        return pst_config_load_text(PST_LIT("(embedded default)"), PST_LIT("{}"), PST_LIT(""), out, error);
+        return pst_config_load_text(PST_LIT("(embedded default)"), PST_LIT("{}"), PST_LIT(""), out,
+                                    error);
     struct pst_config *c = *out = new_config(error);
     if (c == NULL)
         return PST_E_NOMEM;
     *out = NULL;
-    return finish_load(c, pst_yaml_load_file(path, &c->tree, error), dir_of(pst_bytes_of(path, strlen(path))), out, error);
+    return finish_load(c, pst_yaml_load_file(path, &c->tree, error),
+                       dir_of(pst_bytes_of(path, strlen(path))), out, error);
 }
 
 void pst_config_free(struct pst_config *config)
@@ -414,9 +472,11 @@ void pst_config_free(struct pst_config *config)
     free(config);
 }
 
-struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena, struct pst_bytes path)
+struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena,
+                                 struct pst_bytes path)
 {
     if (path.len > 0 && path.ptr[0] == '/')
         return pst_arena_printf(arena, "%.*s", (int)path.len, path.ptr);
-    return pst_arena_printf(arena, "%.*s%.*s", (int)config->dir.len, config->dir.ptr, (int)path.len, path.ptr);
+    return pst_arena_printf(arena, "%.*s%.*s", (int)config->dir.len, config->dir.ptr, (int)path.len,
+                            path.ptr);
 }

@@ -14,7 +14,8 @@ static enum pst_status read_workspace_map(struct pst_config_reader *r, const str
         return PST_OK;
     if (map->kind != PST_NODE_MAP)
         return pst_node_fail(r->tree, map, r->error, "expected a map of workspace: address");
-    enum pst_status status = pst_config_array(r, map->count, sizeof(struct pst_workspace_address), &room);
+    enum pst_status status =
+        pst_config_array(r, map->count, sizeof(struct pst_workspace_address), &room);
     if (status != PST_OK)
         return status;
     struct pst_workspace_address *at = room;
@@ -23,8 +24,10 @@ static enum pst_status read_workspace_map(struct pst_config_reader *r, const str
         struct pst_address address;
         struct pst_host_port parts;
         if (n->kind != PST_NODE_SCALAR || pst_address_parse(n->text, &address, &parts) != PST_OK)
-            return pst_node_fail(r->tree, n, r->error, "expected an address: host:port or unix:/path");
-        at[u->workspace_count++] = (struct pst_workspace_address){.workspace = n->key, .address = n->text};
+            return pst_node_fail(r->tree, n, r->error,
+                                 "expected an address: host:port or unix:/path");
+        at[u->workspace_count++] =
+            (struct pst_workspace_address){.workspace = n->key, .address = n->text};
     }
     return PST_OK;
 }
@@ -34,10 +37,12 @@ static bool is_template(struct pst_bytes address)
     return memmem(address.ptr, address.len, "{workspace}", 11) != NULL;
 }
 
-static enum pst_status read_upstream(struct pst_config_reader *r, const struct pst_node *n, struct pst_upstream_config *u)
+static enum pst_status read_upstream(struct pst_config_reader *r, const struct pst_node *n,
+                                     struct pst_upstream_config *u)
 {
-    static const char *const KEYS[] = {"address", "workspaces", "host", "authorization", "idle_s", "connect_s",
-                                       "first_byte_s", "response_head_s", "idle_body_s", "max_idle", NULL};
+    static const char *const KEYS[] = {
+        "address",      "workspaces",      "host",        "authorization", "idle_s", "connect_s",
+        "first_byte_s", "response_head_s", "idle_body_s", "max_idle",      NULL};
     static const char *const HOSTS[] = {"upstream", "client", NULL};
     static const char *const AUTHORIZATION[] = {"drop", "pass", NULL};
     const struct pst_node *limits = pst_node_get(r->tree->root, "limits");
@@ -45,16 +50,27 @@ static enum pst_status read_upstream(struct pst_config_reader *r, const struct p
     struct pst_address address;
     struct pst_host_port parts;
 
-    *u = (struct pst_upstream_config){.name = n->key, .idle_s = 4, .connect_s = 1, .first_byte_s = 60,
-                                      .response_head_s = 60, .idle_body_s = 60, .max_idle = 64};
+    *u = (struct pst_upstream_config){.name = n->key,
+                                      .idle_s = 4,
+                                      .connect_s = 1,
+                                      .first_byte_s = 60,
+                                      .response_head_s = 60,
+                                      .idle_body_s = 60,
+                                      .max_idle = 64};
     enum pst_status status = pst_node_only(r->tree, n, KEYS, r->error);
-    const struct { const char *key; uint32_t *at; } times[] = {
-        {"connect_s", &u->connect_s}, {"first_byte_s", &u->first_byte_s},
-        {"response_head_s", &u->response_head_s}, {"idle_body_s", &u->idle_body_s},
+    const struct {
+        const char *key;
+        uint32_t *at;
+    } times[] = {
+        {"connect_s", &u->connect_s},
+        {"first_byte_s", &u->first_byte_s},
+        {"response_head_s", &u->response_head_s},
+        {"idle_body_s", &u->idle_body_s},
     };
     if (status == PST_OK)
         status = pst_node_text(r->tree, n, "address", &u->address, r->error);
-    for (size_t i = 0; i < 4 && status == PST_OK; i++) { /* the limits are the default of all upstreams */
+    for (size_t i = 0; i < 4 && status == PST_OK;
+         i++) { /* the limits are the default of all upstreams */
         status = pst_config_u32(r, limits, times[i].key, 1, 86400, times[i].at);
         if (status == PST_OK)
             status = pst_config_u32(r, n, times[i].key, 1, 86400, times[i].at);
@@ -66,7 +82,8 @@ static enum pst_status read_upstream(struct pst_config_reader *r, const struct p
     if (status == PST_OK)
         status = pst_node_enum(r->tree, n, "host", HOSTS, &host, r->error);
     if (status == PST_OK)
-        status = pst_node_enum(r->tree, n, "authorization", AUTHORIZATION, &authorization, r->error);
+        status =
+            pst_node_enum(r->tree, n, "authorization", AUTHORIZATION, &authorization, r->error);
     u->host_client = host == 1;
     u->authorization_pass = authorization == 1;
     if (status == PST_OK)
@@ -74,19 +91,27 @@ static enum pst_status read_upstream(struct pst_config_reader *r, const struct p
     if (status != PST_OK)
         return status;
     if (u->address.len == 0 && u->workspace_count == 0)
-        return pst_node_fail(r->tree, n, r->error, "an upstream needs an address, or workspaces with addresses");
-    if (u->address.len > 0 && !is_template(u->address) && pst_address_parse(u->address, &address, &parts) != PST_OK)
+        return pst_node_fail(r->tree, n, r->error,
+                             "an upstream needs an address, or workspaces with addresses");
+    if (u->address.len > 0 && !is_template(u->address) &&
+        pst_address_parse(u->address, &address, &parts) != PST_OK)
         return pst_node_fail(r->tree, pst_node_get(n, "address"), r->error,
-                             "\"%s\" is no address: host:port, [v6]:port or unix:/path, with {workspace} where its name goes",
+                             "\"%s\" is no address: host:port, [v6]:port or unix:/path, with "
+                             "{workspace} where its name goes",
                              u->address.ptr);
     return PST_OK;
 }
 
 static enum pst_status default_upstream(struct pst_config_reader *r)
 {
-    static const struct pst_upstream_config APP = {
-        .name = {"app", 3}, .address = {"127.0.0.1:9000", 14}, .idle_s = 4, .connect_s = 1, .first_byte_s = 60,
-        .response_head_s = 60, .idle_body_s = 60, .max_idle = 64};
+    static const struct pst_upstream_config APP = {.name = {"app", 3},
+                                                   .address = {"127.0.0.1:9000", 14},
+                                                   .idle_s = 4,
+                                                   .connect_s = 1,
+                                                   .first_byte_s = 60,
+                                                   .response_head_s = 60,
+                                                   .idle_body_s = 60,
+                                                   .max_idle = 64};
 
     r->config->upstreams = &APP;
     r->config->upstream_count = 1;
@@ -101,7 +126,8 @@ enum pst_status pst_config_upstreams(struct pst_config_reader *r, const struct p
         return default_upstream(r);
     if (map->kind != PST_NODE_MAP)
         return pst_node_fail(r->tree, map, r->error, "expected a map of upstreams by name");
-    enum pst_status status = pst_config_array(r, map->count, sizeof(struct pst_upstream_config), &room);
+    enum pst_status status =
+        pst_config_array(r, map->count, sizeof(struct pst_upstream_config), &room);
     struct pst_upstream_config *upstreams = room;
     r->config->upstreams = upstreams;
     for (const struct pst_node *n = map->first; n != NULL && status == PST_OK; n = n->next)
@@ -109,7 +135,8 @@ enum pst_status pst_config_upstreams(struct pst_config_reader *r, const struct p
     return status;
 }
 
-static enum pst_status find_upstream(struct pst_config_reader *r, const struct pst_node *mount, uint32_t *out)
+static enum pst_status find_upstream(struct pst_config_reader *r, const struct pst_node *mount,
+                                     uint32_t *out)
 {
     struct pst_bytes name = {0};
     enum pst_status status = pst_node_text(r->tree, mount, "upstream", &name, r->error);
@@ -122,10 +149,12 @@ static enum pst_status find_upstream(struct pst_config_reader *r, const struct p
             *out = i;
             return PST_OK;
         }
-    return pst_node_fail(r->tree, pst_node_get(mount, "upstream"), r->error, "there is no upstream \"%s\"", name.ptr);
+    return pst_node_fail(r->tree, pst_node_get(mount, "upstream"), r->error,
+                         "there is no upstream \"%s\"", name.ptr);
 }
 
-static enum pst_status read_mount(struct pst_config_reader *r, const struct pst_node *n, bool proxy, struct pst_mount_source *m)
+static enum pst_status read_mount(struct pst_config_reader *r, const struct pst_node *n, bool proxy,
+                                  struct pst_mount_source *m)
 {
     static const char *const KEYS[] = {"host", "prefix", "profile", "upstream", NULL};
     enum pst_status status = pst_node_only(r->tree, n, KEYS, r->error);
@@ -149,26 +178,30 @@ static enum pst_status read_mount(struct pst_config_reader *r, const struct pst_
         return pst_node_fail(r->tree, n, r->error, "a prefix begins with /");
     for (size_t i = 0; i < m->host.len; i++)
         if (m->host.ptr[i] >= 'A' && m->host.ptr[i] <= 'Z')
-            return pst_node_fail(r->tree, pst_node_get(n, "host"), r->error, "write the host in lower case");
+            return pst_node_fail(r->tree, pst_node_get(n, "host"), r->error,
+                                 "write the host in lower case");
     return PST_OK;
 }
 
 /* Longest prefix first; of equal ones a named host before "*". */
 static bool goes_before(const struct pst_mount_source *a, const struct pst_mount_source *b)
 {
-    bool a_any = pst_bytes_equal(a->host, PST_LIT("*")), b_any = pst_bytes_equal(b->host, PST_LIT("*"));
+    bool a_any = pst_bytes_equal(a->host, PST_LIT("*")),
+         b_any = pst_bytes_equal(b->host, PST_LIT("*"));
 
     return a->prefix.len != b->prefix.len ? a->prefix.len > b->prefix.len : !a_any && b_any;
 }
 
-static enum pst_status read_mounts(struct pst_config_reader *r, const struct pst_node *listener, struct pst_listener_source *l)
+static enum pst_status read_mounts(struct pst_config_reader *r, const struct pst_node *listener,
+                                   struct pst_listener_source *l)
 {
     const struct pst_node *list = pst_node_get(listener, "mounts");
     void *room;
 
     if (list == NULL || list->kind != PST_NODE_LIST || list->count == 0)
         return pst_node_fail(r->tree, listener, r->error, "a listener that decides needs mounts");
-    enum pst_status status = pst_config_array(r, list->count, sizeof(struct pst_mount_source), &room);
+    enum pst_status status =
+        pst_config_array(r, list->count, sizeof(struct pst_mount_source), &room);
     struct pst_mount_source *mounts = room;
     l->mounts = mounts;
     for (const struct pst_node *n = list->first; n != NULL && status == PST_OK; n = n->next) {
@@ -184,23 +217,28 @@ static enum pst_status read_mounts(struct pst_config_reader *r, const struct pst
     return status;
 }
 
-static enum pst_status read_listener(struct pst_config_reader *r, const struct pst_node *n, struct pst_listener_source *l)
+static enum pst_status read_listener(struct pst_config_reader *r, const struct pst_node *n,
+                                     struct pst_listener_source *l)
 {
-    static const char *const KEYS[] = {"name", "kind", "address", "path", "target_from", "method_from",
-                                       "trusted_peers", "mounts", NULL};
+    static const char *const KEYS[] = {"name",          "kind",        "address",
+                                       "path",          "target_from", "method_from",
+                                       "trusted_peers", "mounts",      NULL};
     static const char *const KINDS[] = {"proxy", "auth_request", "ops", NULL};
     unsigned kind = 0;
     struct pst_host_port parts;
     enum pst_status status = pst_node_only(r->tree, n, KEYS, r->error);
 
-    *l = (struct pst_listener_source){.path = PST_LIT("/_postern/auth"), .target_from = PST_LIT("X-Original-URI"),
+    *l = (struct pst_listener_source){.path = PST_LIT("/_postern/auth"),
+                                      .target_from = PST_LIT("X-Original-URI"),
                                       .method_from = PST_LIT("X-Original-Method")};
     if (status == PST_OK)
         status = pst_node_enum(r->tree, n, "kind", KINDS, &kind, r->error);
     l->kind = (enum pst_door_kind)kind;
     l->name = n->key.len > 0 ? n->key : pst_bytes_of(KINDS[kind], strlen(KINDS[kind]));
-    struct pst_bytes *const texts[] = {&l->name, &l->address_text, &l->path, &l->target_from, &l->method_from};
-    static const char *const TEXT_KEYS[] = {"name", "address", "path", "target_from", "method_from"};
+    struct pst_bytes *const texts[] = {&l->name, &l->address_text, &l->path, &l->target_from,
+                                       &l->method_from};
+    static const char *const TEXT_KEYS[] = {"name", "address", "path", "target_from",
+                                            "method_from"};
     for (size_t i = 0; i < 5 && status == PST_OK; i++)
         status = pst_node_text(r->tree, n, TEXT_KEYS[i], texts[i], r->error);
     if (status == PST_OK)
@@ -208,13 +246,16 @@ static enum pst_status read_listener(struct pst_config_reader *r, const struct p
     if (status != PST_OK)
         return status;
     if (pst_address_parse(l->address_text, &l->address, &parts) != PST_OK || parts.is_name)
-        return pst_node_fail(r->tree, n, r->error, "a listener needs an address: 127.0.0.1:8080, [::1]:8080 or unix:/path");
+        return pst_node_fail(
+            r->tree, n, r->error,
+            "a listener needs an address: 127.0.0.1:8080, [::1]:8080 or unix:/path");
     return l->kind == PST_DOOR_OPS ? PST_OK : read_mounts(r, n, l);
 }
 
 static enum pst_status default_listeners(struct pst_config_reader *r)
 {
-    static const struct pst_mount_source MOUNT[] = {{.host = {"*", 1}, .prefix = {"/", 1}, .profile = {"rest", 4}}};
+    static const struct pst_mount_source MOUNT[] = {
+        {.host = {"*", 1}, .prefix = {"/", 1}, .profile = {"rest", 4}}};
     void *room;
     struct pst_host_port parts;
     enum pst_status status = pst_config_array(r, 2, sizeof(struct pst_listener_source), &room);
@@ -222,9 +263,12 @@ static enum pst_status default_listeners(struct pst_config_reader *r)
     if (status != PST_OK)
         return status;
     struct pst_listener_source *l = room;
-    l[0] = (struct pst_listener_source){.name = PST_LIT("proxy"), .address_text = PST_LIT("127.0.0.1:8080"),
-                                        .mounts = MOUNT, .mount_count = 1};
-    l[1] = (struct pst_listener_source){.name = PST_LIT("ops"), .kind = PST_DOOR_OPS, .address_text = PST_LIT("127.0.0.1:8082")};
+    l[0] = (struct pst_listener_source){.name = PST_LIT("proxy"),
+                                        .address_text = PST_LIT("127.0.0.1:8080"),
+                                        .mounts = MOUNT,
+                                        .mount_count = 1};
+    l[1] = (struct pst_listener_source){
+        .name = PST_LIT("ops"), .kind = PST_DOOR_OPS, .address_text = PST_LIT("127.0.0.1:8082")};
     for (size_t i = 0; i < 2 && status == PST_OK; i++)
         status = pst_address_parse(l[i].address_text, &l[i].address, &parts);
     r->config->listeners = l;
@@ -241,14 +285,17 @@ enum pst_status pst_config_listeners(struct pst_config_reader *r, const struct p
         return default_listeners(r);
     if (list->kind != PST_NODE_LIST || list->count == 0)
         return pst_node_fail(r->tree, list, r->error, "expected a list of listeners");
-    enum pst_status status = pst_config_array(r, list->count, sizeof(struct pst_listener_source), &room);
+    enum pst_status status =
+        pst_config_array(r, list->count, sizeof(struct pst_listener_source), &room);
     struct pst_listener_source *listeners = room;
     c->listeners = listeners;
     for (const struct pst_node *n = list->first; n != NULL && status == PST_OK; n = n->next) {
         status = read_listener(r, n, &listeners[c->listener_count]);
         for (uint32_t i = 0; i < c->listener_count && status == PST_OK; i++)
             if (pst_bytes_equal(listeners[i].name, listeners[c->listener_count].name))
-                status = pst_node_fail(r->tree, n, r->error, "two listeners are named \"%s\": give each a name", listeners[i].name.ptr);
+                status = pst_node_fail(r->tree, n, r->error,
+                                       "two listeners are named \"%s\": give each a name",
+                                       listeners[i].name.ptr);
         c->listener_count++;
     }
     return status;

@@ -1,7 +1,8 @@
 /*
- * The environment over the file: POSTERN_ and the path of a setting in capitals, dots as underscores
- * (POSTERN_LOG_LEVEL is log.level), for every setting that is one value; and the names that the apps'
- * own switches have.  Other variables that begin with POSTERN_ are left alone: Kubernetes makes some.
+ * The environment over the file: POSTERN_ and the path of a setting in capitals, dots as
+ * underscores (POSTERN_LOG_LEVEL is log.level), for every setting that is one value; and the names
+ * that the apps' own switches have.  Other variables that begin with POSTERN_ are left alone:
+ * Kubernetes makes some.
  */
 #include "config_internal.h"
 
@@ -76,7 +77,8 @@ static struct pst_node *reach(struct pst_tree *tree, struct pst_bytes path)
         while (next != NULL && !pst_bytes_equal(next->key, key))
             next = next->next;
         if (next == NULL)
-            next = pst_tree_add(tree, at, last ? PST_NODE_SCALAR : PST_NODE_MAP, key, (struct pst_bytes){0}, 0);
+            next = pst_tree_add(tree, at, last ? PST_NODE_SCALAR : PST_NODE_MAP, key,
+                                (struct pst_bytes){0}, 0);
         if (next == NULL)
             return NULL;
         at = next;
@@ -90,7 +92,8 @@ static enum pst_status set(struct pst_tree *tree, const char *variable, const ch
     struct pst_node *node = reach(tree, pst_bytes_of(path, strlen(path)));
 
     if (node == NULL || pst_arena_copy(&tree->arena, value, &node->text) != PST_OK)
-        return pst_error_set(error, PST_E_INVALID, variable, "cannot override %s: the file has another kind of value there", path);
+        return pst_error_set(error, PST_E_INVALID, variable,
+                             "cannot override %s: the file has another kind of value there", path);
     node->kind = PST_NODE_SCALAR;
     node->line = 0; /* no line of the file: messages say "environment" and the key */
     return PST_OK;
@@ -100,8 +103,8 @@ static enum pst_status set(struct pst_tree *tree, const char *variable, const ch
 static struct pst_bytes as_bool(const char *value)
 {
     struct pst_bytes v = pst_bytes_of(value, strlen(value));
-    bool yes = pst_bytes_equal_nocase(v, PST_LIT("true")) || pst_bytes_equal_nocase(v, PST_LIT("t")) ||
-               pst_bytes_equal(v, PST_LIT("1"));
+    bool yes = pst_bytes_equal_nocase(v, PST_LIT("true")) ||
+               pst_bytes_equal_nocase(v, PST_LIT("t")) || pst_bytes_equal(v, PST_LIT("1"));
 
     return yes ? PST_LIT("true") : PST_LIT("false");
 }
@@ -122,7 +125,9 @@ static void variable_name(const char *path, char *out, size_t cap)
     int n = snprintf(out, cap, "POSTERN_%s", path);
 
     for (int i = 0; i < n && (size_t)i < cap; i++)
-        out[i] = out[i] == '.' ? '_' : (char)(out[i] >= 'a' && out[i] <= 'z' ? out[i] - 'a' + 'A' : out[i]);
+        out[i] = out[i] == '.'
+                     ? '_'
+                     : (char)(out[i] >= 'a' && out[i] <= 'z' ? out[i] - 'a' + 'A' : out[i]);
 }
 
 enum pst_status pst_config_environment(struct pst_tree *tree, struct pst_error *error)
@@ -135,9 +140,10 @@ enum pst_status pst_config_environment(struct pst_tree *tree, struct pst_error *
         if (value == NULL || value[0] == '\0')
             continue;
         struct pst_bytes path_bytes = pst_bytes_of(path, strlen(path));
-        struct pst_bytes text = pst_bytes_equal(path_bytes, PST_LIT("store.url"))       ? pst_bytes_of(value, strlen(value))
-                                : pst_bytes_equal(path_bytes, PST_LIT("notebook_edit")) ? as_notebook_edit(value)
-                                                                                        : as_bool(value);
+        struct pst_bytes text =
+            pst_bytes_equal(path_bytes, PST_LIT("store.url")) ? pst_bytes_of(value, strlen(value))
+            : pst_bytes_equal(path_bytes, PST_LIT("notebook_edit")) ? as_notebook_edit(value)
+                                                                    : as_bool(value);
         status = set(tree, ALIASES[i][0], path, text, error);
     }
     for (size_t i = 0; SETTINGS[i] != NULL && status == PST_OK; i++) {

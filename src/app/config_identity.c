@@ -3,33 +3,40 @@
  */
 #include "config_internal.h"
 
-static enum pst_status read_algorithms(struct pst_config_reader *r, const struct pst_node *map, uint32_t *out)
+static enum pst_status read_algorithms(struct pst_config_reader *r, const struct pst_node *map,
+                                       uint32_t *out)
 {
     const struct pst_node *list = pst_node_get(map, "algorithms");
 
     if (list == NULL)
         return PST_OK;
     if (list->kind != PST_NODE_LIST || list->count == 0)
-        return pst_node_fail(r->tree, list, r->error, "expected a list of algorithms, such as [ES256]");
+        return pst_node_fail(r->tree, list, r->error,
+                             "expected a list of algorithms, such as [ES256]");
     for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
         enum pst_alg alg = pst_alg_find(n->text);
         if (alg == PST_ALG_UNKNOWN)
-            return pst_node_fail(r->tree, n, r->error, "\"%s\" is no signature algorithm that Postern takes", n->text.ptr);
+            return pst_node_fail(r->tree, n, r->error,
+                                 "\"%s\" is no signature algorithm that Postern takes",
+                                 n->text.ptr);
         *out |= PST_ALG_BIT(alg);
     }
     return PST_OK;
 }
 
-static enum pst_status read_alg(struct pst_config_reader *r, const struct pst_node *map, enum pst_alg *out)
+static enum pst_status read_alg(struct pst_config_reader *r, const struct pst_node *map,
+                                enum pst_alg *out)
 {
     const struct pst_node *n = pst_node_get(map, "alg");
 
     if (n == NULL)
         return PST_OK;
     *out = pst_alg_find(n->text);
-    return *out != PST_ALG_UNKNOWN ? PST_OK
-                                   : pst_node_fail(r->tree, n, r->error, "\"%s\" is no signature algorithm that Postern takes",
-                                                   n->text.len == 0 ? "" : n->text.ptr);
+    return *out != PST_ALG_UNKNOWN
+               ? PST_OK
+               : pst_node_fail(r->tree, n, r->error,
+                               "\"%s\" is no signature algorithm that Postern takes",
+                               n->text.len == 0 ? "" : n->text.ptr);
 }
 
 static enum pst_status read_secrets(struct pst_config_reader *r, const struct pst_node *list,
@@ -40,7 +47,8 @@ static enum pst_status read_secrets(struct pst_config_reader *r, const struct ps
 
     if (list->kind != PST_NODE_LIST || list->count == 0)
         return pst_node_fail(r->tree, list, r->error, "expected a list of secrets");
-    enum pst_status status = pst_config_array(r, list->count, sizeof(struct pst_secret_source), &room);
+    enum pst_status status =
+        pst_config_array(r, list->count, sizeof(struct pst_secret_source), &room);
     if (status != PST_OK)
         return status;
     struct pst_secret_source *secrets = room;
@@ -57,15 +65,19 @@ static enum pst_status read_secrets(struct pst_config_reader *r, const struct ps
         if (status != PST_OK)
             return status;
         if (secret->file.len == 0 || !pst_alg_in(PST_ALGS_HS, secret->alg))
-            return pst_node_fail(r->tree, n, r->error, "a secret needs file (a path, or env:NAME) and alg: HS256, HS384 or HS512");
+            return pst_node_fail(
+                r->tree, n, r->error,
+                "a secret needs file (a path, or env:NAME) and alg: HS256, HS384 or HS512");
     }
     return PST_OK;
 }
 
-static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_node *issuer, struct pst_issuer_source *s)
+static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_node *issuer,
+                                 struct pst_issuer_source *s)
 {
-    static const char *const KEYS[] = {"jwks_file", "pem_file", "kid", "alg", "jwks_url", "refresh_s",
-                                       "allow_addresses", "ca_file", "secrets", NULL};
+    static const char *const KEYS[] = {
+        "jwks_file", "pem_file",        "kid",     "alg",     "jwks_url",
+        "refresh_s", "allow_addresses", "ca_file", "secrets", NULL};
     static const char *const KINDS[] = {"jwks_file", "pem_file", "jwks_url", "secrets"};
     const struct pst_node *map = pst_node_get(issuer, "keys");
     enum pst_status status = pst_node_only(r->tree, map, KEYS, r->error);
@@ -80,10 +92,12 @@ static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_n
             found++;
         }
     if (found != 1)
-        return pst_node_fail(r->tree, map, r->error, "name one of jwks_file, pem_file, jwks_url and secrets");
+        return pst_node_fail(r->tree, map, r->error,
+                             "name one of jwks_file, pem_file, jwks_url and secrets");
     if (s->kind == PST_KEYS_SECRETS)
         return read_secrets(r, pst_node_get(map, "secrets"), s);
-    status = pst_node_text(r->tree, map, KINDS[s->kind - PST_KEYS_JWKS_FILE], &s->location, r->error);
+    status =
+        pst_node_text(r->tree, map, KINDS[s->kind - PST_KEYS_JWKS_FILE], &s->location, r->error);
     if (status == PST_OK)
         status = pst_node_text(r->tree, map, "kid", &s->kid, r->error);
     if (status == PST_OK)
@@ -94,12 +108,14 @@ static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_n
         status = pst_config_u32(r, map, "refresh_s", 60, 3600, &s->refresh_s);
     if (status == PST_OK)
         status = pst_config_cidrs(r, map, "allow_addresses", &s->allow, &s->allow_count);
-    if (status == PST_OK && s->kind == PST_KEYS_JWKS_URL && !pst_bytes_starts(s->location, PST_LIT("https://")))
+    if (status == PST_OK && s->kind == PST_KEYS_JWKS_URL &&
+        !pst_bytes_starts(s->location, PST_LIT("https://")))
         return pst_node_fail(r->tree, map, r->error, "jwks_url must begin with https://");
     return status;
 }
 
-static enum pst_status read_claims(struct pst_config_reader *r, const struct pst_node *issuer, struct pst_issuer_config *c)
+static enum pst_status read_claims(struct pst_config_reader *r, const struct pst_node *issuer,
+                                   struct pst_issuer_config *c)
 {
     static const char *const KEYS[] = {"user", "groups", "email_unverified", NULL};
     static const char *const USERS[] = {"sub", "email", "preferred_username", NULL};
@@ -117,8 +133,8 @@ static enum pst_status read_claims(struct pst_config_reader *r, const struct pst
     return status;
 }
 
-static enum pst_status add_groups(struct pst_config_reader *r, const struct pst_node *issuer, uint32_t index,
-                                  struct pst_group_source *groups)
+static enum pst_status add_groups(struct pst_config_reader *r, const struct pst_node *issuer,
+                                  uint32_t index, struct pst_group_source *groups)
 {
     const struct pst_node *map = pst_node_get(issuer, "group_roles");
 
@@ -127,15 +143,17 @@ static enum pst_status add_groups(struct pst_config_reader *r, const struct pst_
     for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL; n = n->next) {
         if (n->kind != PST_NODE_SCALAR)
             return pst_node_fail(r->tree, n, r->error, "expected the name of a role");
-        groups[r->config->group_count++] = (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text};
+        groups[r->config->group_count++] =
+            (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text};
     }
     return PST_OK;
 }
 
-static enum pst_status read_issuer(struct pst_config_reader *r, const struct pst_node *n, struct pst_issuer_config *c,
-                                   struct pst_issuer_source *s)
+static enum pst_status read_issuer(struct pst_config_reader *r, const struct pst_node *n,
+                                   struct pst_issuer_config *c, struct pst_issuer_source *s)
 {
-    static const char *const KEYS[] = {"issuer", "audiences", "algorithms", "keys", "claims", "group_roles",
+    static const char *const KEYS[] = {"issuer",        "audiences",    "algorithms",
+                                       "keys",          "claims",       "group_roles",
                                        "unknown_users", "default_role", NULL};
     static const char *const UNKNOWN[] = {"refuse", "create", NULL};
     unsigned unknown = 0;
@@ -159,7 +177,8 @@ static enum pst_status read_issuer(struct pst_config_reader *r, const struct pst
     if (c->groups_claim.len == 0 && pst_node_get(n, "group_roles") != NULL)
         c->groups_claim = PST_LIT("groups");
     if (status == PST_OK && (c->issuer.len == 0 || c->audiences_count == 0))
-        return pst_node_fail(r->tree, n, r->error, "an issuer needs issuer (compared with iss) and audiences");
+        return pst_node_fail(r->tree, n, r->error,
+                             "an issuer needs issuer (compared with iss) and audiences");
     return status;
 }
 
@@ -195,7 +214,8 @@ static enum pst_status read_issuers(struct pst_config_reader *r, const struct ps
         const struct pst_node *map = pst_node_get(n, "group_roles");
         group_max += map == NULL ? 0 : map->count;
     }
-    enum pst_status status = pst_config_array(r, list->count, sizeof(struct pst_issuer_config), &issuers);
+    enum pst_status status =
+        pst_config_array(r, list->count, sizeof(struct pst_issuer_config), &issuers);
     if (status == PST_OK)
         status = pst_config_array(r, list->count, sizeof(struct pst_issuer_source), &sources);
     if (status == PST_OK)
@@ -207,7 +227,8 @@ static enum pst_status read_issuers(struct pst_config_reader *r, const struct ps
     c->groups = groups;
     for (const struct pst_node *n = list->first; n != NULL && status == PST_OK; n = n->next) {
         uint32_t i = c->identity.issuers_count;
-        status = read_issuer(r, n, &((struct pst_issuer_config *)issuers)[i], &((struct pst_issuer_source *)sources)[i]);
+        status = read_issuer(r, n, &((struct pst_issuer_config *)issuers)[i],
+                             &((struct pst_issuer_source *)sources)[i]);
         if (status == PST_OK)
             status = add_groups(r, n, i, groups);
         c->identity.issuers_count++;
@@ -217,9 +238,10 @@ static enum pst_status read_issuers(struct pst_config_reader *r, const struct ps
 
 enum pst_status pst_config_identity(struct pst_config_reader *r, const struct pst_node *map)
 {
-    static const char *const KEYS[] = {"credentials", "leeway_s", "max_lifetime_s", "max_token_bytes", "typ",
-                                       "typ_required", "missing_kid", "reserved_names", "token_cache", "fact_cache",
-                                       "issuers", NULL};
+    static const char *const KEYS[] = {
+        "credentials", "leeway_s",     "max_lifetime_s", "max_token_bytes",
+        "typ",         "typ_required", "missing_kid",    "reserved_names",
+        "token_cache", "fact_cache",   "issuers",        NULL};
     static const char *const CREDENTIALS[] = {"header", "cookie", NULL};
     static const char *const MISSING[] = {"refuse", "single-candidate", NULL};
     struct pst_identity_config *c = &r->config->identity;
@@ -230,9 +252,11 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status = pst_node_only(r->tree, credentials, CREDENTIALS, r->error);
     if (status == PST_OK)
-        status = pst_node_text(r->tree, credentials, "header", &r->config->credentials.header, r->error);
+        status =
+            pst_node_text(r->tree, credentials, "header", &r->config->credentials.header, r->error);
     if (status == PST_OK)
-        status = pst_node_text(r->tree, credentials, "cookie", &r->config->credentials.cookie, r->error);
+        status =
+            pst_node_text(r->tree, credentials, "cookie", &r->config->credentials.cookie, r->error);
     if (status == PST_OK)
         status = pst_config_u32(r, map, "leeway_s", 0, 60, &c->leeway_s);
     if (status == PST_OK)
@@ -247,7 +271,8 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
         status = pst_node_enum(r->tree, map, "missing_kid", MISSING, &missing, r->error);
     c->missing_kid = missing == 1 ? PST_MISSING_KID_SINGLE : PST_MISSING_KID_REFUSE;
     if (status == PST_OK)
-        status = pst_config_texts(r, map, "reserved_names", &r->config->reserved_names, &r->config->reserved_name_count);
+        status = pst_config_texts(r, map, "reserved_names", &r->config->reserved_names,
+                                  &r->config->reserved_name_count);
     if (status == PST_OK)
         status = pst_config_u32(r, map, "token_cache", 16, 1u << 22, &r->config->token_cache);
     if (status == PST_OK)

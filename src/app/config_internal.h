@@ -19,15 +19,16 @@ enum pst_status pst_config_listeners(struct pst_config_reader *r, const struct p
 enum pst_status pst_config_upstreams(struct pst_config_reader *r, const struct pst_node *map);
 
 /* The texts of a list; NULL node: none, *count stays. */
-enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                                 const struct pst_bytes **out, uint32_t *count);
+enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map,
+                                 const char *key, const struct pst_bytes **out, uint32_t *count);
 /* The networks of a list. */
-enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                                 const struct pst_cidr **out, uint32_t *count);
+enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map,
+                                 const char *key, const struct pst_cidr **out, uint32_t *count);
 /* u64 into a uint32_t. */
-enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map, const char *key,
-                               uint32_t min, uint32_t max, uint32_t *out);
+enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map,
+                               const char *key, uint32_t min, uint32_t max, uint32_t *out);
 /* count * size, cleared; an error of its own when memory is short. */
-enum pst_status pst_config_array(struct pst_config_reader *r, size_t count, size_t size, void **out);
+enum pst_status pst_config_array(struct pst_config_reader *r, size_t count, size_t size,
+                                 void **out);
 
 #endif

@@ -1,13 +1,14 @@
 /*
- * From the configuration to what the connection code is given: listeners with their dialects, limits, the
- * names that are Postern's own.
+ * From the configuration to what the connection code is given: listeners with their dialects,
+ * limits, the names that are Postern's own.
  */
 #include "postern/app/site_build.h"
 
 #include "postern/surface/auth_request.h"
 #include "postern/surface/ops.h"
 
-static enum pst_status auth_request_door(const struct pst_config *config, const struct pst_listener_source *l,
+static enum pst_status auth_request_door(const struct pst_config *config,
+                                         const struct pst_listener_source *l,
                                          struct pst_arena *arena, struct pst_door *out)
 {
     struct pst_auth_request *self = pst_arena_zalloc(arena, sizeof(*self));
@@ -24,17 +25,21 @@ static enum pst_status auth_request_door(const struct pst_config *config, const 
         .decision_id = config->names.decision_id,
         .revision = config->names.revision,
     };
-    *out = (struct pst_door){.self = self, .read = pst_auth_request_read, .answer = pst_auth_request_answer};
+    *out = (struct pst_door){
+        .self = self, .read = pst_auth_request_read, .answer = pst_auth_request_answer};
     return PST_OK;
 }
 
-static enum pst_status build_listener(const struct pst_config *config, uint32_t index, const struct pst_ops_door *ops,
-                                      struct pst_arena *arena, struct pst_listener_config *out)
+static enum pst_status build_listener(const struct pst_config *config, uint32_t index,
+                                      const struct pst_ops_door *ops, struct pst_arena *arena,
+                                      struct pst_listener_config *out)
 {
     const struct pst_listener_source *l = &config->listeners[index];
 
-    *out = (struct pst_listener_config){
-        .name = l->name, .engine_index = index, .trusted = l->trusted, .trusted_count = l->trusted_count};
+    *out = (struct pst_listener_config){.name = l->name,
+                                        .engine_index = index,
+                                        .trusted = l->trusted,
+                                        .trusted_count = l->trusted_count};
     switch (l->kind) {
     case PST_DOOR_PROXY:
         out->kind = PST_LISTENER_PROXY;
@@ -50,18 +55,22 @@ static enum pst_status build_listener(const struct pst_config *config, uint32_t 
     return PST_E_INVALID;
 }
 
-static enum pst_status protect(struct pst_filter *filter, struct pst_bytes name, struct pst_error *error)
+static enum pst_status protect(struct pst_filter *filter, struct pst_bytes name,
+                               struct pst_error *error)
 {
     if (name.len == 0 || pst_filter_add(filter, name) == PST_OK)
         return PST_OK;
-    return pst_error_set(error, PST_E_INVALID, NULL, "\"%.*s\" cannot be the name of a header field", (int)name.len, name.ptr);
+    return pst_error_set(error, PST_E_INVALID, NULL,
+                         "\"%.*s\" cannot be the name of a header field", (int)name.len, name.ptr);
 }
 
 /* Under these names a client must not tell the upstream anything. */
-static enum pst_status build_filter(const struct pst_config *config, struct pst_filter *filter, struct pst_error *error)
+static enum pst_status build_filter(const struct pst_config *config, struct pst_filter *filter,
+                                    struct pst_error *error)
 {
     const struct pst_identity_names *n = &config->names;
-    const struct pst_bytes names[] = {n->user, n->roles, n->workspace, n->decision_id, n->revision, config->credentials.header};
+    const struct pst_bytes names[] = {n->user,        n->roles,    n->workspace,
+                                      n->decision_id, n->revision, config->credentials.header};
     enum pst_status status = PST_OK;
 
     pst_filter_init(filter);
@@ -72,11 +81,14 @@ static enum pst_status build_filter(const struct pst_config *config, struct pst_
     return status;
 }
 
-enum pst_status pst_doors_build(const struct pst_config *config, const struct pst_ops_door *ops, struct pst_arena *arena,
-                                struct pst_server_config *out, struct pst_error *error)
+enum pst_status pst_doors_build(const struct pst_config *config, const struct pst_ops_door *ops,
+                                struct pst_arena *arena, struct pst_server_config *out,
+                                struct pst_error *error)
 {
-    struct pst_listener_config *listeners = pst_arena_array(arena, config->listener_count, sizeof(*listeners));
-    enum pst_status status = listeners == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
+    struct pst_listener_config *listeners =
+        pst_arena_array(arena, config->listener_count, sizeof(*listeners));
+    enum pst_status status =
+        listeners == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
 
     *out = (struct pst_server_config){
         .listeners = listeners,

@@ -25,9 +25,13 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     struct pst_shared_policy *shared;
     struct pst_bundle *bundle;
     const struct pst_engine_news news = {
-        .bundle = batch->model != NULL, .new_history = batch->new_history, .all_users = true,
-        .epoch = batch->revision.epoch, .n = batch->revision.n,
-        .lease_start_ns = batch->lease_start_ns, .lease_bound_ns = batch->bound_ns,
+        .bundle = batch->model != NULL,
+        .new_history = batch->new_history,
+        .all_users = true,
+        .epoch = batch->revision.epoch,
+        .n = batch->revision.n,
+        .lease_start_ns = batch->lease_start_ns,
+        .lease_bound_ns = batch->bound_ns,
     };
     enum pst_status status = PST_OK;
 
@@ -39,7 +43,8 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
             status = pst_shared_policy_create(policy, &shared);
         if (status != PST_OK)
             return status;
-        status = pst_bundle_create(l->site, shared, batch->revision.epoch, batch->revision.n, &bundle);
+        status =
+            pst_bundle_create(l->site, shared, batch->revision.epoch, batch->revision.n, &bundle);
         pst_shared_policy_release(shared);
         if (status == PST_OK)
             pst_policy_publish(l->hub, &bundle->snapshot);
@@ -47,8 +52,8 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     return status != PST_OK ? status : pst_engine_tell(l->engine, &news);
 }
 
-enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes store_url, struct pst_local **out,
-                               struct pst_error *error)
+enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes store_url,
+                               struct pst_local **out, struct pst_error *error)
 {
     struct pst_log_config log = {.level = PST_LOG_ERROR};
     struct pst_facts_config facts = {.url = store_url, .queue = 16};
@@ -69,8 +74,12 @@ enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes
         status = pst_facts_service_create(&facts, &l->facts, error);
     if (status == PST_OK)
         status = pst_worker_create(0, &l->worker);
-    struct pst_engine_config engine = {.worker = l->worker, .hub = l->hub, .facts = l->facts, .log = l->log,
-                                       .token_cache = 16, .fact_cache = 16};
+    struct pst_engine_config engine = {.worker = l->worker,
+                                       .hub = l->hub,
+                                       .facts = l->facts,
+                                       .log = l->log,
+                                       .token_cache = 16,
+                                       .fact_cache = 16};
     if (status == PST_OK)
         status = pst_engine_create(&engine, &l->engine);
     if (status == PST_OK)
@@ -128,8 +137,9 @@ void pst_local_decide(struct pst_local *l, uint32_t listener, const struct pst_r
                       const struct pst_who *who, struct pst_arena *arena, struct pst_decide *decide)
 {
     *decide = (struct pst_decide){.resume = on_resume};
-    enum pst_step step = who == NULL ? pst_engine_begin(l->engine, decide, listener, request, arena)
-                                     : pst_engine_begin_as(l->engine, decide, listener, request, arena, who);
+    enum pst_step step =
+        who == NULL ? pst_engine_begin(l->engine, decide, listener, request, arena)
+                    : pst_engine_begin_as(l->engine, decide, listener, request, arena, who);
 
     while (step != PST_STEP_DONE) {
         if (step == PST_STEP_BODY) {

@@ -10,35 +10,42 @@
 #include "postern/app/site_build.h"
 
 static const struct pst_command *const COMMANDS[] = {
-    &pst_command_serve,  &pst_command_check, &pst_command_apply,  &pst_command_export, &pst_command_diff,
-    &pst_command_config, &pst_command_token, &pst_command_policy, &pst_command_db,     &pst_command_version,
+    &pst_command_serve, &pst_command_check,   &pst_command_apply, &pst_command_export,
+    &pst_command_diff,  &pst_command_config,  &pst_command_token, &pst_command_policy,
+    &pst_command_db,    &pst_command_version,
 };
 #define COMMAND_COUNT (sizeof(COMMANDS) / sizeof(COMMANDS[0]))
 
 /* --- options --- */
 
-static void show_help(FILE *out, const struct pst_command *command, const struct pst_option *options)
+static void show_help(FILE *out, const struct pst_command *command,
+                      const struct pst_option *options)
 {
-    (void)fprintf(out, "usage: postern %s %s\n\n%s\n\n", command->name, command->usage, command->summary);
+    (void)fprintf(out, "usage: postern %s %s\n\n%s\n\n", command->name, command->usage,
+                  command->summary);
     for (const struct pst_option *o = options; o->name != NULL; o++) {
         char left[64];
-        (void)snprintf(left, sizeof(left), "%s%c%s%s%s%s", o->letter == 0 ? "    " : "-", o->letter == 0 ? ' ' : o->letter,
-                       o->letter == 0 ? "" : ", ", o->name, o->value == NULL ? "" : " ", o->value == NULL ? "" : o->value);
+        (void)snprintf(left, sizeof(left), "%s%c%s%s%s%s", o->letter == 0 ? "    " : "-",
+                       o->letter == 0 ? ' ' : o->letter, o->letter == 0 ? "" : ", ", o->name,
+                       o->value == NULL ? "" : " ", o->value == NULL ? "" : o->value);
         (void)fprintf(out, "  %-32s %s\n", left, o->help);
     }
     (void)fprintf(out, "  %-32s %s\n", "-h, --help", "this text");
 }
 
-static const struct pst_option *find_option(const struct pst_option *options, const char *arg, const char **value)
+static const struct pst_option *find_option(const struct pst_option *options, const char *arg,
+                                            const char **value)
 {
     *value = NULL;
     for (const struct pst_option *o = options; o->name != NULL; o++) {
         size_t len = strlen(o->name);
-        if (strncmp(arg, o->name, len) == 0 && (arg[len] == '\0' || (arg[len] == '=' && o->value != NULL))) {
+        if (strncmp(arg, o->name, len) == 0 &&
+            (arg[len] == '\0' || (arg[len] == '=' && o->value != NULL))) {
             *value = arg[len] == '=' ? arg + len + 1 : NULL;
             return o;
         }
-        if (o->letter != 0 && arg[0] == '-' && arg[1] == o->letter && (arg[2] == '\0' || o->value != NULL)) {
+        if (o->letter != 0 && arg[0] == '-' && arg[1] == o->letter &&
+            (arg[2] == '\0' || o->value != NULL)) {
             *value = arg[2] == '\0' ? NULL : arg + 2;
             return o;
         }
@@ -48,7 +55,8 @@ static const struct pst_option *find_option(const struct pst_option *options, co
 
 static int wrong(const struct pst_command *command, const char *what, const char *arg)
 {
-    (void)fprintf(stderr, "postern %s: %s %s (see postern %s --help)\n", command->name, what, arg, command->name);
+    (void)fprintf(stderr, "postern %s: %s %s (see postern %s --help)\n", command->name, what, arg,
+                  command->name);
     return PST_EXIT_USAGE;
 }
 
@@ -65,8 +73,8 @@ static int take(const struct pst_command *command, const struct pst_option *o, c
     return -1;
 }
 
-int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc, char **argv,
-                    const char **rest, uint32_t *rest_count)
+int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc,
+                    char **argv, const char **rest, uint32_t *rest_count)
 {
     for (int i = 0; i < argc; i++) {
         const char *value;
@@ -101,7 +109,8 @@ int pst_cli_fail(bool json, const struct pst_error *error)
     struct pst_buf b = pst_buf_of(room, sizeof(room));
 
     if (!json) {
-        (void)fprintf(stderr, "postern: %s%s%s\n", error->where, error->where[0] != '\0' ? ": " : "",
+        (void)fprintf(stderr, "postern: %s%s%s\n", error->where,
+                      error->where[0] != '\0' ? ": " : "",
                       error->message[0] != '\0' ? error->message : pst_status_name(error->status));
         return PST_EXIT_FAILED;
     }
@@ -122,8 +131,9 @@ const char *pst_cli_config_path(const char *given)
     return given != NULL ? given : getenv("POSTERN_CONFIG");
 }
 
-enum pst_status pst_cli_open_store(const char *config_path, const char *url, enum pst_store_mode mode,
-                                   struct pst_store **out, struct pst_error *error)
+enum pst_status pst_cli_open_store(const char *config_path, const char *url,
+                                   enum pst_store_mode mode, struct pst_store **out,
+                                   struct pst_error *error)
 {
     struct pst_config *config;
     struct pst_arena arena;
@@ -132,7 +142,9 @@ enum pst_status pst_cli_open_store(const char *config_path, const char *url, enu
     *out = NULL;
     if (url != NULL) {
         enum pst_status opened = pst_store_open(pst_bytes_of(url, strlen(url)), mode, out, error);
-        return opened != PST_OK || mode != PST_STORE_CREATE ? opened : pst_store_migrate(*out, &steps, error);
+        return opened != PST_OK || mode != PST_STORE_CREATE
+                   ? opened
+                   : pst_store_migrate(*out, &steps, error);
     }
     enum pst_status status = pst_config_load(pst_cli_config_path(config_path), &config, error);
     if (status != PST_OK)
@@ -155,16 +167,23 @@ static int run_serve(int argc, char **argv)
 {
     const char *config = NULL;
     const struct pst_option options[] = {
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration; none: the embedded default", .text = &config},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration; none: the embedded default",
+         .text = &config},
         {0},
     };
     int code = pst_cli_options(&pst_command_serve, options, argc, argv, NULL, NULL);
 
-    return code >= 0 ? code : pst_control_serve(pst_cli_config_path(config)) == 0 ? PST_EXIT_YES : PST_EXIT_FAILED;
+    return code >= 0                                             ? code
+           : pst_control_serve(pst_cli_config_path(config)) == 0 ? PST_EXIT_YES
+                                                                 : PST_EXIT_FAILED;
 }
 
 const struct pst_command pst_command_serve = {
-    "serve", "Runs Postern: listeners, policy, proxy. SIGHUP reloads, SIGTERM drains.", "[-c FILE]", run_serve};
+    "serve", "Runs Postern: listeners, policy, proxy. SIGHUP reloads, SIGTERM drains.", "[-c FILE]",
+    run_serve};
 
 static int run_version(int argc, char **argv)
 {
@@ -174,13 +193,16 @@ static int run_version(int argc, char **argv)
 
     if (code >= 0)
         return code;
-    (void)printf(json ? "{\"name\":\"postern\",\"version\":\"%s\"}\n" : "postern %s\n", PST_VERSION);
+    (void)printf(json ? "{\"name\":\"postern\",\"version\":\"%s\"}\n" : "postern %s\n",
+                 PST_VERSION);
     return PST_EXIT_YES;
 }
 
-const struct pst_command pst_command_version = {"version", "Shows the version.", "[--json]", run_version};
+const struct pst_command pst_command_version = {"version", "Shows the version.", "[--json]",
+                                                run_version};
 
-static enum pst_status check_ca_files(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+static enum pst_status check_ca_files(const struct pst_config *config, struct pst_arena *arena,
+                                      struct pst_error *error)
 {
     for (uint32_t i = 0; i < config->identity.issuers_count; i++) {
         const struct pst_issuer_source *s = &config->sources[i];
@@ -188,7 +210,8 @@ static enum pst_status check_ca_files(const struct pst_config *config, struct ps
             continue;
         struct pst_bytes path = pst_config_path(config, arena, s->ca_file);
         if (path.ptr == NULL || access(path.ptr, R_OK) != 0)
-            return pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s", strerror(errno));
+            return pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s",
+                                 strerror(errno));
     }
     return PST_OK;
 }
@@ -238,7 +261,11 @@ static int run_config(int argc, char **argv)
     uint32_t rest_count = 0;
     bool json = false;
     const struct pst_option options[] = {
-        {.name = "--config", .letter = 'c', .value = "FILE", .help = "configuration; none: the embedded default", .text = &path},
+        {.name = "--config",
+         .letter = 'c',
+         .value = "FILE",
+         .help = "configuration; none: the embedded default",
+         .text = &path},
         {.name = "--json", .help = "as JSON", .flag = &json},
         {0},
     };
@@ -266,7 +293,8 @@ static int run_config(int argc, char **argv)
 }
 
 const struct pst_command pst_command_config = {
-    "config", "Checks a configuration and everything it names, without starting.", "check [-c] [FILE] [--json]", run_config};
+    "config", "Checks a configuration and everything it names, without starting.",
+    "check [-c] [FILE] [--json]", run_config};
 
 /* --- main --- */
 
@@ -275,8 +303,10 @@ static void show_commands(FILE *out)
     (void)fprintf(out, "usage: postern COMMAND [OPTIONS]\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         (void)fprintf(out, "  %-8s %s\n", COMMANDS[i]->name, COMMANDS[i]->summary);
-    (void)fprintf(out, "\npostern COMMAND --help tells more.\n"
-                       "Exit codes: 0 yes or done, 1 no, 2 the command line is wrong, 3 it could not be done.\n");
+    (void)fprintf(
+        out,
+        "\npostern COMMAND --help tells more.\n"
+        "Exit codes: 0 yes or done, 1 no, 2 the command line is wrong, 3 it could not be done.\n");
 }
 
 int main(int argc, char **argv)
@@ -285,7 +315,8 @@ int main(int argc, char **argv)
         show_commands(stderr);
         return PST_EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         show_commands(stdout);
         return PST_EXIT_YES;
     }

@@ -39,20 +39,22 @@ struct pst_bytes pst_policies_embedded(struct pst_bytes name)
     return (struct pst_bytes){0};
 }
 
-enum pst_status pst_policies_load(struct pst_bytes dir, struct pst_bytes name, struct pst_tree *tree,
-                                  struct pst_error *error)
+enum pst_status pst_policies_load(struct pst_bytes dir, struct pst_bytes name,
+                                  struct pst_tree *tree, struct pst_error *error)
 {
     char path[1024];
 
     *tree = (struct pst_tree){0};
     if (dir.len > 0) {
-        int n = snprintf(path, sizeof(path), "%.*s/%.*s", (int)dir.len, dir.ptr, (int)name.len, name.ptr);
+        int n = snprintf(path, sizeof(path), "%.*s/%.*s", (int)dir.len, dir.ptr, (int)name.len,
+                         name.ptr);
         if (n < 0 || (size_t)n >= sizeof(path))
             return pst_error_set(error, PST_E_LIMIT, dir.ptr, "the path is too long");
         return pst_yaml_load_file(path, tree, error);
     }
     struct pst_bytes text = pst_policies_embedded(name);
     if (text.len == 0)
-        return pst_error_set(error, PST_E_ABSENT, NULL, "there is no shipped policy file \"%.*s\"", (int)name.len, name.ptr);
+        return pst_error_set(error, PST_E_ABSENT, NULL, "there is no shipped policy file \"%.*s\"",
+                             (int)name.len, name.ptr);
     return pst_yaml_load_text(name, text, tree, error);
 }

@@ -1,5 +1,6 @@
 /*
- * Keys, then profiles, then mounts: each step names the file and line of what it does not understand.
+ * Keys, then profiles, then mounts: each step names the file and line of what it does not
+ * understand.
  */
 #include "postern/app/site_build.h"
 
@@ -19,11 +20,13 @@ static enum pst_status read_secret(const struct pst_config *config, struct pst_a
     if (pst_bytes_starts(source->file, PST_LIT("env:"))) {
         const char *value = getenv(source->file.ptr + 4);
         if (value == NULL || value[0] == '\0')
-            return pst_error_set(error, PST_E_ABSENT, source->file.ptr, "the environment variable is not set");
+            return pst_error_set(error, PST_E_ABSENT, source->file.ptr,
+                                 "the environment variable is not set");
         return pst_arena_copy(arena, pst_bytes_of(value, strlen(value)), out);
     }
     struct pst_bytes text;
-    enum pst_status status = pst_file_read(pst_config_path(config, arena, source->file).ptr, 65536, &text, error);
+    enum pst_status status =
+        pst_file_read(pst_config_path(config, arena, source->file).ptr, 65536, &text, error);
     if (status != PST_OK)
         return status;
     struct pst_bytes bare = text; /* an editor's line end is no part of a secret */
@@ -40,7 +43,8 @@ static enum pst_status load_secrets(const struct pst_config *config, struct pst_
                                     struct pst_error *error)
 {
     struct pst_secret_key *keys = pst_arena_array(arena, source->secret_count, sizeof(*keys));
-    enum pst_status status = keys == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
+    enum pst_status status =
+        keys == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory") : PST_OK;
 
     for (uint32_t i = 0; i < source->secret_count && status == PST_OK; i++) {
         keys[i].kid = source->secrets[i].kid;
@@ -58,8 +62,9 @@ static enum pst_status load_file(const struct pst_config *config, struct pst_are
                                  const struct pst_issuer_source *source, struct pst_keyset **out,
                                  struct pst_error *error)
 {
-    struct pst_bytes path = source->kind == PST_KEYS_OWN ? pst_state_path(config, arena, "keys/issuer.jwks.json")
-                                                         : pst_config_path(config, arena, source->location);
+    struct pst_bytes path = source->kind == PST_KEYS_OWN
+                                ? pst_state_path(config, arena, "keys/issuer.jwks.json")
+                                : pst_config_path(config, arena, source->location);
     struct pst_bytes text;
     enum pst_status status = pst_file_read(path.ptr, PST_KEYSET_BYTES_MAX, &text, error);
 
@@ -75,8 +80,8 @@ static enum pst_status load_file(const struct pst_config *config, struct pst_are
     return status;
 }
 
-static enum pst_status load_keys(const struct pst_config *config, uint32_t issuer, struct pst_keyslot *slot,
-                                 struct pst_error *error)
+static enum pst_status load_keys(const struct pst_config *config, uint32_t issuer,
+                                 struct pst_keyslot *slot, struct pst_error *error)
 {
     const struct pst_issuer_source *source = &config->sources[issuer];
     struct pst_keyset *set = NULL;
@@ -85,8 +90,9 @@ static enum pst_status load_keys(const struct pst_config *config, uint32_t issue
     if (source->kind == PST_KEYS_JWKS_URL)
         return PST_OK; /* the manager publishes when it has fetched */
     pst_arena_init(&arena, 4096, 1u << 22);
-    enum pst_status status = source->kind == PST_KEYS_SECRETS ? load_secrets(config, &arena, source, &set, error)
-                                                              : load_file(config, &arena, source, &set, error);
+    enum pst_status status = source->kind == PST_KEYS_SECRETS
+                                 ? load_secrets(config, &arena, source, &set, error)
+                                 : load_file(config, &arena, source, &set, error);
     pst_arena_fini(&arena);
     if (status == PST_OK)
         pst_keyslot_publish(slot, set);
@@ -141,35 +147,43 @@ static enum pst_status load_levels(const struct pst_config *config, struct pst_a
     *tree = (struct pst_tree){0};
     if (p->file.len == 0)
         return pst_policies_load(config->policies_dir,
-                                 pst_arena_printf(arena, "profiles/%.*s", (int)file.len, file.ptr), tree, error);
+                                 pst_arena_printf(arena, "profiles/%.*s", (int)file.len, file.ptr),
+                                 tree, error);
     struct pst_bytes path = pst_config_path(config, arena, p->file);
     while (path.len > 0 && path.ptr[path.len - 1] != '/')
         path.len--;
     return pst_yaml_load_file(
-        pst_arena_printf(arena, "%.*s%.*s", (int)path.len, path.ptr, (int)file.len, file.ptr).ptr, tree, error);
+        pst_arena_printf(arena, "%.*s%.*s", (int)path.len, path.ptr, (int)file.len, file.ptr).ptr,
+        tree, error);
 }
 
-static enum pst_status default_permission(const struct pst_config *config, const struct pst_profile_source *p,
-                                          uint64_t *out, struct pst_error *error)
+static enum pst_status default_permission(const struct pst_config *config,
+                                          const struct pst_profile_source *p, uint64_t *out,
+                                          struct pst_error *error)
 {
     struct pst_tree tree;
     struct pst_presets presets;
-    enum pst_status status = pst_policies_load(config->policies_dir, PST_LIT("roles/levels.yaml"), &tree, error);
+    enum pst_status status =
+        pst_policies_load(config->policies_dir, PST_LIT("roles/levels.yaml"), &tree, error);
 
     if (status == PST_OK)
         status = pst_presets_load(&tree, &presets, error);
     if (status == PST_OK) {
         if (!pst_presets_find(&presets, p->mlflow_default_permission, out))
-            status = pst_error_set(error, PST_E_INVALID, NULL, "profile %s: default_permission \"%s\" is no level of roles/levels.yaml",
-                                   p->name.ptr, p->mlflow_default_permission.ptr);
+            status = pst_error_set(
+                error, PST_E_INVALID, NULL,
+                "profile %s: default_permission \"%s\" is no level of roles/levels.yaml",
+                p->name.ptr, p->mlflow_default_permission.ptr);
         pst_presets_fini(&presets);
     }
     pst_tree_fini(&tree);
     return status;
 }
 
-static enum pst_status fill_settings(const struct pst_config *config, const struct pst_profile_source *p,
-                                     struct pst_site_profile *out, struct pst_arena *texts, struct pst_error *error)
+static enum pst_status fill_settings(const struct pst_config *config,
+                                     const struct pst_profile_source *p,
+                                     struct pst_site_profile *out, struct pst_arena *texts,
+                                     struct pst_error *error)
 {
     struct pst_policy_settings *s = &out->settings;
 
@@ -185,23 +199,28 @@ static enum pst_status fill_settings(const struct pst_config *config, const stru
     return status != PST_OK ? status : default_permission(config, p, &s->default_permission, error);
 }
 
-static enum pst_status build_profile(const struct pst_config *config, const struct pst_profile_source *p,
-                                     struct pst_site_profile *out, struct pst_arena *texts, struct pst_error *error)
+static enum pst_status build_profile(const struct pst_config *config,
+                                     const struct pst_profile_source *p,
+                                     struct pst_site_profile *out, struct pst_arena *texts,
+                                     struct pst_error *error)
 {
     struct pst_tree tree = {0}, levels = {0};
     struct pst_arena arena;
 
     pst_arena_init(&arena, 4096, 1u << 20);
-    struct pst_bytes shipped = pst_arena_printf(&arena, "profiles/%.*s.yaml", (int)p->name.len, p->name.ptr);
+    struct pst_bytes shipped =
+        pst_arena_printf(&arena, "profiles/%.*s.yaml", (int)p->name.len, p->name.ptr);
     enum pst_status status = load_tree(config, &arena, p, shipped, &tree, error);
-    struct pst_bytes file = status == PST_OK ? pst_profile_levels_file(&tree) : (struct pst_bytes){0};
+    struct pst_bytes file =
+        status == PST_OK ? pst_profile_levels_file(&tree) : (struct pst_bytes){0};
     if (status == PST_OK && file.len > 0) {
         status = load_levels(config, &arena, p, file, &levels, error);
         if (status == PST_OK)
             status = pst_levels_load(&levels, &out->levels, error);
     }
     if (status == PST_OK)
-        status = pst_profile_compile(&tree, file.len > 0 ? &levels : NULL, &p->options, &out->profile, error);
+        status = pst_profile_compile(&tree, file.len > 0 ? &levels : NULL, &p->options,
+                                     &out->profile, error);
     if (status == PST_OK)
         status = fill_settings(config, p, out, texts, error);
     pst_tree_fini(&levels);
@@ -220,7 +239,8 @@ static bool is_mounted(const struct pst_config *config, struct pst_bytes profile
 }
 
 /* Profiles that no mount names are not even read. */
-static enum pst_status build_profiles(const struct pst_config *config, struct pst_site *site, struct pst_error *error)
+static enum pst_status build_profiles(const struct pst_config *config, struct pst_site *site,
+                                      struct pst_error *error)
 {
     enum pst_status status = PST_OK;
 
@@ -230,14 +250,16 @@ static enum pst_status build_profiles(const struct pst_config *config, struct ps
     site->profile_count = config->profile_count;
     for (uint32_t i = 0; i < config->profile_count && status == PST_OK; i++)
         if (is_mounted(config, config->profiles[i].name))
-            status = build_profile(config, &config->profiles[i], &site->profiles[i], &site->arena, error);
+            status = build_profile(config, &config->profiles[i], &site->profiles[i], &site->arena,
+                                   error);
     return status;
 }
 
 /* --- mounts --- */
 
-static enum pst_status build_mounts(const struct pst_config *config, const struct pst_listener_source *l,
-                                    struct pst_site *site, struct pst_site_listener *out)
+static enum pst_status build_mounts(const struct pst_config *config,
+                                    const struct pst_listener_source *l, struct pst_site *site,
+                                    struct pst_site_listener *out)
 {
     struct pst_mount *mounts = pst_arena_array(&site->arena, l->mount_count, sizeof(*mounts));
     enum pst_status status = mounts == NULL ? PST_E_NOMEM : PST_OK;
@@ -270,12 +292,14 @@ static enum pst_status build_listeners(const struct pst_config *config, struct p
 
 /* --- identity --- */
 
-static enum pst_status build_identity(const struct pst_config *config, const struct pst_key_ring *ring,
-                                      struct pst_site *site, struct pst_error *error)
+static enum pst_status build_identity(const struct pst_config *config,
+                                      const struct pst_key_ring *ring, struct pst_site *site,
+                                      struct pst_error *error)
 {
     uint32_t count = config->identity.issuers_count;
     struct pst_site_issuer *issuers = pst_arena_array(&site->arena, count, sizeof(*issuers));
-    struct pst_group_role *groups = pst_arena_array(&site->arena, config->group_count, sizeof(*groups));
+    struct pst_group_role *groups =
+        pst_arena_array(&site->arena, config->group_count, sizeof(*groups));
     enum pst_status status = issuers == NULL || groups == NULL ? PST_E_NOMEM : PST_OK;
 
     site->issuers = issuers;
@@ -285,7 +309,8 @@ static enum pst_status build_identity(const struct pst_config *config, const str
     for (uint32_t i = 0; i < count && status == PST_OK; i++) {
         issuers[i].create_users = config->sources[i].create_users;
         issuers[i].user_claim = config->identity.issuers[i].user_claim;
-        status = pst_arena_copy(&site->arena, config->sources[i].default_role, &issuers[i].default_role);
+        status =
+            pst_arena_copy(&site->arena, config->sources[i].default_role, &issuers[i].default_role);
     }
     for (uint32_t i = 0; i < config->group_count && status == PST_OK; i++) {
         groups[i].issuer = config->groups[i].issuer;
@@ -293,7 +318,8 @@ static enum pst_status build_identity(const struct pst_config *config, const str
         if (status == PST_OK)
             status = pst_arena_copy(&site->arena, config->groups[i].role, &groups[i].role);
     }
-    struct pst_bytes *reserved = pst_arena_array(&site->arena, config->reserved_name_count, sizeof(*reserved));
+    struct pst_bytes *reserved =
+        pst_arena_array(&site->arena, config->reserved_name_count, sizeof(*reserved));
     if (status == PST_OK && reserved == NULL)
         status = PST_E_NOMEM;
     site->reserved_names = reserved;
@@ -301,10 +327,14 @@ static enum pst_status build_identity(const struct pst_config *config, const str
     for (uint32_t i = 0; i < config->reserved_name_count && status == PST_OK; i++)
         status = pst_arena_copy(&site->arena, config->reserved_names[i], &reserved[i]);
     if (status == PST_OK)
-        status = pst_arena_copy(&site->arena, config->credentials.header, &site->credentials.header);
+        status =
+            pst_arena_copy(&site->arena, config->credentials.header, &site->credentials.header);
     if (status == PST_OK)
-        status = pst_arena_copy(&site->arena, config->credentials.cookie, &site->credentials.cookie);
-    return status != PST_OK ? status : pst_verifier_create(&config->identity, ring->slots, &site->verifier, error);
+        status =
+            pst_arena_copy(&site->arena, config->credentials.cookie, &site->credentials.cookie);
+    return status != PST_OK
+               ? status
+               : pst_verifier_create(&config->identity, ring->slots, &site->verifier, error);
 }
 
 enum pst_status pst_site_build(const struct pst_config *config, const struct pst_key_ring *ring,

@@ -1,5 +1,6 @@
 /*
- * The state directory: mode 0700, the own key pair in keys/ (private key 0600), the embedded database.
+ * The state directory: mode 0700, the own key pair in keys/ (private key 0600), the embedded
+ * database.
  */
 #include "postern/app/site_build.h"
 
@@ -12,7 +13,8 @@
 
 #include "postern/identity/mint.h"
 
-struct pst_bytes pst_state_path(const struct pst_config *config, struct pst_arena *arena, const char *name)
+struct pst_bytes pst_state_path(const struct pst_config *config, struct pst_arena *arena,
+                                const char *name)
 {
     struct pst_bytes dir = pst_config_path(config, arena, config->state_dir);
 
@@ -35,7 +37,8 @@ static enum pst_status make_dir(const char *path, struct pst_error *error)
         return PST_OK;
     if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return PST_OK;
-    return pst_error_set(error, PST_E_IO, path, "the directory cannot be made: %s", strerror(errno));
+    return pst_error_set(error, PST_E_IO, path, "the directory cannot be made: %s",
+                         strerror(errno));
 }
 
 /* Whole or not at all: written beside, synced, renamed. */
@@ -53,7 +56,8 @@ static enum pst_status write_file(struct pst_arena *arena, struct pst_bytes path
     return pst_error_set(error, PST_E_IO, path.ptr, "cannot be written: %s", strerror(errno));
 }
 
-static enum pst_status make_own_key_alone(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+static enum pst_status make_own_key_alone(const struct pst_config *config, struct pst_arena *arena,
+                                          struct pst_error *error)
 {
     struct pst_bytes private_path = pst_state_path(config, arena, "keys/issuer.pem");
     struct pst_bytes public_path = pst_state_path(config, arena, "keys/issuer.jwks.json");
@@ -69,8 +73,10 @@ static enum pst_status make_own_key_alone(const struct pst_config *config, struc
     return status;
 }
 
-/* Several programs may start for the first time at once: one makes the pair, the others wait for it. */
-static enum pst_status make_own_key(const struct pst_config *config, struct pst_arena *arena, struct pst_error *error)
+/* Several programs may start for the first time at once: one makes the pair, the others wait for
+ * it. */
+static enum pst_status make_own_key(const struct pst_config *config, struct pst_arena *arena,
+                                    struct pst_error *error)
 {
     struct pst_bytes private_path = pst_state_path(config, arena, "keys/issuer.pem");
     struct pst_bytes public_path = pst_state_path(config, arena, "keys/issuer.jwks.json");
@@ -80,7 +86,8 @@ static enum pst_status make_own_key(const struct pst_config *config, struct pst_
         return PST_OK;
     int fd = open(dir.ptr, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || flock(fd, LOCK_EX) != 0) {
-        enum pst_status status = pst_error_set(error, PST_E_IO, dir.ptr, "cannot be locked: %s", strerror(errno));
+        enum pst_status status =
+            pst_error_set(error, PST_E_IO, dir.ptr, "cannot be locked: %s", strerror(errno));
         if (fd >= 0)
             (void)close(fd);
         return status;

@@ -79,8 +79,9 @@ static enum pst_status add_node(struct reader *r, const yaml_event_t *e, enum ps
         if (is_null(e))
             kind = PST_NODE_NULL;
     }
-    struct pst_node *n = pst_tree_add(r->tree, r->open, kind, in_map ? r->key : (struct pst_bytes){0},
-                                      text, in_map ? r->key_line : (uint32_t)e->start_mark.line + 1);
+    struct pst_node *n =
+        pst_tree_add(r->tree, r->open, kind, in_map ? r->key : (struct pst_bytes){0}, text,
+                     in_map ? r->key_line : (uint32_t)e->start_mark.line + 1);
     if (n == NULL)
         return fail_at(r, e->start_mark.line, "the document is too large");
     n->quoted = e->type == YAML_SCALAR_EVENT && e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
@@ -109,8 +110,9 @@ static enum pst_status on_event(struct reader *r, const yaml_event_t *e, bool *e
 
     switch (e->type) {
     case YAML_SCALAR_EVENT:
-        if (e->data.scalar.anchor != NULL || (e->data.scalar.tag != NULL && !e->data.scalar.quoted_implicit &&
-                                              !e->data.scalar.plain_implicit))
+        if (e->data.scalar.anchor != NULL ||
+            (e->data.scalar.tag != NULL && !e->data.scalar.quoted_implicit &&
+             !e->data.scalar.plain_implicit))
             return fail_at(r, e->start_mark.line, "anchors and tags are not accepted");
         return wants_key ? take_key(r, e) : add_node(r, e, PST_NODE_SCALAR);
     case YAML_SEQUENCE_START_EVENT:
@@ -146,7 +148,8 @@ static enum pst_status read_events(struct reader *r)
         yaml_event_t event;
         if (!yaml_parser_parse(&r->parser, &event)) {
             size_t line = r->parser.problem_mark.line;
-            return fail_at(r, line, r->parser.problem == NULL ? "not readable as YAML" : r->parser.problem);
+            return fail_at(r, line,
+                           r->parser.problem == NULL ? "not readable as YAML" : r->parser.problem);
         }
         status = on_event(r, &event, &end);
         yaml_event_delete(&event);
@@ -168,7 +171,8 @@ enum pst_status pst_yaml_load_text(struct pst_bytes name, struct pst_bytes text,
     enum pst_status status = read_events(&r);
     yaml_parser_delete(&r.parser);
     if (status == PST_OK && tree->root == NULL &&
-        pst_tree_add(tree, NULL, PST_NODE_MAP, (struct pst_bytes){0}, (struct pst_bytes){0}, 1) == NULL)
+        pst_tree_add(tree, NULL, PST_NODE_MAP, (struct pst_bytes){0}, (struct pst_bytes){0}, 1) ==
+            NULL)
         status = pst_error_set(error, PST_E_NOMEM, name.ptr, "no memory");
     return status;
 }
@@ -202,13 +206,14 @@ enum pst_status pst_file_read(const char *path, uint64_t max, struct pst_bytes *
     *out = (struct pst_bytes){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return pst_error_set(error, errno == ENOENT ? PST_E_ABSENT : PST_E_IO, path, "cannot be opened: %s",
-                             strerror(errno));
+        return pst_error_set(error, errno == ENOENT ? PST_E_ABSENT : PST_E_IO, path,
+                             "cannot be opened: %s", strerror(errno));
     enum pst_status status;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         status = pst_error_set(error, PST_E_IO, path, "is no regular file");
     else if ((uint64_t)st.st_size > max)
-        status = pst_error_set(error, PST_E_LIMIT, path, "is larger than %llu bytes", (unsigned long long)max);
+        status = pst_error_set(error, PST_E_LIMIT, path, "is larger than %llu bytes",
+                               (unsigned long long)max);
     else
         status = read_all(fd, (size_t)st.st_size, path, out, error);
     close(fd);

@@ -1,14 +1,14 @@
 /*
  * config.h - the configuration file, read and checked.
  *
- * Purpose  One YAML file, environment overrides on top, into one struct that the composition root takes
- *          apart. Every message names file:line:key; unknown keys are refused; nothing is opened but the
- *          file itself (pst_config_check opens what it names).
+ * Purpose  One YAML file, environment overrides on top, into one struct that the composition root
+ * takes apart. Every message names file:line:key; unknown keys are refused; nothing is opened but
+ * the file itself (pst_config_check opens what it names).
  *
  * Memory   A config owns all its texts; it is immutable once loaded.
  *
- * Without a file the embedded default holds: SQLite and an own signing key under the state directory,
- * the `rest` profile, listeners on loopback.
+ * Without a file the embedded default holds: SQLite and an own signing key under the state
+ * directory, the `rest` profile, listeners on loopback.
  */
 #ifndef POSTERN_APP_CONFIG_H
 #define POSTERN_APP_CONFIG_H
@@ -86,7 +86,8 @@ struct pst_config {
     struct pst_arena arena;
     struct pst_bytes dir; /* relative paths of the file start here */
 
-    struct pst_bytes state_dir, store_url, policies_dir; /* policies_dir empty: those inside the program */
+    struct pst_bytes state_dir, store_url,
+        policies_dir; /* policies_dir empty: those inside the program */
     uint32_t workers;
     bool authentication, permissions;
     uint32_t notebook_edit;
@@ -116,14 +117,17 @@ struct pst_config {
 };
 
 /* path NULL: the embedded default (and the environment). *out is NULL on failure. */
-PST_MUST_USE enum pst_status pst_config_load(const char *path, struct pst_config **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_config_load(const char *path, struct pst_config **out,
+                                             struct pst_error *error);
 /* The same from text; relative paths start at `dir` (empty, or ending in '/'). */
-PST_MUST_USE enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text, struct pst_bytes dir,
-                                                  struct pst_config **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_config_load_text(struct pst_bytes name, struct pst_bytes text,
+                                                  struct pst_bytes dir, struct pst_config **out,
+                                                  struct pst_error *error);
 void pst_config_free(struct pst_config *config); /* accepts NULL */
 
-/* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty when
- * memory is short. */
-struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena, struct pst_bytes path);
+/* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty
+ * when memory is short. */
+struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena,
+                                 struct pst_bytes path);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * control.h - the composition root: builds everything, runs it, takes it apart in mirror order.
  *
- * The only place that knows every layer. It holds no logic of its own: what is decided, forwarded or
- * stored is decided elsewhere.
+ * The only place that knows every layer. It holds no logic of its own: what is decided, forwarded
+ * or stored is decided elsewhere.
  *
  * Start   config -> state directory -> log -> schema -> keys and site -> workers (engine, server,
  *         listeners) -> first read of the store -> workers run -> ready.
@@ -14,8 +14,8 @@
 
 #include "postern/app/config.h"
 
-/* Runs until a signal ends it. config_path may be NULL. Returns the exit code of the process: 0, or 1
- * when the start failed (the reason was written to standard error). */
+/* Runs until a signal ends it. config_path may be NULL. Returns the exit code of the process: 0, or
+ * 1 when the start failed (the reason was written to standard error). */
 int pst_control_serve(const char *config_path);
 
 #endif

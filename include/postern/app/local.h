@@ -12,8 +12,9 @@
 
 struct pst_local;
 
-PST_MUST_USE enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes store_url,
-                                            struct pst_local **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_local_open(const struct pst_config *config,
+                                            struct pst_bytes store_url, struct pst_local **out,
+                                            struct pst_error *error);
 void pst_local_close(struct pst_local *local); /* accepts NULL */
 
 /* Takes what changed in the store since. */
@@ -23,6 +24,7 @@ void pst_local_lose_lease(struct pst_local *local);
 
 /* who NULL: by the request's own credential. The decision stands until pst_engine_end(decide). */
 void pst_local_decide(struct pst_local *local, uint32_t listener, const struct pst_request *request,
-                      const struct pst_who *who, struct pst_arena *arena, struct pst_decide *decide);
+                      const struct pst_who *who, struct pst_arena *arena,
+                      struct pst_decide *decide);
 
 #endif

@@ -1,4 +1,5 @@
-/* app/config and app/yaml: what is taken, what is refused, and that messages name file, line and key. */
+/* app/config and app/yaml: what is taken, what is refused, and that messages name file, line and
+ * key. */
 #include "../test.h"
 
 #include <stdio.h>
@@ -10,7 +11,8 @@
 static enum pst_status load(const char *text, struct pst_config **out, struct pst_error *error)
 {
     *error = (struct pst_error){0};
-    return pst_config_load_text(PST_LIT("t.yaml"), pst_bytes_of(text, strlen(text)), PST_LIT("/etc/postern/"), out, error);
+    return pst_config_load_text(PST_LIT("t.yaml"), pst_bytes_of(text, strlen(text)),
+                                PST_LIT("/etc/postern/"), out, error);
 }
 
 static void refused(const char *text, const char *where, const char *word)
@@ -21,7 +23,8 @@ static void refused(const char *text, const char *where, const char *word)
     assert_int_equal(load(text, &c, &e), PST_E_INVALID);
     assert_null(c);
     if (strcmp(e.where, where) != 0 || strstr(e.message, word) == NULL)
-        fail_msg("%s\n  said \"%s\" \"%s\"\n  expected \"%s\" and \"%s\"", text, e.where, e.message, where, word);
+        fail_msg("%s\n  said \"%s\" \"%s\"\n  expected \"%s\" and \"%s\"", text, e.where, e.message,
+                 where, word);
 }
 
 static void the_embedded_default_is_complete(void **state)
@@ -46,22 +49,24 @@ static void a_whole_file_is_read(void **state)
     (void)state;
     struct pst_config *c;
     struct pst_error e;
-    const char *text = "workers: 3\n"
-                       "identity:\n"
-                       "  issuers:\n"
-                       "    - issuer: https://idp.test/\n"
-                       "      audiences: [postern]\n"
-                       "      algorithms: [ES256]\n"
-                       "      keys: {jwks_url: 'https://idp.test/jwks', allow_addresses: [127.0.0.0/8]}\n"
-                       "      claims: {user: email, groups: groups}\n"
-                       "      group_roles: {data: viewer, ops: admin}\n"
-                       "      unknown_users: create\n"
-                       "upstreams: {app: {address: 'unix:/run/{workspace}.sock', host: client}}\n"
-                       "listeners:\n"
-                       "  - {name: in, address: '[::1]:80', trusted_peers: [10.0.0.0/8, unix], mounts: [\n"
-                       "      {prefix: /, profile: rest, upstream: app}, {host: a.example, prefix: /api/, profile: mlflow, upstream: app}]}\n"
-                       "limits: {fields: 50, body_bytes: 1000}\n"
-                       "log: {level: warn, access: 'off'}\n";
+    const char *text =
+        "workers: 3\n"
+        "identity:\n"
+        "  issuers:\n"
+        "    - issuer: https://idp.test/\n"
+        "      audiences: [postern]\n"
+        "      algorithms: [ES256]\n"
+        "      keys: {jwks_url: 'https://idp.test/jwks', allow_addresses: [127.0.0.0/8]}\n"
+        "      claims: {user: email, groups: groups}\n"
+        "      group_roles: {data: viewer, ops: admin}\n"
+        "      unknown_users: create\n"
+        "upstreams: {app: {address: 'unix:/run/{workspace}.sock', host: client}}\n"
+        "listeners:\n"
+        "  - {name: in, address: '[::1]:80', trusted_peers: [10.0.0.0/8, unix], mounts: [\n"
+        "      {prefix: /, profile: rest, upstream: app}, {host: a.example, prefix: /api/, "
+        "profile: mlflow, upstream: app}]}\n"
+        "limits: {fields: 50, body_bytes: 1000}\n"
+        "log: {level: warn, access: 'off'}\n";
 
     assert_int_equal(load(text, &c, &e), PST_OK);
     assert_int_equal(c->workers, 3);
@@ -71,7 +76,8 @@ static void a_whole_file_is_read(void **state)
     assert_true(c->sources[0].create_users);
     assert_int_equal(c->group_count, 2);
     assert_true(c->upstreams[0].host_client);
-    assert_int_equal(c->listeners[0].mounts[0].prefix.len, 5); /* the longest prefix is asked first */
+    assert_int_equal(c->listeners[0].mounts[0].prefix.len,
+                     5); /* the longest prefix is asked first */
     assert_int_equal(c->listeners[0].trusted_count, 2);
     assert_int_equal(c->limits.head.fields, 50);
     assert_int_equal(c->body_bytes, 1000);
@@ -89,18 +95,21 @@ static void what_is_not_understood_is_named(void **state)
     refused("authentication: maybe\n", "t.yaml:1:authentication", "true or false");
     refused("listeners: [{address: nowhere}]\n", "t.yaml:1:listeners[0]", "address");
     refused("listeners: [{address: '127.0.0.1:1'}]\n", "t.yaml:1:listeners[0]", "mounts");
-    refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: nix, upstream: app}]}\n", "t.yaml:2:", "no profile");
+    refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: nix, upstream: app}]}\n",
+            "t.yaml:2:", "no profile");
     refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest, upstream: nix}]}\n",
             "t.yaml:2:listeners[0].mounts[0].upstream", "no upstream");
-    refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest}]}\n", "t.yaml:2:listeners[0].mounts[0]", "needs an upstream");
+    refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest}]}\n",
+            "t.yaml:2:listeners[0].mounts[0]", "needs an upstream");
     refused("upstreams: {a: {}}\n", "t.yaml:1:upstreams.a", "needs an address");
     refused("upstreams: {a: {address: 'x'}}\n", "t.yaml:1:upstreams.a.address", "no address");
-    refused("identity: {issuers: [{issuer: i, audiences: [a], algorithms: [none]}]}\n", "t.yaml:1:identity.issuers[0].algorithms[0]",
-            "no signature algorithm");
-    refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'http://x/'}}]}\n", "t.yaml:1:identity.issuers[0].keys",
-            "https://");
-    refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: a, pem_file: b}}]}\n",
-            "t.yaml:1:identity.issuers[0].keys", "name one of");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], algorithms: [none]}]}\n",
+            "t.yaml:1:identity.issuers[0].algorithms[0]", "no signature algorithm");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'http://x/'}}]}\n",
+            "t.yaml:1:identity.issuers[0].keys", "https://");
+    refused(
+        "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: a, pem_file: b}}]}\n",
+        "t.yaml:1:identity.issuers[0].keys", "name one of");
     refused("log: {level: loud}\n", "t.yaml:1:log.level", "debug, info, warn, error");
 }
 
@@ -138,7 +147,8 @@ static void the_environment_wins_over_the_file(void **state)
     assert_int_equal(load("{}", &c, &e), PST_E_INVALID);
     assert_non_null(strstr(e.where, "limits.fields"));
     assert_int_equal(unsetenv("POSTERN_LIMITS_FIELDS") | unsetenv("REQUIRE_USER_PERMISSIONS") |
-                         unsetenv("DISABLE_NOTEBOOK_EDIT_ACCESS") | unsetenv("MAGE_DATABASE_CONNECTION_URL") | unsetenv("POSTERN_PORT"),
+                         unsetenv("DISABLE_NOTEBOOK_EDIT_ACCESS") |
+                         unsetenv("MAGE_DATABASE_CONNECTION_URL") | unsetenv("POSTERN_PORT"),
                      0);
 }
 

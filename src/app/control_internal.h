@@ -1,0 +1,116 @@
+/*
+ * control_internal.h - what the files of the composition root share, one struct a lifetime:
+ *
+ *   control   the process: log, hub, facts service, tail, lanes            control.c, publish.c
+ *   lane      one worker and what it owns: engine, server                  lanes.c
+ *   setup     one configuration and what was built from it; an old one     setup.c, reload.c
+ *             lives on until no bundle and no server names it
+ */
+#ifndef POSTERN_APP_CONTROL_INTERNAL_H
+#define POSTERN_APP_CONTROL_INTERNAL_H
+
+#include <event2/event.h>
+
+#include "postern/app/site_build.h"
+#include "postern/authz/engine.h"
+#include "postern/authz/site.h"
+#include "postern/net/fetch.h"
+#include "postern/proxy/server.h"
+#include "postern/store/facts.h"
+#include "postern/surface/ops.h"
+#include "postern/sync/tail.h"
+
+#define KEY_URLS_MAX 64u /* bits of setup.refused */
+
+struct control;
+
+struct key_url {
+    const struct pst_issuer_source *source;
+    struct pst_bytes issuer;
+    const char *ca_file; /* NULL: the system's */
+};
+
+struct setup {
+    struct setup *older;
+    struct control *control;
+    struct pst_config *config;
+    struct pst_key_ring ring;
+    struct pst_jwks *jwks; /* NULL: no issuer publishes at a URL */
+    struct pst_site *site;
+    struct pst_arena arena; /* of doors */
+    struct pst_server_config doors;
+    const struct key_url *urls; /* by the manager's source */
+    uint32_t url_count;
+    _Atomic uint32_t lent;     /* servers that may still name doors */
+    _Atomic uint32_t fetching; /* requests for keys on their way */
+    _Atomic uint64_t refused;  /* sources, as bits, whose request the fetcher did not take */
+};
+
+struct lane {
+    struct control *control;
+    struct pst_worker *worker;
+    struct pst_engine *engine;
+    struct pst_server *server;
+    struct pst_message message; /* swap, drain */
+    bool started;
+};
+
+struct control {
+    const char *config_path;
+    struct pst_log *log;
+    struct pst_policy_hub *hub;
+    struct pst_facts_service *facts;
+    struct pst_tail *tail;
+    struct pst_fetcher *fetcher;
+    struct pst_ops_door *ops;
+    struct setup *setup;             /* the current one first */
+    _Atomic(struct pst_jwks *) jwks; /* of the current setup, for workers */
+    struct pst_shared_policy *policy;
+    uint64_t epoch, n;
+    struct lane *lanes;
+    uint32_t lane_count;
+    struct event_base *base;
+    struct event *tick, *signals[4];
+    uint64_t jwks_due_ns;
+    bool tail_failed, reload_wanted;
+    _Atomic uint32_t drained;
+    _Atomic bool draining;
+    uint64_t drain_until_ns;
+};
+
+/* --- setup.c --- */
+
+/* A worker's token names a key that is not there (pst_engine_config.want_keys). */
+bool pst_control_want_keys(void *ctx, uint32_t issuer, struct pst_bytes kid);
+/* Takes `config` in any case. *out is NULL on failure. */
+enum pst_status pst_setup_make(struct control *c, struct pst_config *config, struct setup **out,
+                               struct pst_error *error);
+/* Accepts NULL. */
+void pst_setup_free(struct setup *s);
+/* Old setups whose doors nobody was lent any more, and whose site only they hold. */
+void pst_setup_free_old(struct control *c);
+void pst_setup_answer_refused(struct setup *s);
+
+/* --- publish.c --- */
+
+enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_news *news);
+/* The tail's callback: everything of a batch becomes effective in one message a worker. */
+enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
+                                  struct pst_error *error);
+
+/* --- lanes.c --- */
+
+enum pst_status pst_lane_make(struct control *c, uint32_t index, struct pst_error *error);
+/* A socket a worker, to fds[lane_count]. */
+enum pst_status pst_control_open_listener(struct control *c, const struct setup *s, uint32_t index,
+                                          int *fds, struct pst_error *error);
+enum pst_status pst_control_open_listeners(struct control *c, struct pst_error *error);
+/* Names every switch that lets more through than the policy says. */
+void pst_control_warn(struct control *c);
+
+/* --- reload.c --- */
+
+void pst_control_log_failure(struct control *c, const char *event, const struct pst_error *error);
+void pst_control_reload(struct control *c);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * From the change log to the workers: the model is compiled, bundled with the site and published;
+ * one message a worker makes the snapshot, the touched users and the lease effective at once.
+ */
+#include "control_internal.h"
+
+#include <stdlib.h>
+
+#include "postern/base/clock.h"
+
+static enum pst_status publish(struct control *c)
+{
+    struct pst_bundle *bundle;
+    enum pst_status status = pst_bundle_create(c->setup->site, c->policy, c->epoch, c->n, &bundle);
+
+    if (status == PST_OK)
+        pst_policy_publish(c->hub, &bundle->snapshot);
+    return status;
+}
+
+enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_news *news)
+{
+    enum pst_status status = PST_OK;
+
+    for (uint32_t i = 0; i < c->lane_count && status == PST_OK; i++)
+        status = pst_engine_tell(c->lanes[i].engine, news);
+    return status;
+}
+
+static enum pst_status take_model(struct control *c, struct pst_model *model,
+                                  struct pst_error *error)
+{
+    struct pst_policy *policy;
+    struct pst_shared_policy *shared;
+    enum pst_status status = pst_policy_compile(model, &policy, error);
+
+    pst_model_fini(model);
+    free(model);
+    if (status == PST_OK)
+        status = pst_shared_policy_create(policy, &shared);
+    if (status != PST_OK)
+        return status;
+    pst_shared_policy_release(c->policy);
+    c->policy = shared;
+    return PST_OK;
+}
+
+static enum pst_status collect_users(const struct pst_tail_batch *batch,
+                                     struct pst_engine_news *news, uint64_t **room)
+{
+    *room = calloc(2 * batch->key_count + 1, sizeof(**room));
+    if (*room == NULL)
+        return PST_E_NOMEM;
+    uint64_t *users = *room, *changes = *room + batch->key_count;
+    for (size_t i = 0; i < batch->key_count; i++)
+        if (batch->keys[i].kind == PST_LOG_USER) {
+            users[news->user_count] = batch->keys[i].id;
+            changes[news->user_count++] = batch->keys[i].n;
+        }
+    news->users = users;
+    news->changes = changes;
+    return PST_OK;
+}
+
+/* The tail's callback: everything of the batch becomes effective in one message a worker. */
+enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
+                                  struct pst_error *error)
+{
+    struct control *c = ctx;
+    bool moved =
+        batch->new_history || batch->revision.epoch != c->epoch || batch->revision.n != c->n;
+    uint64_t *users = NULL;
+    struct pst_engine_news news = {
+        .new_history = batch->new_history,
+        .all_users = batch->all_users,
+        .epoch = batch->revision.epoch,
+        .n = batch->revision.n,
+        .lease_start_ns = batch->lease_start_ns,
+        .lease_bound_ns = batch->bound_ns,
+    };
+
+    enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch->model, error);
+    if (status == PST_OK && (moved || batch->model != NULL)) {
+        c->epoch = batch->revision.epoch;
+        c->n = batch->revision.n;
+        news.bundle = true;
+        status = publish(c);
+    }
+    if (status == PST_OK)
+        status = collect_users(batch, &news, &users);
+    if (status == PST_OK)
+        status = pst_control_tell_all(c, &news);
+    free(users);
+    return status;
+}
