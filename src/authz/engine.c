@@ -7,8 +7,8 @@
  *   BODY      (BODY) the body of a route that inspects it
  *   EVALUATE  workspace, requirements, lease, verdict
  *
- * run() walks until it is done or has to wait; state_ is written by it and by nothing else.  A state
- * that refuses calls refuse(), which ends the walk: there is no way past it to an allow.
+ * run() walks until it is done or has to wait; state_ is written by it and by nothing else.  A
+ * state that refuses calls refuse(), which ends the walk: there is no way past it to an allow.
  */
 #include "engine_internal.h"
 
@@ -20,7 +20,7 @@
 
 enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
 
-#define FACTS_DEADLINE_NS (1 * PST_NS_PER_S)
+#define FACTS_DEADLINE_NS (500 * PST_NS_PER_MS)
 #define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
 #define BODY_FRESH_NS     (100 * PST_NS_PER_MS)
 
@@ -36,8 +36,8 @@ static const struct pst_policy *policy_of(const struct pst_decide *d)
     return pst_bundle_of(pin->snapshot)->policy->policy;
 }
 
-/* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable never
- * is, and neither is what Postern cannot know. */
+/* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable
+ * never is, and neither is what Postern cannot know. */
 static bool may_be_shadowed(enum pst_reason reason)
 {
     switch (reason) {
@@ -94,7 +94,8 @@ static enum pst_step finish(struct pst_decide *d)
     bool allowed = out->verdict == PST_ALLOW;
 
     out->forward = allowed || out->shadowed;
-    if (!allowed && (out->status == 0 || out->status == 200)) /* a refusal never looks like success */
+    if (!allowed &&
+        (out->status == 0 || out->status == 200)) /* a refusal never looks like success */
         out->status = pst_reason_status(out->reason);
     if (out->status == 503)
         out->retry_after_s = 1;
@@ -126,7 +127,8 @@ static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
 {
     if (!pst_bytes_starts(path, prefix))
         return false;
-    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len || path.ptr[prefix.len] == '/';
+    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len ||
+           path.ptr[prefix.len] == '/';
 }
 
 /* The host without its port: one site answers on whatever port it is reached. */
@@ -136,7 +138,8 @@ static struct pst_bytes host_name(struct pst_bytes host)
 
     while (at > 0 && host.ptr[at - 1] >= '0' && host.ptr[at - 1] <= '9')
         at--;
-    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1) : host;
+    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1)
+                                                              : host;
 }
 
 static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
@@ -177,11 +180,13 @@ static enum pst_step allow_anybody(struct pst_decide *d, enum pst_reason reason)
     return allow(d, reason);
 }
 
-/* An odd path that no route takes in could be another one's for whoever folds it: that is what is wrong
- * with it, not that nothing is there. */
+/* An odd path that no route takes in could be another one's for whoever folds it: that is what is
+ * wrong with it, not that nothing is there. */
 static enum pst_reason unmatched(const struct pst_decide *d, enum pst_reason reason)
 {
-    return reason == PST_R_NO_ROUTE && (d->request_->oddities & PST_ODD_REFUSE) != 0 ? PST_R_BAD_TARGET : reason;
+    return reason == PST_R_NO_ROUTE && (d->request_->oddities & PST_ODD_REFUSE) != 0
+               ? PST_R_BAD_TARGET
+               : reason;
 }
 
 static enum pst_step do_route(struct pst_decide *d)
@@ -231,7 +236,7 @@ static enum pst_step do_identify(struct pst_decide *d, bool *waits)
         return PST_STEP_WAIT;
     case PST_IDENTIFIED_LATER:
         d->deadline_ns_ = pst_clock_boot_ns() + KEYS_DEADLINE_NS;
-        pst_list_append(&d->engine_->keyless, &d->waiting_);
+        pst_engine_wait(d, &d->engine_->keyless);
         *waits = true;
         return PST_STEP_WAIT;
     case PST_IDENTIFIED_NOT:
@@ -277,12 +282,12 @@ static enum pst_step post_fetch(struct pst_decide *d)
         d->ticket_ = (struct pst_ticket){0};
         return refuse(d, PST_R_UNAVAILABLE);
     }
-    pst_list_append(&e->waiting, &d->waiting_);
+    pst_engine_wait(d, &e->waiting);
     return PST_STEP_WAIT;
 }
 
-/* While a decision waited, news may have come: facts of one revision and a policy of an earlier one would
- * together be what no revision says (C7). The site stays that of the beginning. */
+/* While a decision waited, news may have come: facts of one revision and a policy of an earlier one
+ * would together be what no revision says (C7). The site stays that of the beginning. */
 static void follow_policy(struct pst_decide *d)
 {
     struct pst_policy_pin *now = pst_policy_pin_adopted(d->engine_->reader);
@@ -341,13 +346,15 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
 
 /* --- BODY, EVALUATE --- */
 
-static void ask(const struct pst_decide *d, struct pst_question *q, const uint32_t *extra, uint32_t extra_count)
+static void ask(const struct pst_decide *d, struct pst_question *q, const uint32_t *extra,
+                uint32_t extra_count)
 {
     *q = (struct pst_question){
         .policy = policy_of(d),
         .settings = &d->profile_->settings,
         .caller = {.facts = d->facts_ == NULL ? NULL : d->facts_->facts,
-                   .extra_roles = extra, .extra_role_count = extra_count},
+                   .extra_roles = extra,
+                   .extra_role_count = extra_count},
         .workspace = d->workspace_,
         .combining = pst_profile_combining(d->profile_->profile),
         .requirements = d->extracted_.requirements,
@@ -366,9 +373,10 @@ static const uint32_t *group_roles(const struct pst_decide *d, uint32_t *count)
     uint32_t *ids = pst_arena_array(d->arena_, site->group_role_count, sizeof(*ids));
     for (uint32_t i = 0; ids != NULL && i < site->group_role_count; i++) {
         const struct pst_group_role *g = &site->group_roles[i];
-        uint32_t id = g->issuer == d->principal_->issuer && pst_principal_in_group(d->principal_, g->group)
-                          ? pst_policy_role(policy_of(d), g->role, 0)
-                          : 0;
+        uint32_t id =
+            g->issuer == d->principal_->issuer && pst_principal_in_group(d->principal_, g->group)
+                ? pst_policy_role(policy_of(d), g->role, 0)
+                : 0;
         if (id != 0)
             ids[(*count)++] = id;
     }
@@ -405,7 +413,8 @@ static bool lease_holds(const struct pst_engine *e)
 {
     uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
 
-    return e->lease_start_ns != 0 && (now < e->lease_start_ns || now - e->lease_start_ns <= e->lease_bound_ns);
+    return e->lease_start_ns != 0 &&
+           (now < e->lease_start_ns || now - e->lease_start_ns <= e->lease_bound_ns);
 }
 
 static enum pst_step refuse_routed(struct pst_decide *d)
@@ -429,7 +438,8 @@ static enum pst_step do_body(struct pst_decide *d, bool *waits)
     if (d->request_->is_upgrade) /* what comes after a 101 would be nobody's decision */
         return refuse(d, PST_R_UPGRADE);
     if (d->routed_.inspect_body && d->request_->has_body && !d->body_given_) {
-        d->body_limit = d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
+        d->body_limit =
+            d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
         *waits = true;
         return PST_STEP_BODY;
     }
@@ -448,11 +458,12 @@ static struct pst_bytes describe(const struct pst_decide *d, const struct pst_ev
     if (r == NULL || r->key_count == 0)
         return (struct pst_bytes){0};
     const struct pst_key *k = &r->keys[detail->key < r->key_count ? detail->key : 0];
-    return pst_arena_printf(d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op), (int)k->entity.len,
-                            k->entity.ptr, k->id_state == PST_ID_KNOWN ? "/" : "",
-                            k->id_state == PST_ID_KNOWN ? (int)k->id.len : 0, k->id.ptr,
-                            detail->attribute.len > 0 ? ", attribute " : "", (int)detail->attribute.len,
-                            detail->attribute.ptr, ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
+    return pst_arena_printf(
+        d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op), (int)k->entity.len,
+        k->entity.ptr, k->id_state == PST_ID_KNOWN ? "/" : "",
+        k->id_state == PST_ID_KNOWN ? (int)k->id.len : 0, k->id.ptr,
+        detail->attribute.len > 0 ? ", attribute " : "", (int)detail->attribute.len,
+        detail->attribute.ptr, ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
 }
 
 static enum pst_step judge(struct pst_decide *d)
@@ -544,7 +555,8 @@ static void write_id(struct pst_decide *d)
 }
 
 static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
-                           const struct pst_request *request, struct pst_arena *arena, const struct pst_who *who)
+                           const struct pst_request *request, struct pst_arena *arena,
+                           const struct pst_who *who)
 {
     void (*resume)(struct pst_decide *) = d->resume;
 
@@ -574,15 +586,17 @@ enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, 
     return begin(engine, d, listener, request, arena, NULL);
 }
 
-enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
-                                  const struct pst_request *request, struct pst_arena *arena, const struct pst_who *who)
+enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *d,
+                                  uint32_t listener, const struct pst_request *request,
+                                  struct pst_arena *arena, const struct pst_who *who)
 {
     return begin(engine, d, listener, request, arena, who);
 }
 
 void pst_engine_explain(const struct pst_decide *d, bool json, struct pst_buf *out)
 {
-    static const struct pst_eval_detail NOT_ASKED = {.requirement = PST_NOWHERE, .key = PST_NOWHERE};
+    static const struct pst_eval_detail NOT_ASKED = {.requirement = PST_NOWHERE,
+                                                     .key = PST_NOWHERE};
     struct pst_eval_detail detail = d->detail_ == NULL ? NOT_ASKED : *d->detail_;
     struct pst_question q = {0};
     uint32_t extra_count;
@@ -622,8 +636,8 @@ static void let_go(struct pst_decide *d)
     d->policy_pin_ = d->pin_ = NULL;
 }
 
-/* A body comes as slowly as its sender likes, whose token or rights may have ended meanwhile: nothing that
- * was found out before counts any more. The doors are numbered by the site of the
+/* A body comes as slowly as its sender likes, whose token or rights may have ended meanwhile:
+ * nothing that was found out before counts any more. The doors are numbered by the site of the
  * beginning, so with another one the request has to come again. */
 static enum pst_step ask_anew(struct pst_decide *d)
 {
@@ -673,7 +687,8 @@ static void resume(struct pst_decide *d, enum pst_step step)
     d->resume(d);
 }
 
-/* C4: rows ahead of the log wait for it; rows that a later change touched are read again, at once. */
+/* C4: rows ahead of the log wait for it; rows that a later change touched are read again, at once.
+ */
 static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t epoch, uint64_t n)
 {
     struct pst_engine *e = d->engine_;
@@ -682,7 +697,7 @@ static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t e
         d->early_facts_ = facts; /* kept: steady writes would put every new read ahead again */
         d->early_epoch_ = epoch;
         d->early_n_ = n;
-        pst_list_append(&e->early, &d->waiting_);
+        pst_engine_wait(d, &e->early);
         return;
     }
     if (!pst_facts_cache_usable(e->facts, facts, n)) {

@@ -1,7 +1,7 @@
 /*
  * engine_internal.h - what the files of the engine share: its state, the principal, and the calls
- *                     between the walk (engine.c), the identity (identify.c), the worker's side (news.c)
- *                     and the record (record.c).
+ *                     between the walk (engine.c), the identity (identify.c), the worker's side
+ * (news.c) and the record (record.c).
  */
 #ifndef POSTERN_AUTHZ_ENGINE_INTERNAL_H
 #define POSTERN_AUTHZ_ENGINE_INTERNAL_H
@@ -17,11 +17,11 @@
 
 /* Who calls, as the token says. In the decision's arena. */
 struct pst_principal {
-    uint32_t issuer;       /* index into the site's issuers */
-    uint64_t issued_at;    /* iat in seconds; 0: the token does not say */
-    struct pst_who who;    /* whom the store is asked for */
+    uint32_t issuer;                 /* index into the site's issuers */
+    uint64_t issued_at;              /* iat in seconds; 0: the token does not say */
+    struct pst_who who;              /* whom the store is asked for */
     const struct pst_claims *claims; /* in the arena, or: */
-    bool counted;          /* they are the token cache's, to be given back */
+    bool counted;                    /* they are the token cache's, to be given back */
 };
 
 struct pst_engine {
@@ -38,18 +38,19 @@ struct pst_engine {
     struct pst_log_ring *ring;
     struct pst_metrics *metrics;
     struct pst_ticker ticker;
+    struct pst_timer expiry; /* set while a decision waits */
     struct pst_list waiting; /* decisions whose facts were asked for */
     struct pst_list early;   /* decisions whose facts were ahead of the log */
     struct pst_list keyless; /* decisions whose token names a key that is being fetched */
-    struct pst_wall wall; /* for exp and nbf */
+    struct pst_wall wall;    /* for exp and nbf */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };
 
 /* identify.c */
 enum pst_identified { PST_IDENTIFIED_NOT = 0, PST_IDENTIFIED, PST_IDENTIFIED_LATER };
-/* Fills principal_, or *why not, or asks for keys (once a decision) and comes again when news of keys
- * arrives. */
+/* Fills principal_, or *why not, or asks for keys (once a decision) and comes again when news of
+ * keys arrives. */
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why);
 /* Accepts NULL. */
 void pst_principal_release(struct pst_principal *p);
@@ -58,6 +59,9 @@ bool pst_principal_in_group(const struct pst_principal *p, struct pst_bytes grou
 
 /* news.c: on the facts service's thread. */
 void pst_engine_deliver(void *ctx, struct pst_facts_reply *reply);
+
+/* news.c: into one of the engine's lists; past its deadline it is given up, at most a tick late. */
+void pst_engine_wait(struct pst_decide *d, struct pst_list *list);
 
 /* engine.c: what a waiting decision hears. Takes `facts` over. */
 void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct pst_facts *facts,

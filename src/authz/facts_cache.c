@@ -1,14 +1,13 @@
 /*
  * Layout
  *
- *   lru      8-byte keyed hash of (kind, issuer, value, id) -> entry*, which holds all of them and is
- *            compared in full: two users never share an entry
- *   hints    where the name stands in memory -> entry*, counted: claims of a known token stay where they
- *            are, so their user is found without a hash (350 of a check's 15,000 instructions). What is
- *            found is compared and judged as any entry; each 64th look goes through the lru, so that it
- *            knows what is in use
- *   changed  open addressing, user id -> n of the last change; when three quarters are full it is
- *            emptied and `floor` rises to what was applied: older facts then count as touched
+ *   lru      8-byte keyed hash of (kind, issuer, value, id) -> entry*, which holds all of them and
+ * is compared in full: two users never share an entry hints    where the name stands in memory ->
+ * entry*, counted: claims of a known token stay where they are, so their user is found without a
+ * hash (350 of a check's 15,000 instructions). What is found is compared and judged as any entry;
+ * each 64th look goes through the lru, so that it knows what is in use changed  open addressing,
+ * user id -> n of the last change; when three quarters are full it is emptied and `floor` rises to
+ * what was applied: older facts then count as touched
  */
 #include "facts_cache_internal.h"
 
@@ -48,9 +47,11 @@ enum pst_status pst_facts_cache_create(uint32_t capacity, struct pst_facts_cache
     if (*out == NULL)
         return PST_E_NOMEM;
     (*out)->key = pst_random_hash_key();
-    struct pst_lru_config config = {.capacity = capacity, .key_max = sizeof(uint64_t),
+    struct pst_lru_config config = {.capacity = capacity,
+                                    .key_max = sizeof(uint64_t),
                                     .value_size = sizeof(struct pst_fact_entry *),
-                                    .keys_are_hashes = true, .drop = drop_entry};
+                                    .keys_are_hashes = true,
+                                    .drop = drop_entry};
     enum pst_status status = pst_lru_create(&config, &(*out)->lru);
     if (status != PST_OK) {
         free(*out);
@@ -84,7 +85,8 @@ void pst_fact_entry_release(struct pst_fact_entry *entry)
     free(entry);
 }
 
-#define KEY_MAX 2048u /* bytes of issuer and value; who has a longer name is read anew each time */
+#define KEY_MAX 2048u /* bytes of issuer and value; who has a longer name is read anew each time   \
+                       */
 
 static bool is_kept(const struct pst_who *who)
 {
@@ -124,7 +126,8 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
         return n >= cache->last_user_change;
 
     uint64_t hash = facts->user_id * UINT64_C(0x9e3779b97f4a7c15);
-    for (uint32_t at = (uint32_t)(hash >> 32) & (CHANGED_SLOTS - 1);; at = (at + 1) & (CHANGED_SLOTS - 1)) {
+    for (uint32_t at = (uint32_t)(hash >> 32) & (CHANGED_SLOTS - 1);;
+         at = (at + 1) & (CHANGED_SLOTS - 1)) {
         const struct changed *c = &cache->changed[at];
         if (c->user == 0)
             return true;
@@ -135,7 +138,9 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
 
 static struct pst_fact_entry **hint_of(struct pst_facts_cache *cache, const struct pst_who *who)
 {
-    return &cache->hints[((uint64_t)(uintptr_t)who->value.ptr * UINT64_C(0x9e3779b97f4a7c15)) >> 32 & (HINTS - 1)];
+    return &cache
+                ->hints[((uint64_t)(uintptr_t)who->value.ptr * UINT64_C(0x9e3779b97f4a7c15)) >> 32 &
+                        (HINTS - 1)];
 }
 
 struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)

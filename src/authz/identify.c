@@ -44,7 +44,8 @@ static enum pst_reason reason_of(enum pst_identity_reason why)
     return PST_R_BAD_CREDENTIAL;
 }
 
-static enum pst_identified fault(struct pst_decide *d, enum pst_identity_reason why, enum pst_reason *out)
+static enum pst_identified fault(struct pst_decide *d, enum pst_identity_reason why,
+                                 enum pst_reason *out)
 {
     d->credential_fault_ = pst_identity_reason_name(why);
     *out = reason_of(why);
@@ -68,7 +69,8 @@ static bool fill(struct pst_decide *d, const struct pst_claims *claims, bool cou
     p->counted = counted;
     switch (site->issuers[claims->issuer].user_claim) {
     case PST_USER_SUB:
-        p->who = (struct pst_who){.kind = PST_WHO_SUBJECT, .issuer = claims->issuer_name, .value = claims->subject};
+        p->who = (struct pst_who){
+            .kind = PST_WHO_SUBJECT, .issuer = claims->issuer_name, .value = claims->subject};
         break;
     case PST_USER_EMAIL:
         p->who = (struct pst_who){.kind = PST_WHO_EMAIL, .value = claims->user};
@@ -104,7 +106,8 @@ static int64_t wall_now_s(struct pst_engine *e, uint64_t boot_ns)
     int64_t now_s = pst_wall_now_s(&e->wall, pst_clock_wall_ns(), boot_ns);
 
     if (e->wall.steps_back != before)
-        pst_log_event(e->log, PST_LOG_WARN, "clock.set_back", "\"times\":%llu", (unsigned long long)e->wall.steps_back);
+        pst_log_event(e->log, PST_LOG_WARN, "clock.set_back", "\"times\":%llu",
+                      (unsigned long long)e->wall.steps_back);
     return now_s;
 }
 
@@ -123,15 +126,18 @@ static enum pst_identified assume(struct pst_decide *d, enum pst_reason *why)
 }
 
 /* A token that is not known yet, or does not stand any more. */
-static enum pst_identified verify(struct pst_decide *d, struct pst_bytes token, int64_t now_s, enum pst_reason *why)
+static enum pst_identified verify(struct pst_decide *d, struct pst_bytes token, int64_t now_s,
+                                  enum pst_reason *why)
 {
     struct pst_engine *e = d->engine_;
     struct pst_token_outcome *out = pst_arena_alloc(d->arena_, sizeof(*out));
 
-    if (out == NULL || pst_token_cache_verify(e->tokens, e->checker, token, now_s, d->arena_, out) != PST_OK)
+    if (out == NULL ||
+        pst_token_cache_verify(e->tokens, e->checker, token, now_s, d->arena_, out) != PST_OK)
         return PST_IDENTIFIED_NOT;
     if (!out->accepted)
-        return ask_for_keys(d, out->refresh_issuer, out->wanted_kid) ? PST_IDENTIFIED_LATER : fault(d, out->reason, why);
+        return ask_for_keys(d, out->refresh_issuer, out->wanted_kid) ? PST_IDENTIFIED_LATER
+                                                                     : fault(d, out->reason, why);
     return fill(d, &out->claims, false) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
 }
 
@@ -141,15 +147,19 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
         return assume(d, why);
     struct pst_engine *e = d->engine_;
     const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
-    struct pst_credential c = pst_credential_seek(&site->credentials, d->request_->fields, d->request_->field_count);
+    struct pst_credential c =
+        pst_credential_seek(&site->credentials, d->request_->fields, d->request_->field_count);
 
     if (c.source == PST_CREDENTIAL_NONE)
         return fault(d, c.reason, why);
     *why = PST_R_UNAVAILABLE;
     /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
     bool ready = e->checker != NULL && pst_checker_verifier(e->checker) == site->verifier;
-    int64_t now_s = ready ? wall_now_s(e, d->keys_asked_ || d->anew_ ? pst_clock_boot_ns() : d->started_ns_) : 0;
-    const struct pst_claims *known = ready ? pst_token_cache_get(e->tokens, e->checker, c.token, now_s) : NULL;
+    int64_t now_s =
+        ready ? wall_now_s(e, d->keys_asked_ || d->anew_ ? pst_clock_boot_ns() : d->started_ns_)
+              : 0;
+    const struct pst_claims *known =
+        ready ? pst_token_cache_get(e->tokens, e->checker, c.token, now_s) : NULL;
     if (known != NULL)
         return fill(d, known, true) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
     if (!pst_credential_is_token(c.token))

@@ -1,9 +1,10 @@
 /*
- * The worker's side of an engine: its making, the news from the control thread, the replies of the facts
- * service.
+ * The worker's side of an engine: its making, the news from the control thread, the replies of the
+ * facts service.
  *
- * One message carries a snapshot, the users that the change touched and the lease.  The handler adopts,
- * invalidates and only then moves the lease, within one turn: no decision sees a part of it (C7, C14).
+ * One message carries a snapshot, the users that the change touched and the lease.  The handler
+ * adopts, invalidates and only then moves the lease, within one turn: no decision sees a part of it
+ * (C7, C14).
  */
 #include "engine_internal.h"
 
@@ -31,24 +32,45 @@ static void show_token_cache(struct pst_engine *e)
 {
     struct pst_token_cache_stats stats = pst_token_cache_stats(e->tokens);
 
-    atomic_store_explicit(&e->metrics->token_hits, stats.hits + stats.negative_hits, memory_order_relaxed);
+    atomic_store_explicit(&e->metrics->token_hits, stats.hits + stats.negative_hits,
+                          memory_order_relaxed);
     atomic_store_explicit(&e->metrics->token_misses, stats.misses, memory_order_relaxed);
 }
 
 static void on_tick(struct pst_ticker *ticker)
 {
-    struct pst_engine *e = pst_container_of(ticker, struct pst_engine, ticker);
-    struct pst_list *const lists[] = {&e->waiting, &e->early, &e->keyless};
+    show_token_cache(pst_container_of(ticker, struct pst_engine, ticker));
+}
+
+static void give_up_late(struct pst_list *list, uint64_t now)
+{
+    for (struct pst_list *at = list->next, *next; at != list; at = next) {
+        struct pst_decide *d = pst_container_of(at, struct pst_decide, waiting_);
+        next = at->next;
+        if (now > d->deadline_ns_)
+            pst_engine_give_up(d);
+    }
+}
+
+static void on_expiry(struct pst_timer *timer)
+{
+    struct pst_engine *e = pst_container_of(timer, struct pst_engine, expiry);
     uint64_t now = pst_worker_now(e->worker);
 
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-        for (struct pst_list *at = lists[i]->next, *next; at != lists[i]; at = next) {
-            struct pst_decide *d = pst_container_of(at, struct pst_decide, waiting_);
-            next = at->next;
-            if (now > d->deadline_ns_)
-                pst_engine_give_up(d);
-        }
-    show_token_cache(e);
+    give_up_late(&e->waiting, now);
+    give_up_late(&e->early, now);
+    give_up_late(&e->keyless, now);
+    if (!pst_list_empty(&e->waiting) || !pst_list_empty(&e->early) || !pst_list_empty(&e->keyless))
+        pst_timer_set(e->worker, &e->expiry, now + PST_TICK_NS);
+}
+
+void pst_engine_wait(struct pst_decide *d, struct pst_list *list)
+{
+    struct pst_engine *e = d->engine_;
+
+    pst_list_append(list, &d->waiting_);
+    if (e->expiry.due_ns == 0)
+        pst_timer_set(e->worker, &e->expiry, pst_worker_now(e->worker) + PST_TICK_NS);
 }
 
 static void ask_again(struct pst_list *list)
@@ -101,10 +123,11 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
     struct pst_engine *e = m->engine;
 
     (void)worker;
-    if (m->snapshot != NULL &&
-        (follow_site(e, m->snapshot) != PST_OK || pst_policy_adopt(e->reader, m->snapshot) != PST_OK)) {
+    if (m->snapshot != NULL && (follow_site(e, m->snapshot) != PST_OK ||
+                                pst_policy_adopt(e->reader, m->snapshot) != PST_OK)) {
         if (m->news.with != NULL)
-            abort(); /* new doors with the old site would send requests elsewhere than was decided */
+            abort(); /* new doors with the old site would send requests elsewhere than was decided
+                      */
         /* Without the snapshot nothing of the news may count: the lease runs out. */
         pst_policy_unref(e->hub, m->snapshot);
         e->lease_start_ns = 0;
@@ -146,13 +169,15 @@ enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engi
 static void on_reply(struct pst_worker *worker, struct pst_message *message)
 {
     struct reply_message *m = (struct reply_message *)(void *)message;
-    struct pst_ticket ticket = {.slot = (uint32_t)(m->reply.ticket >> 32), .generation = (uint32_t)m->reply.ticket};
+    struct pst_ticket ticket = {.slot = (uint32_t)(m->reply.ticket >> 32),
+                                .generation = (uint32_t)m->reply.ticket};
     struct pst_decide *d = pst_worker_resolve(worker, ticket);
 
     if (d == NULL) /* the exchange is gone */
         pst_facts_free(m->reply.facts);
     else
-        pst_engine_got_facts(d, m->reply.status, m->reply.facts, m->reply.revision.epoch, m->reply.revision.n);
+        pst_engine_got_facts(d, m->reply.status, m->reply.facts, m->reply.revision.epoch,
+                             m->reply.revision.n);
     free(m);
 }
 
@@ -187,7 +212,8 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
     pst_random(&e->id_prefix, sizeof(e->id_prefix));
     e->metrics = calloc(1, sizeof(*e->metrics));
 
-    enum pst_status status = e->metrics == NULL ? PST_E_NOMEM : pst_policy_reader_open(config->hub, &e->reader);
+    enum pst_status status =
+        e->metrics == NULL ? PST_E_NOMEM : pst_policy_reader_open(config->hub, &e->reader);
     if (status == PST_OK)
         status = pst_facts_cache_create(config->fact_cache, &e->facts);
     if (status == PST_OK)
@@ -198,6 +224,7 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
         pst_engine_destroy(e);
         return status;
     }
+    e->expiry.fire = on_expiry;
     e->ticker.tick = on_tick;
     pst_worker_add_ticker(e->worker, &e->ticker);
     *out = e;
@@ -210,6 +237,7 @@ void pst_engine_destroy(struct pst_engine *e)
         return;
     if (e->ticker.tick != NULL)
         pst_worker_remove_ticker(&e->ticker);
+    pst_timer_cancel(&e->expiry);
     pst_log_ring_close(e->ring);
     pst_token_cache_destroy(e->tokens);
     pst_checker_destroy(e->checker);

@@ -1,9 +1,9 @@
 /*
- * The traces that a decision leaves: counters, one line of the decision log, and the answer of a refusal
- * in the form that the app's own clients understand.
+ * The traces that a decision leaves: counters, one line of the decision log, and the answer of a
+ * refusal in the form that the app's own clients understand.
  *
- * Never in any of them: tokens, cookies, query values, bodies.  The path is not either: the access log
- * has it, and names the decision.
+ * Never in any of them: tokens, cookies, query values, bodies.  The path is not either: the access
+ * log has it, and names the decision.
  */
 #include "engine_internal.h"
 
@@ -87,7 +87,8 @@ static struct pst_bytes cstr(const char *s)
     return pst_bytes_of(s, strlen(s));
 }
 
-/* "Permission denied: nothing grants it (update experiment/11, workspace team-a). Ask ... Decision 12ab." */
+/* "Permission denied: nothing grants it (update experiment/11, workspace team-a). Ask ... Decision
+ * 12ab." */
 static void put_message(struct pst_buf *b, const struct pst_decision *d, const char *lead)
 {
     char room[1536];
@@ -119,7 +120,8 @@ static const char *mlflow_code(const struct pst_decision *d)
     case 403:
         return "PERMISSION_DENIED";
     case 404:
-        return d->reason == PST_R_UNKNOWN_WORKSPACE ? "RESOURCE_DOES_NOT_EXIST" : "ENDPOINT_NOT_FOUND";
+        return d->reason == PST_R_UNKNOWN_WORKSPACE ? "RESOURCE_DOES_NOT_EXIST"
+                                                    : "ENDPOINT_NOT_FOUND";
     case 503:
         return "TEMPORARILY_UNAVAILABLE";
     default:
@@ -130,7 +132,9 @@ static const char *mlflow_code(const struct pst_decision *d)
 /* MLflow's clients look for these words. */
 static const char *mlflow_lead(unsigned status)
 {
-    return status == 401 ? "You are not authenticated. " : status == 403 ? "Permission denied. " : "";
+    return status == 401   ? "You are not authenticated. "
+           : status == 403 ? "Permission denied. "
+                           : "";
 }
 
 static void put_reason(struct pst_buf *out, const struct pst_decision *d)
@@ -139,7 +143,8 @@ static void put_reason(struct pst_buf *out, const struct pst_decision *d)
     put_text(out, "decision_id", d->id);
 }
 
-void pst_engine_refusal_body(const struct pst_decision *d, struct pst_buf *out, const char **content_type)
+void pst_engine_refusal_body(const struct pst_decision *d, struct pst_buf *out,
+                             const char **content_type)
 {
     *content_type = "application/json";
     switch (d->form) {

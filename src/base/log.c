@@ -4,12 +4,12 @@
  *   worker --begin/commit--> ring (bytes, power of two) --drain--> batch per stream --write--> file
  *   anybody --event--------> events buffer (locked)      --drain--^
  *
- * A ring holds records: a 4-byte header (stream in the top byte, length below), then the line.  `head`
- * is written by the producer only, `tail` by the telemetry thread only; each publishes with a release
- * store that pairs with the other's acquire load.
+ * A ring holds records: a 4-byte header (stream in the top byte, length below), then the line.
+ * `head` is written by the producer only, `tail` by the telemetry thread only; each publishes with
+ * a release store that pairs with the other's acquire load.
  *
- * The thread looks every PERIOD_MS, or at once when a producer finds its ring half full: lines leave in
- * batches, so that a request costs no system call.
+ * The thread looks every PERIOD_MS, or at once when a producer finds its ring half full: lines
+ * leave in batches, so that a request costs no system call.
  *
  * Nobody but the telemetry thread ever waits for a reader: `lock` is not held while something is
  * written, and a pipe, socket or terminal is only written when it has room.  When it had none for
@@ -51,8 +51,8 @@ struct pst_log_ring {
 };
 
 struct batch {
-    char *path; /* NULL: the fd is not ours to reopen */
-    int fd;     /* -1: off */
+    char *path;     /* NULL: the fd is not ours to reopen */
+    int fd;         /* -1: off */
     bool may_block; /* a reader at the other end decides when there is room */
     bool stalled;   /* it had none for STALL_MS */
     size_t len;
@@ -65,7 +65,7 @@ struct pst_log {
     int wake; /* eventfd */
     _Atomic bool stop, reopen;
     _Atomic uint64_t drops;
-    bool is_on[PST_LOG_STREAMS]; /* never changes: read by producers */
+    bool is_on[PST_LOG_STREAMS];           /* never changes: read by producers */
     struct batch batches[PST_LOG_STREAMS]; /* telemetry thread only */
 
     pthread_mutex_t rings_lock; /* held while rings are drained, so while something is written */
@@ -97,8 +97,8 @@ static bool has_room(struct batch *b)
     return !b->stalled;
 }
 
-/* What may be written at once: where a reader could let us wait, whole lines of at most PIPE_BUF bytes,
- * for which a descriptor that polls as writable has room. */
+/* What may be written at once: where a reader could let us wait, whole lines of at most PIPE_BUF
+ * bytes, for which a descriptor that polls as writable has room. */
 static size_t portion(const struct batch *b, size_t at)
 {
     size_t len = b->len - at;
@@ -194,7 +194,8 @@ static void drain_ring(struct pst_log *log, struct pst_log_ring *r)
         uint32_t header;
         memcpy(&header, in_one_piece(r, tail, line, HEADER), HEADER);
         size_t len = header & 0xffffff;
-        put(log, (enum pst_log_stream)(header >> 24), in_one_piece(r, tail + HEADER, line, len), len);
+        put(log, (enum pst_log_stream)(header >> 24), in_one_piece(r, tail + HEADER, line, len),
+            len);
         tail += HEADER + len;
     }
     atomic_store_explicit(&r->tail, tail, memory_order_release);
@@ -212,7 +213,8 @@ static void set_descriptor(struct batch *b, int fd)
 
     b->fd = fd;
     b->stalled = false;
-    b->may_block = fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd) == 1);
+    b->may_block =
+        fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd) == 1);
 }
 
 static void reopen_files(struct pst_log *log)
@@ -230,7 +232,8 @@ static void reopen_files(struct pst_log *log)
     }
 }
 
-/* Moves the events to their batch, unless that still holds too much. Returns what flushes wait for. */
+/* Moves the events to their batch, unless that still holds too much. Returns what flushes wait for.
+ */
 static uint64_t take_events(struct pst_log *log)
 {
     struct batch *b = &log->batches[PST_LOG_EVENTS];
@@ -310,7 +313,8 @@ static enum pst_status open_stream(struct pst_log *log, enum pst_log_stream s, s
         b->path = strndup(to.ptr, to.len);
         fd = b->path == NULL ? -1 : open_path(b->path);
         if (fd < 0)
-            return pst_error_set(error, PST_E_IO, b->path, "the log file cannot be opened: %s", strerror(errno));
+            return pst_error_set(error, PST_E_IO, b->path, "the log file cannot be opened: %s",
+                                 strerror(errno));
     }
     set_descriptor(b, fd);
     log->is_on[s] = true;
@@ -347,7 +351,8 @@ enum pst_status pst_log_create(const struct pst_log_config *config, struct pst_l
     for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
         log->batches[s].fd = -1;
 
-    enum pst_status status = log->wake < 0 ? pst_error_set(error, PST_E_IO, NULL, "no eventfd") : PST_OK;
+    enum pst_status status =
+        log->wake < 0 ? pst_error_set(error, PST_E_IO, NULL, "no eventfd") : PST_OK;
     for (unsigned s = 0; s < PST_LOG_STREAMS && status == PST_OK; s++)
         status = open_stream(log, (enum pst_log_stream)s, config->paths[s], error);
     if (status == PST_OK && pthread_create(&log->thread, NULL, telemetry, log) != 0)

@@ -73,7 +73,8 @@ static void put_path(const struct pst_node *node, char *where, size_t cap, size_
     if (node->parent->kind == PST_NODE_LIST)
         (void)snprintf(part, sizeof(part), "[%u]", index_in_parent(node));
     else
-        (void)snprintf(part, sizeof(part), "%s%s", node->parent->parent == NULL ? "" : ".", node->key.ptr);
+        (void)snprintf(part, sizeof(part), "%s%s", node->parent->parent == NULL ? "" : ".",
+                       node->key.ptr);
     int n = snprintf(where + *len, cap - *len, "%s", part);
     if (n > 0)
         *len += (size_t)n < cap - *len ? (size_t)n : cap - *len - 1;
@@ -86,10 +87,11 @@ enum pst_status pst_node_fail(const struct pst_tree *tree, const struct pst_node
     char message[sizeof(((struct pst_error *)NULL)->message)];
     va_list args;
 
-    int n = node != NULL && node->line == 0 /* set by a variable, not by a line of the file */
-                ? snprintf(where, sizeof(where), "environment:")
-                : snprintf(where, sizeof(where), "%s:%u:", tree->name.len == 0 ? "-" : tree->name.ptr,
-                           node == NULL ? 1 : node->line);
+    int n =
+        node != NULL && node->line == 0 /* set by a variable, not by a line of the file */
+            ? snprintf(where, sizeof(where), "environment:")
+            : snprintf(where, sizeof(where), "%s:%u:", tree->name.len == 0 ? "-" : tree->name.ptr,
+                       node == NULL ? 1 : node->line);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof(where) ? (size_t)n : sizeof(where) - 1;
     put_path(node, where, sizeof(where), &len);
 
@@ -151,8 +153,8 @@ enum pst_status pst_node_bool(const struct pst_tree *tree, const struct pst_node
     if (pst_bytes_equal(n->text, PST_LIT("true")) || pst_bytes_equal(n->text, PST_LIT("yes")) ||
         pst_bytes_equal(n->text, PST_LIT("on")))
         *out = true;
-    else if (pst_bytes_equal(n->text, PST_LIT("false")) || pst_bytes_equal(n->text, PST_LIT("no")) ||
-             pst_bytes_equal(n->text, PST_LIT("off")))
+    else if (pst_bytes_equal(n->text, PST_LIT("false")) ||
+             pst_bytes_equal(n->text, PST_LIT("no")) || pst_bytes_equal(n->text, PST_LIT("off")))
         *out = false;
     else
         return pst_node_fail(tree, n, error, "expected true or false, not \"%s\"", n->text.ptr);
@@ -170,7 +172,8 @@ enum pst_status pst_node_u64(const struct pst_tree *tree, const struct pst_node 
     if (status != PST_OK || n == NULL)
         return status;
     if (!pst_bytes_u63(n->text, &value) || value < min || value > max)
-        return pst_node_fail(tree, n, error, "expected a whole number from %llu to %llu, not \"%s\"",
+        return pst_node_fail(tree, n, error,
+                             "expected a whole number from %llu to %llu, not \"%s\"",
                              (unsigned long long)min, (unsigned long long)max, n->text.ptr);
     *out = value;
     return PST_OK;

@@ -1,16 +1,16 @@
 /*
  * engine.h - the policy decision point: from a request to a decision.
  *
- * Purpose   pin → route → identify → (body) → extract → facts → evaluate → record.  Every door (proxy,
- *           auth_request, ...) asks the same engine, so a request gets the same decision whichever way it
- *           comes.
+ * Purpose   pin → route → identify → (body) → extract → facts → evaluate → record.  Every door
+ * (proxy, auth_request, ...) asks the same engine, so a request gets the same decision whichever
+ * way it comes.
  *
- * How       The door embeds a struct pst_decide in its exchange and drives it: begin, then body when it
- *           is asked for, until PST_STEP_DONE.  PST_STEP_WAIT means that `resume` is called later, from
- *           the loop, never from inside a call.
+ * How       The door embeds a struct pst_decide in its exchange and drives it: begin, then body
+ * when it is asked for, until PST_STEP_DONE.  PST_STEP_WAIT means that `resume` is called later,
+ * from the loop, never from inside a call.
  *
- * Memory    Texts of the decision stand in the exchange's arena or in the pinned bundle, and live until
- *           pst_engine_end.
+ * Memory    Texts of the decision stand in the exchange's arena or in the pinned bundle, and live
+ * until pst_engine_end.
  *
  * Threads   An engine belongs to one worker.
  *
@@ -31,8 +31,8 @@ struct pst_engine; /* one per worker */
 
 enum pst_step {
     PST_STEP_DONE = 0, /* decision is filled */
-    PST_STEP_BODY,     /* collect the body, at most decide->body_limit bytes, then pst_engine_body */
-    PST_STEP_WAIT,     /* `resume` comes later */
+    PST_STEP_BODY, /* collect the body, at most decide->body_limit bytes, then pst_engine_body */
+    PST_STEP_WAIT, /* `resume` comes later */
 };
 
 struct pst_facts_service; /* store/facts.h */
@@ -41,29 +41,30 @@ struct pst_who;           /* store/store.h */
 struct pst_decision {
     enum pst_verdict verdict;
     enum pst_reason reason;
-    unsigned status;           /* of a refusal: 400..503; 200 when allowed */
-    bool forward;              /* allowed, or refused in shadow mode */
-    bool shadowed;             /* verdict DENY, yet forward */
-    bool preflight;            /* forward without identity headers */
-    enum pst_error_form form;  /* of the refusal's body */
-    struct pst_bytes detail;   /* safe to show: what was missing; may be empty */
-    const char *allow;         /* with 405 */
-    struct pst_bytes id;       /* decision id, 32 hex digits */
-    struct pst_bytes user;     /* empty when nobody was identified */
-    struct pst_bytes roles;    /* names, joined by commas */
+    unsigned status;          /* of a refusal: 400..503; 200 when allowed */
+    bool forward;             /* allowed, or refused in shadow mode */
+    bool shadowed;            /* verdict DENY, yet forward */
+    bool preflight;           /* forward without identity headers */
+    enum pst_error_form form; /* of the refusal's body */
+    struct pst_bytes detail;  /* safe to show: what was missing; may be empty */
+    const char *allow;        /* with 405 */
+    struct pst_bytes id;      /* decision id, 32 hex digits */
+    struct pst_bytes user;    /* empty when nobody was identified */
+    struct pst_bytes roles;   /* names, joined by commas */
     struct pst_bytes workspace;
     struct pst_bytes revision; /* "epoch-n" */
-    struct pst_bytes workspace_field; /* name of a field that the upstream gets with `workspace`; or empty */
-    uint32_t upstream;         /* index into the proxy's upstream table; UINT32_MAX: none */
-    uint64_t body_limit;       /* bytes of a forwarded body; UINT64_MAX: none */
-    uint32_t retry_after_s;    /* with 503 */
+    struct pst_bytes
+        workspace_field;    /* name of a field that the upstream gets with `workspace`; or empty */
+    uint32_t upstream;      /* index into the proxy's upstream table; UINT32_MAX: none */
+    uint64_t body_limit;    /* bytes of a forwarded body; UINT64_MAX: none */
+    uint32_t retry_after_s; /* with 503 */
 };
 
 struct pst_decide {
     struct pst_decision decision;
-    uint64_t body_limit; /* with PST_STEP_BODY */
+    uint64_t body_limit;                       /* with PST_STEP_BODY */
     void (*resume)(struct pst_decide *decide); /* set by the door before begin */
-    enum pst_step step;  /* when resume is called: PST_STEP_DONE or PST_STEP_BODY */
+    enum pst_step step; /* when resume is called: PST_STEP_DONE or PST_STEP_BODY */
 
     /* private to engine.c */
     struct pst_engine *engine_;
@@ -78,10 +79,11 @@ struct pst_decide {
     struct pst_fact_entry *facts_;    /* counted */
     struct pst_facts *early_facts_;   /* own: rows of a revision that the log has not brought yet */
     uint64_t early_epoch_, early_n_;
-    struct pst_policy_pin *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
+    struct pst_policy_pin
+        *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
     const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
-    const char *credential_fault_;    /* for the log: why the credential did not hold */
-    const struct pst_who *assumed_; /* of begin_as */
+    const char *credential_fault_;         /* for the log: why the credential did not hold */
+    const struct pst_who *assumed_;        /* of begin_as */
     struct pst_bytes body_;
     uint64_t started_ns_, deadline_ns_;
     struct pst_ticket ticket_;
@@ -92,8 +94,8 @@ struct pst_decide {
     char id_[32];
 };
 
-/* Begins a decision. `listener` is the index of the listener whose mounts apply. The request and what
- * it points to must stay until pst_engine_end. */
+/* Begins a decision. `listener` is the index of the listener whose mounts apply. The request and
+ * what it points to must stay until pst_engine_end. */
 PST_MUST_USE enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *decide,
                                             uint32_t listener, const struct pst_request *request,
                                             struct pst_arena *arena);
@@ -101,17 +103,19 @@ PST_MUST_USE enum pst_step pst_engine_begin(struct pst_engine *engine, struct ps
 PST_MUST_USE enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *decide,
                                                uint32_t listener, const struct pst_request *request,
                                                struct pst_arena *arena, const struct pst_who *who);
-/* After PST_STEP_BODY: the whole body, or too_large when it passed the limit. Who has sent it for long is
- * asked anew who he is and what he may: see C1. */
-PST_MUST_USE enum pst_step pst_engine_body(struct pst_decide *decide, struct pst_bytes body, bool too_large);
+/* After PST_STEP_BODY: the whole body, or too_large when it passed the limit. Who has sent it for
+ * long is asked anew who he is and what he may: see C1. */
+PST_MUST_USE enum pst_step pst_engine_body(struct pst_decide *decide, struct pst_bytes body,
+                                           bool too_large);
 /* Gives back the pin; also cancels a decision that waits. Call it exactly once per begin. */
 void pst_engine_end(struct pst_decide *decide);
 
-/* The body of a refusal in the form that the app's clients expect, as JSON or text; content_type is a
- * static text. Written for people: reason, decision id, what to do next. */
-void pst_engine_refusal_body(const struct pst_decision *decision, struct pst_buf *out, const char **content_type);
-/* Before pst_engine_end: what decided, or what was missing and the smallest change that would allow it, as
- * lines for people or as one JSON object. Cold. */
+/* The body of a refusal in the form that the app's clients expect, as JSON or text; content_type is
+ * a static text. Written for people: reason, decision id, what to do next. */
+void pst_engine_refusal_body(const struct pst_decision *decision, struct pst_buf *out,
+                             const char **content_type);
+/* Before pst_engine_end: what decided, or what was missing and the smallest change that would allow
+ * it, as lines for people or as one JSON object. Cold. */
 void pst_engine_explain(const struct pst_decide *decide, bool json, struct pst_buf *out);
 /* The value of WWW-Authenticate for a 401. */
 void pst_engine_challenge(const struct pst_decision *decision, struct pst_buf *out);
@@ -137,25 +141,29 @@ PST_MUST_USE enum pst_status pst_engine_create(const struct pst_engine_config *c
 /* No decision may be open. Accepts NULL. */
 void pst_engine_destroy(struct pst_engine *engine);
 
-/* What the control thread has to tell: everything in it becomes effective at once, the lease last. */
+/* What the control thread has to tell: everything in it becomes effective at once, the lease last.
+ */
 struct pst_engine_news {
     /* Runs on the worker in the same turn, once the bundle is adopted: decisions name upstreams and
-     * listeners by number, so a site and the doors that it numbers change together. NULL: nothing. */
+     * listeners by number, so a site and the doors that it numbers change together. NULL: nothing.
+     */
     void (*with)(void *ctx);
     void *with_ctx;
-    bool bundle;         /* adopt the hub's current snapshot */
-    bool new_history;    /* the epoch broke: forget all facts */
-    bool keys;           /* a refresh of some issuer's keys ended, well or not */
+    bool bundle;      /* adopt the hub's current snapshot */
+    bool new_history; /* the epoch broke: forget all facts */
+    bool keys;        /* a refresh of some issuer's keys ended, well or not */
     bool all_users;
     const uint64_t *users; /* whose facts changed, and by which change */
     const uint64_t *changes;
     uint32_t user_count;
-    uint64_t epoch, n;   /* applied with this news; epoch 0: as before */
+    uint64_t epoch, n;                       /* applied with this news; epoch 0: as before */
     uint64_t lease_start_ns, lease_bound_ns; /* 0: as before */
 };
 
-/* Any thread. Copies; PST_E_NOMEM: nothing was sent, and the lease must not be renewed elsewhere. */
-PST_MUST_USE enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engine_news *news);
+/* Any thread. Copies; PST_E_NOMEM: nothing was sent, and the lease must not be renewed elsewhere.
+ */
+PST_MUST_USE enum pst_status pst_engine_tell(struct pst_engine *engine,
+                                             const struct pst_engine_news *news);
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine);
 struct pst_log_ring *pst_engine_log(struct pst_engine *engine);

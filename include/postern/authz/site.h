@@ -1,14 +1,15 @@
 /*
  * site.h - what engines decide by: the configured site, and the bundle that joins it with a policy.
  *
- * Purpose   The site is the configuration's half (mounts, profiles, settings, verifier), the policy the
- *           store's half. A bundle holds both and the revision they show; it is what the hub publishes, so
- *           that one pin covers everything a decision reads.
+ * Purpose   The site is the configuration's half (mounts, profiles, settings, verifier), the policy
+ * the store's half. A bundle holds both and the revision they show; it is what the hub publishes,
+ * so that one pin covers everything a decision reads.
  *
- * Memory    Sites and policies are shared by bundles and counted; counts move on the control thread only,
- *           because only it makes bundles and reaps dead ones.
+ * Memory    Sites and policies are shared by bundles and counted; counts move on the control thread
+ * only, because only it makes bundles and reaps dead ones.
  *
- * Threads   Immutable once in a bundle: any thread reads. Making and destroying: the control thread.
+ * Threads   Immutable once in a bundle: any thread reads. Making and destroying: the control
+ * thread.
  */
 #ifndef POSTERN_AUTHZ_SITE_H
 #define POSTERN_AUTHZ_SITE_H
@@ -66,7 +67,7 @@ struct pst_site {
     uint32_t issuer_count;
     const struct pst_bytes *reserved_names; /* never made for a caller */
     uint32_t reserved_name_count;
-    struct pst_verifier *verifier;         /* owned; NULL when authentication is off */
+    struct pst_verifier *verifier; /* owned; NULL when authentication is off */
     bool authentication_off;
     struct pst_credential_config credentials;
     uint64_t inspect_body_bytes, body_bytes;
@@ -91,10 +92,12 @@ struct pst_bundle {
 };
 
 /* Counts site and policy; the bundle goes to the hub, or back by its snapshot's destroy. */
-PST_MUST_USE enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_policy *policy,
-                                               uint64_t epoch, uint64_t n, struct pst_bundle **out);
+PST_MUST_USE enum pst_status pst_bundle_create(struct pst_site *site,
+                                               struct pst_shared_policy *policy, uint64_t epoch,
+                                               uint64_t n, struct pst_bundle **out);
 /* Takes `policy` over in any case. */
-PST_MUST_USE enum pst_status pst_shared_policy_create(struct pst_policy *policy, struct pst_shared_policy **out);
+PST_MUST_USE enum pst_status pst_shared_policy_create(struct pst_policy *policy,
+                                                      struct pst_shared_policy **out);
 /* Accepts NULL. */
 void pst_shared_policy_release(struct pst_shared_policy *policy);
 

@@ -41,7 +41,8 @@ void *pst_arena_alloc_slow_(struct pst_arena *arena, size_t size);
 /* Aligned for any type, not cleared. NULL at the limit. size 0 gives a valid pointer. */
 static inline void *pst_arena_alloc(struct pst_arena *arena, size_t size)
 {
-    size_t left = (size_t)(arena->end_ - arena->at_); /* a multiple of the alignment, or the end of a chunk */
+    size_t left =
+        (size_t)(arena->end_ - arena->at_); /* a multiple of the alignment, or the end of a chunk */
 
     if (size == 0 || size > left || left - size < PST_ARENA_ALIGN_)
         return pst_arena_alloc_slow_(arena, size);

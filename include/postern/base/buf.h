@@ -83,8 +83,8 @@ static inline void pst_buf_char(struct pst_buf *b, char c)
 void pst_buf_u64(struct pst_buf *b, uint64_t value);
 /* Lower-case, exactly `digits` of them (1..16), most significant first. */
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits);
-/* Text for a line of a head: CTL are written as %xx, so that nothing out of a store or a token can end
- * the line. */
+/* Text for a line of a head: CTL are written as %xx, so that nothing out of a store or a token can
+ * end the line. */
 void pst_buf_safe(struct pst_buf *b, struct pst_bytes text);
 /* A line of such a text; none when name or value is empty. */
 void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value);

@@ -39,14 +39,16 @@ static inline char pst_lower(char c)
     return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
-/* Eight bytes at once: 0x80 in `upper` where a capital stands, and a quarter of that is its case bit. */
+/* Eight bytes at once: 0x80 in `upper` where a capital stands, and a quarter of that is its case
+ * bit. */
 static inline uint64_t pst_lower8_(const char *at)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
     uint64_t word;
 
     memcpy(&word, at, sizeof(word));
-    uint64_t low = word & ~high, upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~word & high;
+    uint64_t low = word & ~high,
+             upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~word & high;
     return word | upper >> 2;
 }
 
@@ -68,7 +70,8 @@ static inline bool pst_bytes_equal_nocase(struct pst_bytes a, struct pst_bytes b
 
 static inline bool pst_bytes_starts(struct pst_bytes all, struct pst_bytes prefix)
 {
-    return all.len >= prefix.len && (prefix.len == 0 || memcmp(all.ptr, prefix.ptr, prefix.len) == 0);
+    return all.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(all.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 /* All from `at` on; `at` may be the length, not more. */

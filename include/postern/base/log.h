@@ -35,17 +35,18 @@ struct pst_log_config {
 };
 
 /* Starts the telemetry thread. */
-PST_MUST_USE enum pst_status pst_log_create(const struct pst_log_config *config, struct pst_log **out,
-                                            struct pst_error *error);
+PST_MUST_USE enum pst_status pst_log_create(const struct pst_log_config *config,
+                                            struct pst_log **out, struct pst_error *error);
 /* Writes what is left, stops the thread. Rings must be closed. Accepts NULL. */
 void pst_log_destroy(struct pst_log *log);
 /* Opens the files anew (SIGHUP, log rotation); a file that cannot be opened keeps the old one. */
 void pst_log_reopen(struct pst_log *log);
-/* Blocks until all lines given before are written, or given up because nobody reads them (about a second
- * a stream; tests, shutdown). */
+/* Blocks until all lines given before are written, or given up because nobody reads them (about a
+ * second a stream; tests, shutdown). */
 void pst_log_flush(struct pst_log *log);
 
-PST_MUST_USE enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes, struct pst_log_ring **out);
+PST_MUST_USE enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes,
+                                               struct pst_log_ring **out);
 void pst_log_ring_close(struct pst_log_ring *ring);
 
 /* Room for one line of `stream` (a full ring or an "off" stream: NULL, nothing to do). The caller
@@ -56,7 +57,7 @@ uint64_t pst_log_drops(const struct pst_log *log);
 
 /* One event of the process's life, as {"time":..,"level":..,"event":name, ...}. `format` gives the
  * further members as JSON text ("\"port\":%u"), or is "" for none. NULL log writes to stderr. */
-void pst_log_event(struct pst_log *log, enum pst_log_level level, const char *name, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void pst_log_event(struct pst_log *log, enum pst_log_level level, const char *name,
+                   const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * metric.h - counters that workers write and the ops listener adds up.
  *
- * Purpose  One struct of counters per worker, written only by its thread with relaxed stores (a plain
- *          add on x86), read by anybody; the sum over workers is what /metrics shows.
+ * Purpose  One struct of counters per worker, written only by its thread with relaxed stores (a
+ * plain add on x86), read by anybody; the sum over workers is what /metrics shows.
  *
- * Form     A fixed list of counters by name, so that nothing is looked up on the hot path.  Labelled
+ * Form     A fixed list of counters by name, so that nothing is looked up on the hot path. Labelled
  *          families (requests by outcome and reason) are arrays over an enum.
  */
 #ifndef POSTERN_BASE_METRIC_H
@@ -18,7 +18,8 @@ typedef _Atomic uint64_t pst_counter;
 static inline void pst_count(pst_counter *c, uint64_t by)
 {
     /* Only its own thread writes: load and store need not be one operation. */
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
+                          memory_order_relaxed);
 }
 
 static inline uint64_t pst_counted(const pst_counter *c)

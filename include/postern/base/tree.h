@@ -27,9 +27,9 @@ enum pst_node_kind {
 
 struct pst_node {
     enum pst_node_kind kind;
-    uint32_t line;           /* from 1 */
-    struct pst_bytes key;    /* in a map: its key; in a list: empty */
-    struct pst_bytes text;   /* of a scalar, NUL-terminated beyond its length */
+    uint32_t line;         /* from 1 */
+    struct pst_bytes key;  /* in a map: its key; in a list: empty */
+    struct pst_bytes text; /* of a scalar, NUL-terminated beyond its length */
     bool quoted;
     struct pst_node *parent; /* NULL at the root */
     struct pst_node *first;  /* of a list or a map */
@@ -49,8 +49,9 @@ void pst_tree_init(struct pst_tree *tree, struct pst_bytes name, size_t limit);
 void pst_tree_fini(struct pst_tree *tree);
 
 /* Appends a child to `parent` (NULL: sets the root). NULL when memory is short. key is copied. */
-struct pst_node *pst_tree_add(struct pst_tree *tree, struct pst_node *parent, enum pst_node_kind kind,
-                              struct pst_bytes key, struct pst_bytes text, uint32_t line);
+struct pst_node *pst_tree_add(struct pst_tree *tree, struct pst_node *parent,
+                              enum pst_node_kind kind, struct pst_bytes key, struct pst_bytes text,
+                              uint32_t line);
 
 /* NULL when `map` is NULL, no map, or has no such key. */
 const struct pst_node *pst_node_get(const struct pst_node *map, const char *key);
@@ -74,8 +75,8 @@ PST_MUST_USE enum pst_status pst_node_bool(const struct pst_tree *tree, const st
                                            const char *key, bool *out, struct pst_error *error);
 /* Decimal, min..max inclusive. */
 PST_MUST_USE enum pst_status pst_node_u64(const struct pst_tree *tree, const struct pst_node *map,
-                                          const char *key, uint64_t min, uint64_t max, uint64_t *out,
-                                          struct pst_error *error);
+                                          const char *key, uint64_t min, uint64_t max,
+                                          uint64_t *out, struct pst_error *error);
 /* One of `names` (NULL-terminated); *out becomes its index. */
 PST_MUST_USE enum pst_status pst_node_enum(const struct pst_tree *tree, const struct pst_node *map,
                                            const char *key, const char *const *names, unsigned *out,
