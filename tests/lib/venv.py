@@ -27,7 +27,7 @@ def ensure(spec, say=print, limit=900):
     name, packages = spec
     folder = os.path.join(paths.ROOT, "build", name)
     programs = os.path.join(folder, "bin")
-    # what was tried together: without it the pip of Debian 12 wanders through years of releases for a quarter of an hour
+    # what was tried together: without it the pip of Debian 12 wanders through years of releases for minutes
     pins = os.path.join(paths.ROOT, "tests", "setup", "pins", packages[0].split("==")[0] + ".txt")
     stamp = os.path.join(folder, ".installed")
     wanted = " ".join(packages)
