@@ -5,7 +5,6 @@
 #include "postern/app/control.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -258,17 +257,16 @@ static void stop(struct control *c)
     pst_log_destroy(c->log);
 }
 
-int pst_control_serve(const char *config_path)
+enum pst_status pst_control_serve(const char *config_path, struct pst_error *error)
 {
     struct control *c = calloc(1, sizeof(*c));
-    struct pst_error error = {0};
 
     if (c == NULL)
-        return 1;
+        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory to start");
     c->config_path = config_path;
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN); /* until there is something to reload */
-    enum pst_status status = start(c, &error);
+    enum pst_status status = start(c, error);
     if (status == PST_OK) {
         pst_log_event(c->log, PST_LOG_INFO, "started",
                       "\"version\":\"%s\",\"pid\":%d,\"workers\":%u", PST_VERSION, (int)getpid(),
@@ -276,11 +274,10 @@ int pst_control_serve(const char *config_path)
         pst_control_warn(c);
         event_base_dispatch(c->base);
         pst_log_event(c->log, PST_LOG_INFO, "stopped", "%s", "");
-    } else {
-        (void)fprintf(stderr, "postern: %s%s%s\n", error.where, error.where[0] != '\0' ? ": " : "",
-                      error.message[0] != '\0' ? error.message : pst_status_name(status));
+    } else if (error->status == PST_OK) {
+        error->status = status;
     }
     stop(c);
     free(c);
-    return status == PST_OK ? 0 : 1;
+    return status;
 }

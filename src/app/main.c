@@ -166,24 +166,29 @@ enum pst_status pst_cli_open_store(const char *config_path, const char *url,
 static int run_serve(int argc, char **argv)
 {
     const char *config = NULL;
+    bool json = false;
     const struct pst_option options[] = {
         {.name = "--config",
          .letter = 'c',
          .value = "FILE",
          .help = "configuration; none: the embedded default",
          .text = &config},
+        {.name = "--json", .help = "a failure to start as JSON", .flag = &json},
         {0},
     };
+    struct pst_error error = {0};
     int code = pst_cli_options(&pst_command_serve, options, argc, argv, NULL, NULL);
 
-    return code >= 0                                             ? code
-           : pst_control_serve(pst_cli_config_path(config)) == 0 ? PST_EXIT_YES
-                                                                 : PST_EXIT_FAILED;
+    if (code >= 0)
+        return code;
+    return pst_control_serve(pst_cli_config_path(config), &error) == PST_OK
+               ? PST_EXIT_YES
+               : pst_cli_fail(json, &error);
 }
 
 const struct pst_command pst_command_serve = {
-    "serve", "Runs Postern: listeners, policy, proxy. SIGHUP reloads, SIGTERM drains.", "[-c FILE]",
-    run_serve};
+    "serve", "Runs Postern: listeners, policy, proxy. SIGHUP reloads, SIGTERM drains.",
+    "[-c FILE] [--json]", run_serve};
 
 static int run_version(int argc, char **argv)
 {

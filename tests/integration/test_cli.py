@@ -70,6 +70,14 @@ class Help(Folder):
         self.assertRegex(self.run_cli("version").stdout, r"^postern \d+\.\d+\.\d+\n$")
         self.assertEqual(self.json("version")["name"], "postern")
 
+    def test_serve_that_cannot_start_says_why(self):
+        absent = os.path.join(self.folder, "absent.yaml")
+        told = self.json("serve", "-c", absent, code=FAILED)["error"]
+        self.assertEqual((told["status"], told["where"]), ("absent", absent))
+        done = self.run_cli("serve", "-c", absent)
+        self.assertEqual((done.returncode, done.stdout), (FAILED, ""))
+        self.assertIn(absent, done.stderr)
+
 
 class Declarations(Folder):
     def apply(self, tree, *options):

@@ -14,8 +14,8 @@
 
 #include "postern/app/config.h"
 
-/* Runs until a signal ends it. config_path may be NULL. Returns the exit code of the process: 0, or
- * 1 when the start failed (the reason was written to standard error). */
-int pst_control_serve(const char *config_path);
+/* Runs until a signal ends it. config_path may be NULL. Anything but PST_OK: the start failed, and
+ * error says why. */
+enum pst_status pst_control_serve(const char *config_path, struct pst_error *error);
 
 #endif
