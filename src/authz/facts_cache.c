@@ -85,8 +85,9 @@ void pst_fact_entry_release(struct pst_fact_entry *entry)
     free(entry);
 }
 
-#define KEY_MAX 2048u /* bytes of issuer and value; who has a longer name is read anew each time   \
-                       */
+#define KEY_MAX                                                                                    \
+    2048u /* bytes of issuer and value; who has a longer name is read anew each time               \
+           */
 
 static bool is_kept(const struct pst_who *who)
 {

@@ -8,8 +8,8 @@
 
 /* "00" to "99": two digits a step. */
 #define DIGIT_ROW(t) t "0" t "1" t "2" t "3" t "4" t "5" t "6" t "7" t "8" t "9"
-static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3") DIGIT_ROW("4")
-    DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
+static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3")
+    DIGIT_ROW("4") DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
 
 /* Apart, so that small numbers need no guarded stack. */
 static __attribute__((noinline)) void put_large(struct pst_buf *b, uint64_t value)
@@ -36,7 +36,8 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
         put_large(b, value);
         return;
     }
-    uint32_t small = (uint32_t)value; /* most numbers: states, sizes of small answers, short times */
+    uint32_t small =
+        (uint32_t)value; /* most numbers: states, sizes of small answers, short times */
     char *to = pst_buf_room(b, small < 10 ? 1 : small < 100 ? 2 : 3);
     if (to == NULL)
         return;
@@ -56,10 +57,13 @@ void pst_buf_u64(struct pst_buf *b, uint64_t value)
 static inline void write_hex(char *text, uint64_t value)
 {
     __m128i bytes = _mm_cvtsi64_si128((int64_t)__builtin_bswap64(value)), low = _mm_set1_epi8(0x0f);
-    __m128i digits = _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi64(bytes, 4), low), _mm_and_si128(bytes, low));
-    __m128i letters = _mm_and_si128(_mm_cmpgt_epi8(digits, _mm_set1_epi8(9)), _mm_set1_epi8('a' - '9' - 1));
+    __m128i digits =
+        _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi64(bytes, 4), low), _mm_and_si128(bytes, low));
+    __m128i letters =
+        _mm_and_si128(_mm_cmpgt_epi8(digits, _mm_set1_epi8(9)), _mm_set1_epi8('a' - '9' - 1));
 
-    _mm_storeu_si128((__m128i *)(void *)text, _mm_add_epi8(digits, _mm_add_epi8(letters, _mm_set1_epi8('0'))));
+    _mm_storeu_si128((__m128i *)(void *)text,
+                     _mm_add_epi8(digits, _mm_add_epi8(letters, _mm_set1_epi8('0'))));
 }
 #else
 static inline void write_hex(char *text, uint64_t value)
@@ -69,7 +73,8 @@ static inline void write_hex(char *text, uint64_t value)
 }
 #endif
 
-static __attribute__((noinline)) void put_some_hex(struct pst_buf *b, uint64_t value, unsigned digits)
+static __attribute__((noinline)) void put_some_hex(struct pst_buf *b, uint64_t value,
+                                                   unsigned digits)
 {
     char text[16];
 
@@ -93,15 +98,20 @@ void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 static size_t utf8_len(struct pst_bytes b)
 {
     const unsigned char *p = (const unsigned char *)b.ptr;
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t len = p[0] < 0x80   ? 1
+                 : p[0] < 0xc2 ? 0
+                 : p[0] < 0xe0 ? 2
+                 : p[0] < 0xf0 ? 3
+                 : p[0] < 0xf5 ? 4
+                               : 0;
 
     if (len == 0 || len > b.len)
         return 0;
     for (size_t i = 1; i < len; i++)
         if ((p[i] & 0xc0) != 0x80)
             return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-        (p[0] == 0xf4 && p[1] > 0x8f))
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
         return 0;
     return len;
 }
@@ -134,9 +144,11 @@ static __m128i load_ends(const char *at, size_t len)
 static bool is_plain_block(__m128i c)
 {
     /* Signed: bytes from 0x80 on are below 0x20 too. */
-    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)),
+                               _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
 
-    odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')), _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
+    odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')),
+                                         _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
     return _mm_movemask_epi8(odd) == 0;
 }
 
@@ -149,8 +161,8 @@ static bool is_safe_block(__m128i c)
 }
 #endif
 
-/* How many bytes at the front need no escape in JSON. A text of 4 bytes or more is looked at in blocks,
- * the last of which overlaps the one before. */
+/* How many bytes at the front need no escape in JSON. A text of 4 bytes or more is looked at in
+ * blocks, the last of which overlaps the one before. */
 static size_t plain_json(struct pst_bytes text)
 {
     size_t at = 0;

@@ -37,7 +37,7 @@ struct pst_lru {
     struct pst_lru_config config;
     struct pst_lru_stats stats;
     uint32_t newest, oldest, free;
-    uint32_t fresh; /* entries from here on were never used, and are on no list */
+    uint32_t fresh;       /* entries from here on were never used, and are on no list */
     uint32_t bucket_mask; /* number of buckets - 1; a power of two - 1 */
     uint32_t *buckets;
     size_t stride; /* bytes from one entry to the next */
@@ -162,8 +162,8 @@ static uint32_t take_unused(struct pst_lru *lru)
 static bool config_is_valid(const struct pst_lru_config *c)
 {
     return c->capacity >= 1 && c->capacity <= PST_LRU_CAPACITY_MAX && c->key_max >= 1 &&
-           c->key_max <= PST_LRU_ITEM_MAX && (!c->keys_are_hashes || c->key_max == sizeof(uint64_t)) &&
-           c->value_size >= 1 &&
+           c->key_max <= PST_LRU_ITEM_MAX &&
+           (!c->keys_are_hashes || c->key_max == sizeof(uint64_t)) && c->value_size >= 1 &&
            c->value_size <= PST_LRU_ITEM_MAX;
 }
 

@@ -319,7 +319,8 @@ enum pst_field_action pst_filter_request(const struct pst_filter *filter,
     bool drop = id == PST_FIELD_OTHER ? is_dropped_name(filter, name)
                                       : (filter->flags_[id] & (F_PROTECTED | F_REQUEST_END)) != 0;
 
-    return drop || (head->connection_names && is_nominated(head, name)) ? PST_FIELD_DROP : PST_FIELD_PASS;
+    return drop || (head->connection_names && is_nominated(head, name)) ? PST_FIELD_DROP
+                                                                        : PST_FIELD_PASS;
 }
 
 /* Would a browser keep this under a name of Postern's? A cookie without a name is sent back as its
@@ -366,7 +367,8 @@ enum pst_field_action pst_filter_response(const struct pst_filter *filter,
 
     if (id == PST_FIELD_SET_COOKIE && is_own_cookie(field->value))
         drop = true;
-    return drop || (head->connection_names && is_nominated(head, field->name)) ? PST_FIELD_DROP : PST_FIELD_PASS;
+    return drop || (head->connection_names && is_nominated(head, field->name)) ? PST_FIELD_DROP
+                                                                               : PST_FIELD_PASS;
 }
 
 static bool is_option(struct pst_bytes option)

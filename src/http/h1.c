@@ -1,7 +1,8 @@
 /*
  * One loop over the states below; each state scans its own kind of bytes and stops at the first
  * that is of another kind. What was seen is never looked at again (but for the line that a piece of
- * input ends in: twice): `at_` is the next byte, `mark_` the start of the word or line that `at_` is in.
+ * input ends in: twice): `at_` is the next byte, `mark_` the start of the word or line that `at_`
+ * is in.
  *
  *   START -> [START_LF] -> METHOD -> TARGET -> VERSION ---------------.
  *                          R_VERSION -> R_STATUS -> R_REASON ---------+-> LINE_LF -> LINE
@@ -211,8 +212,8 @@ static enum pst_h1_result take_coding(struct pst_h1_parser *p, const struct pst_
 }
 
 /* Apart, so that its room does not cost every field a guarded stack. */
-__attribute__((noinline)) static enum pst_h1_result take_host(struct pst_h1_parser *p, struct pst_head *head,
-                                    struct pst_bytes value)
+__attribute__((noinline)) static enum pst_h1_result
+take_host(struct pst_h1_parser *p, struct pst_head *head, struct pst_bytes value)
 {
     char space[PST_HOST_MAX];
     struct pst_host host;
@@ -231,8 +232,8 @@ __attribute__((noinline)) static enum pst_h1_result take_host(struct pst_h1_pars
     return PST_H1_MORE;
 }
 
-static enum pst_h1_result take_known(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id,
-                                     struct pst_bytes value)
+static enum pst_h1_result take_known(struct pst_h1_parser *p, struct pst_head *head,
+                                     enum pst_field_id id, struct pst_bytes value)
 {
     if (id == PST_FIELD_HOST)
         return take_host(p, head, value);
@@ -251,11 +252,16 @@ static enum pst_h1_result take_known(struct pst_h1_parser *p, struct pst_head *h
 }
 
 /* The field at head->count is whole. Most fields say nothing to the parser. */
-static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head, enum pst_field_id id)
+static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head,
+                                            enum pst_field_id id)
 {
     static const bool says_something[PST_FIELD_COUNT] = {
-        [PST_FIELD_HOST] = true,       [PST_FIELD_CONTENT_LENGTH] = true, [PST_FIELD_TRANSFER_ENCODING] = true,
-        [PST_FIELD_CONNECTION] = true, [PST_FIELD_UPGRADE] = true,        [PST_FIELD_EXPECT] = true,
+        [PST_FIELD_HOST] = true,
+        [PST_FIELD_CONTENT_LENGTH] = true,
+        [PST_FIELD_TRANSFER_ENCODING] = true,
+        [PST_FIELD_CONNECTION] = true,
+        [PST_FIELD_UPGRADE] = true,
+        [PST_FIELD_EXPECT] = true,
     };
     size_t at = head->count++;
 
@@ -603,12 +609,13 @@ static inline struct pst_bytes value_between(const char *from, const char *end)
     return pst_bytes_trim(pst_bytes_of(from, (size_t)(end - from)));
 }
 
-static __attribute__((noinline)) bool is_too_long(const struct pst_h1_limits *limits, enum pst_field_id id, size_t name,
-                                                  size_t line)
+static __attribute__((noinline)) bool is_too_long(const struct pst_h1_limits *limits,
+                                                  enum pst_field_id id, size_t name, size_t line)
 {
-    return name > limits->field_bytes || line > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
-                                                 : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
-                                                                               : limits->field_bytes);
+    return name > limits->field_bytes ||
+           line > (id == PST_FIELD_AUTHORIZATION ? limits->authorization_bytes
+                   : id == PST_FIELD_COOKIE      ? limits->cookie_bytes
+                                                 : limits->field_bytes);
 }
 
 /* A line of no more bytes than this is not too long, whatever it is. */
@@ -622,9 +629,10 @@ static size_t least_limit(const struct pst_h1_limits *limits)
 }
 
 /* Lines that are whole and as they should be, one after the other, without the states between their
- * parts: nearly every head comes in one piece. The first that is not is left to the states, which know
- * what to wait for or to say; p stands at its beginning. */
-static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input in, struct pst_head *head)
+ * parts: nearly every head comes in one piece. The first that is not is left to the states, which
+ * know what to wait for or to say; p stands at its beginning. */
+static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input in,
+                                           struct pst_head *head)
 {
     const char *line = in.start + p->at_;
     size_t least = least_limit(&p->limits);
@@ -640,7 +648,8 @@ static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input
 
         field->name = pst_bytes_of(line, (size_t)(colon - line));
         enum pst_field_id id = pst_field_id_of(field->name);
-        if ((size_t)(end - line) > least && is_too_long(&p->limits, id, field->name.len, (size_t)(end - line)))
+        if ((size_t)(end - line) > least &&
+            is_too_long(&p->limits, id, field->name.len, (size_t)(end - line)))
             break;
         field->value = value_between(colon + 1, end);
         head->ids[head->count] = (uint8_t)id;
@@ -726,7 +735,9 @@ static enum pst_h1_result step(struct pst_h1_parser *p, struct input in, struct 
         __attribute__((fallthrough));
     case S_VALUE_LF:
         got = read_lf(p, in, S_LINE);
-        return got == PST_H1_DONE && take_field(p, head, head->ids[head->count]) == PST_H1_FAIL ? PST_H1_FAIL : got;
+        return got == PST_H1_DONE && take_field(p, head, head->ids[head->count]) == PST_H1_FAIL
+                   ? PST_H1_FAIL
+                   : got;
     case S_END_LF:
         return read_lf(p, in, S_DONE);
     case S_DONE:

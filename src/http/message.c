@@ -1,7 +1,8 @@
 /*
- * A name is recognised by its length and three of its letters, which lead to the one candidate in a table
- * without collisions, and one comparison eight bytes at a time. Setting the bit 0x20 makes capitals small; of the other token
- * bytes it changes only `^` and `_`, which become bytes that stand in no known name.
+ * A name is recognised by its length and three of its letters, which lead to the one candidate in a
+ * table without collisions, and one comparison eight bytes at a time. Setting the bit 0x20 makes
+ * capitals small; of the other token bytes it changes only `^` and `_`, which become bytes that
+ * stand in no known name.
  */
 #include "postern/http/message.h"
 
@@ -46,13 +47,15 @@ struct pst_bytes pst_method_text(enum pst_method method)
     ((uint32_t)(len) << 24 | (uint32_t)(unsigned char)(a) << 16 |                                  \
      (uint32_t)(unsigned char)(y) << 8 | (uint32_t)(unsigned char)(z))
 
-/* The multiplier was searched for: it gives each known name a place of its own. When a new name shares
- * one, the table does not compile (a place is filled twice), and another multiplier is due. */
-#define SLOTS 512u
+/* The multiplier was searched for: it gives each known name a place of its own. When a new name
+ * shares one, the table does not compile (a place is filled twice), and another multiplier is due.
+ */
+#define SLOTS     512u
 #define SLOT(key) (((key)*0x224727e1u & 0xffffffffu) >> 23)
 
 static const uint8_t slots[SLOTS] = {
-#define FIELD_SLOT(id, text, a, y, z) [SLOT(KEY(sizeof(text) - 1, a, y, z) | 0x202020u)] = PST_FIELD_##id,
+#define FIELD_SLOT(id, text, a, y, z)                                                              \
+    [SLOT(KEY(sizeof(text) - 1, a, y, z) | 0x202020u)] = PST_FIELD_##id,
     PST_FIELD_LIST(FIELD_SLOT)
 #undef FIELD_SLOT
 };
@@ -85,7 +88,8 @@ enum pst_field_id pst_field_id_of(struct pst_bytes name)
     if (name.len < 2 || name.len > UINT8_MAX)
         return PST_FIELD_OTHER;
 
-    uint32_t key = KEY(name.len, name.ptr[0], name.ptr[name.len - 2], name.ptr[name.len - 1]) | 0x202020u;
+    uint32_t key =
+        KEY(name.len, name.ptr[0], name.ptr[name.len - 2], name.ptr[name.len - 1]) | 0x202020u;
     enum pst_field_id id = slots[SLOT(key)];
     if (field_names[id].len != name.len || !same_name(name.ptr, field_names[id].ptr, name.len))
         return PST_FIELD_OTHER;

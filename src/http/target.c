@@ -213,8 +213,9 @@ static inline size_t skip_chars(struct pst_bytes raw, size_t at, unsigned classe
 }
 
 #ifdef __SSE2__
-/* A short path of nothing but letters, digits, `-` and `_` between single slashes stands for itself: most
- * paths are such, and name by name they cost 400 instructions. False: read it name by name. */
+/* A short path of nothing but letters, digits, `-` and `_` between single slashes stands for
+ * itself: most paths are such, and name by name they cost 400 instructions. False: read it name by
+ * name. */
 static bool read_ordinary_path(struct reader *r)
 {
     struct ordinary o = find_ordinary(r->raw, '/');
@@ -383,7 +384,8 @@ bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct
         return true;
     }
     bool rooted = raw.len > 0 && raw.ptr[0] == '/';
-    if (!rooted && (starts_nocase(raw, PST_LIT("http://")) || starts_nocase(raw, PST_LIT("https://")))) {
+    if (!rooted &&
+        (starts_nocase(raw, PST_LIT("http://")) || starts_nocase(raw, PST_LIT("https://")))) {
         if (!strip_authority(&raw, host, fault))
             return false;
         out->absolute = true;

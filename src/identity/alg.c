@@ -6,10 +6,12 @@ struct row {
 };
 
 static const struct row rows[] = {
-    [PST_ALG_UNKNOWN] = {"unknown", 0}, [PST_ALG_RS256] = {"RS256", 32}, [PST_ALG_RS384] = {"RS384", 48},
-    [PST_ALG_RS512] = {"RS512", 64},    [PST_ALG_PS256] = {"PS256", 32}, [PST_ALG_PS384] = {"PS384", 48},
-    [PST_ALG_PS512] = {"PS512", 64},    [PST_ALG_ES256] = {"ES256", 32}, [PST_ALG_ES384] = {"ES384", 48},
-    [PST_ALG_ES512] = {"ES512", 64},    [PST_ALG_EDDSA] = {"EdDSA", 64}, [PST_ALG_HS256] = {"HS256", 32},
+    [PST_ALG_UNKNOWN] = {"unknown", 0}, [PST_ALG_RS256] = {"RS256", 32},
+    [PST_ALG_RS384] = {"RS384", 48},    [PST_ALG_RS512] = {"RS512", 64},
+    [PST_ALG_PS256] = {"PS256", 32},    [PST_ALG_PS384] = {"PS384", 48},
+    [PST_ALG_PS512] = {"PS512", 64},    [PST_ALG_ES256] = {"ES256", 32},
+    [PST_ALG_ES384] = {"ES384", 48},    [PST_ALG_ES512] = {"ES512", 64},
+    [PST_ALG_EDDSA] = {"EdDSA", 64},    [PST_ALG_HS256] = {"HS256", 32},
     [PST_ALG_HS384] = {"HS384", 48},    [PST_ALG_HS512] = {"HS512", 64},
 };
 

@@ -36,7 +36,8 @@ bool pst_base64url_decode(struct pst_bytes text, void *out, size_t cap, size_t *
     if (rest == 1 || want > cap)
         return false;
     for (size_t i = 0; i < whole; i += 4, to += 3) {
-        unsigned a = VALUES[in[i]], b = VALUES[in[i + 1]], c = VALUES[in[i + 2]], d = VALUES[in[i + 3]];
+        unsigned a = VALUES[in[i]], b = VALUES[in[i + 1]], c = VALUES[in[i + 2]],
+                 d = VALUES[in[i + 3]];
         seen |= a | b | c | d;
         to[0] = (unsigned char)(a << 2 | b >> 4);
         to[1] = (unsigned char)(b << 4 | c >> 2);
@@ -64,7 +65,8 @@ void pst_base64url_put(struct pst_buf *b, struct pst_bytes bytes)
 
     for (size_t i = 0; i < bytes.len; i += 3) {
         size_t n = bytes.len - i < 3 ? bytes.len - i : 3;
-        unsigned word = (unsigned)in[i] << 16 | (n > 1 ? (unsigned)in[i + 1] << 8 : 0) | (n > 2 ? in[i + 2] : 0u);
+        unsigned word = (unsigned)in[i] << 16 | (n > 1 ? (unsigned)in[i + 1] << 8 : 0) |
+                        (n > 2 ? in[i + 2] : 0u);
         char text[4];
         for (size_t k = 0; k <= n; k++)
             text[k] = ALPHABET[word >> (18 - 6 * k) & 63];

@@ -1,13 +1,13 @@
 /*
  * An entry is one block:  struct entry | groups[] | texts ... | token
  * Its claims point into the block. It is counted: by the table, and by each holder of its claims.
- * pst_token_cache_verify copies the block's head (not the token) to the arena and moves the pointers by
- * the distance.
+ * pst_token_cache_verify copies the block's head (not the token) to the arena and moves the
+ * pointers by the distance.
  *
- * The table is keyed by a hash of the token's last 16 bytes: 96 bits of its signature, which no two good
- * tokens share but by chance. Hashing 600 bytes was a twentieth of a check's instructions (1,400 of
- * 27,000). Whoever sends another token with the end of a good one finds that one's entry, is unequal to
- * it, and is verified.
+ * The table is keyed by a hash of the token's last 16 bytes: 96 bits of its signature, which no two
+ * good tokens share but by chance. Hashing 600 bytes was a twentieth of a check's instructions
+ * (1,400 of 27,000). Whoever sends another token with the end of a good one finds that one's entry,
+ * is unequal to it, and is verified.
  */
 #include "postern/identity/cache.h"
 
@@ -123,18 +123,21 @@ static struct pst_bytes append(char **at, struct pst_bytes text)
 
 static struct entry *make_entry(const struct pst_claims *c, struct pst_bytes token)
 {
-    size_t head = aligned(sizeof(struct entry)) + aligned(c->groups_count * sizeof(struct pst_bytes));
+    size_t head =
+        aligned(sizeof(struct entry)) + aligned(c->groups_count * sizeof(struct pst_bytes));
     size_t texts = c->subject.len + c->user.len + c->jti.len + c->kid.len;
 
     for (uint32_t i = 0; i < c->groups_count; i++)
-        texts += c->groups[i].len; /* all of them together fit in the token, whose length is bounded */
+        texts +=
+            c->groups[i].len; /* all of them together fit in the token, whose length is bounded */
     head = aligned(head + texts);
     struct entry *entry = malloc(head + token.len);
     if (entry == NULL)
         return NULL;
 
     *entry = (struct entry){.claims = *c, .refs = 1, .head_len = head, .token_len = token.len};
-    struct pst_bytes *groups = (struct pst_bytes *)(void *)((char *)entry + aligned(sizeof(*entry)));
+    struct pst_bytes *groups =
+        (struct pst_bytes *)(void *)((char *)entry + aligned(sizeof(*entry)));
     char *at = (char *)groups + aligned(c->groups_count * sizeof(*groups));
     entry->claims.subject = append(&at, c->subject);
     entry->claims.user = append(&at, c->user);
@@ -153,7 +156,8 @@ static void move_view(struct pst_bytes *view, const char *from, char *to)
 }
 
 /* The claims in memory of the caller. */
-static enum pst_status give_claims(const struct entry *entry, struct pst_arena *arena, struct pst_claims *out)
+static enum pst_status give_claims(const struct entry *entry, struct pst_arena *arena,
+                                   struct pst_claims *out)
 {
     char *block = pst_arena_alloc(arena, entry->head_len);
     if (block == NULL)
@@ -177,11 +181,13 @@ static enum pst_status give_claims(const struct entry *entry, struct pst_arena *
 
 static uint64_t hash_end(const struct pst_token_cache *cache, struct pst_bytes token)
 {
-    return pst_hash(&cache->end_key, token.len > KEY_BYTES ? pst_bytes_from(token, token.len - KEY_BYTES) : token);
+    return pst_hash(&cache->end_key,
+                    token.len > KEY_BYTES ? pst_bytes_from(token, token.len - KEY_BYTES) : token);
 }
 
 /* Without a cache; and what is too large or empty is not worth a hash. */
-static bool is_kept(const struct pst_token_cache *cache, const struct pst_checker *checker, struct pst_bytes token)
+static bool is_kept(const struct pst_token_cache *cache, const struct pst_checker *checker,
+                    struct pst_bytes token)
 {
     return cache->positive != NULL && token.len > 0 &&
            token.len <= pst_verifier_max_token_bytes(pst_checker_verifier(checker));
@@ -196,17 +202,19 @@ static struct entry *find(struct pst_token_cache *cache, struct pst_checker *che
 
     if (!pst_lru_get(cache->positive, key, pst_verifier_generation(verifier), 0, &entry))
         return NULL;
-    if (entry->token_len != token.len || memcmp((const char *)entry + entry->head_len, token.ptr, token.len) != 0)
+    if (entry->token_len != token.len ||
+        memcmp((const char *)entry + entry->head_len, token.ptr, token.len) != 0)
         return NULL; /* another token of the same hash: it stays, this one is verified */
-    if (pst_claims_in_time(&entry->claims, pst_verifier_leeway_s(verifier), pst_verifier_max_lifetime_s(verifier),
-                           now_s) &&
+    if (pst_claims_in_time(&entry->claims, pst_verifier_leeway_s(verifier),
+                           pst_verifier_max_lifetime_s(verifier), now_s) &&
         pst_checker_key_stands(checker, &entry->claims))
         return entry;
     (void)pst_lru_remove(cache->positive, key);
     return NULL;
 }
 
-static bool is_known_bad(struct pst_token_cache *cache, struct pst_checker *checker, struct pst_bytes key)
+static bool is_known_bad(struct pst_token_cache *cache, struct pst_checker *checker,
+                         struct pst_bytes key)
 {
     struct negative n;
     const struct pst_verifier *verifier = pst_checker_verifier(checker);
@@ -215,8 +223,8 @@ static bool is_known_bad(struct pst_token_cache *cache, struct pst_checker *chec
            n.keys_generation == pst_checker_generation(checker, n.issuer);
 }
 
-static void remember_bad(struct pst_token_cache *cache, struct pst_checker *checker, struct pst_bytes key,
-                         const struct pst_token_outcome *out)
+static void remember_bad(struct pst_token_cache *cache, struct pst_checker *checker,
+                         struct pst_bytes key, const struct pst_token_outcome *out)
 {
     struct negative n = {.keys_generation = out->tried_generation, .issuer = out->tried_issuer};
     uint64_t configuration = pst_verifier_generation(pst_checker_verifier(checker));
@@ -231,22 +239,23 @@ static void remember_good(struct pst_token_cache *cache, struct pst_checker *che
     uint64_t configuration = pst_verifier_generation(pst_checker_verifier(checker));
     struct entry *entry = make_entry(claims, token);
 
-    if (entry != NULL &&
-        pst_lru_put(cache->positive, pst_bytes_of(&hash, sizeof(hash)), configuration, 0, &entry) != PST_OK)
+    if (entry != NULL && pst_lru_put(cache->positive, pst_bytes_of(&hash, sizeof(hash)),
+                                     configuration, 0, &entry) != PST_OK)
         release(entry);
 }
 
-static enum pst_status verify_anew(struct pst_token_cache *cache, struct pst_checker *checker, uint64_t hash,
-                                   struct pst_bytes token, int64_t now_s, struct pst_arena *arena,
-                                   struct pst_token_outcome *out)
+static enum pst_status verify_anew(struct pst_token_cache *cache, struct pst_checker *checker,
+                                   uint64_t hash, struct pst_bytes token, int64_t now_s,
+                                   struct pst_arena *arena, struct pst_token_outcome *out)
 {
     uint64_t pair[2] = {pst_hash(&cache->keys[0], token), pst_hash(&cache->keys[1], token)};
     struct pst_bytes pair_key = pst_bytes_of(pair, sizeof(pair));
 
     if (is_known_bad(cache, checker, pair_key)) {
         cache->stats.negative_hits++;
-        *out = (struct pst_token_outcome){
-            .reason = PST_ID_BAD_SIGNATURE, .refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
+        *out = (struct pst_token_outcome){.reason = PST_ID_BAD_SIGNATURE,
+                                          .refresh_issuer = PST_NO_ISSUER,
+                                          .tried_issuer = PST_NO_ISSUER};
         return PST_OK;
     }
     enum pst_status status = pst_token_verify(checker, token, now_s, arena, out);
@@ -260,8 +269,8 @@ static enum pst_status verify_anew(struct pst_token_cache *cache, struct pst_che
 }
 
 enum pst_status pst_token_cache_verify(struct pst_token_cache *cache, struct pst_checker *checker,
-                                       struct pst_bytes token, int64_t now_s, struct pst_arena *arena,
-                                       struct pst_token_outcome *out)
+                                       struct pst_bytes token, int64_t now_s,
+                                       struct pst_arena *arena, struct pst_token_outcome *out)
 {
     if (!is_kept(cache, checker, token))
         return pst_token_verify(checker, token, now_s, arena, out);
@@ -272,18 +281,21 @@ enum pst_status pst_token_cache_verify(struct pst_token_cache *cache, struct pst
         cache->stats.misses++;
         return verify_anew(cache, checker, hash, token, now_s, arena, out);
     }
-    *out = (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
+    *out =
+        (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
     enum pst_status status = give_claims(entry, arena, &out->claims);
     out->accepted = status == PST_OK;
     cache->stats.hits += out->accepted;
     return status;
 }
 
-const struct pst_claims *pst_token_cache_get(struct pst_token_cache *cache, struct pst_checker *checker,
-                                             struct pst_bytes token, int64_t now_s)
+const struct pst_claims *pst_token_cache_get(struct pst_token_cache *cache,
+                                             struct pst_checker *checker, struct pst_bytes token,
+                                             int64_t now_s)
 {
-    struct entry *entry =
-        is_kept(cache, checker, token) ? find(cache, checker, hash_end(cache, token), token, now_s) : NULL;
+    struct entry *entry = is_kept(cache, checker, token)
+                              ? find(cache, checker, hash_end(cache, token), token, now_s)
+                              : NULL;
 
     if (entry == NULL)
         return NULL;

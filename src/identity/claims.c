@@ -1,6 +1,6 @@
 /*
- * The claims of a token whose signature holds (rule J4). The order of the checks decides which reason
- * is told, never whether the token passes: all of them must hold.
+ * The claims of a token whose signature holds (rule J4). The order of the checks decides which
+ * reason is told, never whether the token passes: all of them must hold.
  */
 #include "json_internal.h"
 #include "token_internal.h"
@@ -62,7 +62,8 @@ static bool is_for_us(struct reading *r)
         return is_audience(r->issuer, pst_json_text(aud)) || refuse(r, PST_ID_AUD);
     if (!json_is_array(aud))
         return refuse(r, PST_ID_MALFORMED);
-    json_array_foreach(aud, i, one) {
+    json_array_foreach(aud, i, one)
+    {
         if (!json_is_string(one))
             return refuse(r, PST_ID_MALFORMED);
         found = found || is_audience(r->issuer, pst_json_text(one));
@@ -87,7 +88,8 @@ static bool read_time(struct reading *r, const char *name, bool round_up, int64_
     return true;
 }
 
-bool pst_claims_in_time(const struct pst_claims *c, uint32_t leeway_s, uint32_t max_lifetime_s, int64_t now_s)
+bool pst_claims_in_time(const struct pst_claims *c, uint32_t leeway_s, uint32_t max_lifetime_s,
+                        int64_t now_s)
 {
     int64_t leeway = leeway_s, lifetime = max_lifetime_s;
 
@@ -126,7 +128,8 @@ static bool is_name(struct pst_bytes text, size_t max)
     return true;
 }
 
-static bool keep(struct reading *r, const json_t *string, struct pst_bytes *out, enum pst_status *status)
+static bool keep(struct reading *r, const json_t *string, struct pst_bytes *out,
+                 enum pst_status *status)
 {
     *status = pst_arena_copy(r->arena, pst_json_text(string), out);
     return *status == PST_OK;
@@ -142,7 +145,8 @@ static bool read_subject(struct reading *r, enum pst_status *status)
         return refuse(r, PST_ID_SUB);
     if (jti != NULL && (!json_is_string(jti) || json_string_length(jti) > 255))
         return refuse(r, PST_ID_MALFORMED);
-    return keep(r, sub, &r->out->subject, status) && (jti == NULL || keep(r, jti, &r->out->jti, status));
+    return keep(r, sub, &r->out->subject, status) &&
+           (jti == NULL || keep(r, jti, &r->out->jti, status));
 }
 
 static bool read_user(struct reading *r, enum pst_status *status)
@@ -162,14 +166,17 @@ static bool read_user(struct reading *r, enum pst_status *status)
     if (!is_name(pst_json_text(value), r->verifier->max_sub_bytes))
         return refuse(r, PST_ID_SUB);
     /* Anybody may claim an address that nobody has verified. */
-    if (is_email && !r->issuer->email_unverified && !json_is_true(json_object_get(r->claims, "email_verified")))
+    if (is_email && !r->issuer->email_unverified &&
+        !json_is_true(json_object_get(r->claims, "email_verified")))
         return refuse(r, PST_ID_SUB);
     return keep(r, value, &r->out->user, status);
 }
 
 static bool read_groups(struct reading *r, enum pst_status *status)
 {
-    const json_t *value = r->issuer->groups_claim == NULL ? NULL : json_object_get(r->claims, r->issuer->groups_claim);
+    const json_t *value = r->issuer->groups_claim == NULL
+                              ? NULL
+                              : json_object_get(r->claims, r->issuer->groups_claim);
     const json_t *one;
     size_t i;
 
@@ -187,7 +194,8 @@ static bool read_groups(struct reading *r, enum pst_status *status)
         return keep(r, value, &groups[0], status);
     if (!json_is_array(value))
         return refuse(r, PST_ID_MALFORMED);
-    json_array_foreach(value, i, one) {
+    json_array_foreach(value, i, one)
+    {
         if (!json_is_string(one))
             return refuse(r, PST_ID_MALFORMED);
         if (!keep(r, one, &groups[i], status))
@@ -201,9 +209,10 @@ static bool is_unbound(struct reading *r)
     return json_object_get(r->claims, "cnf") == NULL || refuse(r, PST_ID_BINDING);
 }
 
-enum pst_status pst_claims_read(const struct pst_verifier *verifier, uint32_t issuer, struct pst_bytes payload,
-                                int64_t now_s, struct pst_arena *arena, struct pst_claims *out,
-                                enum pst_identity_reason *reason, bool *good)
+enum pst_status pst_claims_read(const struct pst_verifier *verifier, uint32_t issuer,
+                                struct pst_bytes payload, int64_t now_s, struct pst_arena *arena,
+                                struct pst_claims *out, enum pst_identity_reason *reason,
+                                bool *good)
 {
     json_t *claims = pst_json_object(payload, DEPTH_MAX);
     enum pst_status status = PST_OK;
@@ -218,8 +227,9 @@ enum pst_status pst_claims_read(const struct pst_verifier *verifier, uint32_t is
     };
 
     *out = (struct pst_claims){.issuer = issuer, .issuer_name = r.issuer->name};
-    *good = claims != NULL && has_all(&r) && is_ours(&r) && is_for_us(&r) && is_in_time(&r) && is_unbound(&r) &&
-            read_subject(&r, &status) && read_user(&r, &status) && read_groups(&r, &status);
+    *good = claims != NULL && has_all(&r) && is_ours(&r) && is_for_us(&r) && is_in_time(&r) &&
+            is_unbound(&r) && read_subject(&r, &status) && read_user(&r, &status) &&
+            read_groups(&r, &status);
     *reason = r.reason;
     json_decref(claims);
     return status;

@@ -1,6 +1,6 @@
 /*
- * Every place is looked at, so that a second credential is seen wherever it hides; what was found is
- * counted before it is judged.
+ * Every place is looked at, so that a second credential is seen wherever it hides; what was found
+ * is counted before it is judged.
  */
 #include "postern/identity/credential.h"
 
@@ -15,11 +15,13 @@ struct finding {
 
 static bool is_token68_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '-' && c <= '9') || c == '_' || c == '~' || c == '+';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '-' && c <= '9') || c == '_' ||
+           c == '~' || c == '+';
 }
 
-/* How many bytes at the front are such characters, in steps of 16: every request carries a token, and
- * byte by byte this was a sixth of a check's instructions. '-', '.', '/' and the digits are neighbours. */
+/* How many bytes at the front are such characters, in steps of 16: every request carries a token,
+ * and byte by byte this was a sixth of a check's instructions. '-', '.', '/' and the digits are
+ * neighbours. */
 static size_t plain_blocks(struct pst_bytes text)
 {
     size_t at = 0;
@@ -28,9 +30,12 @@ static size_t plain_blocks(struct pst_bytes text)
     for (; text.len - at >= 16; at += 16) {
         __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(text.ptr + at));
         __m128i low = _mm_or_si128(c, _mm_set1_epi8(0x20));
-        __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(low, _mm_set1_epi8('a' - 1)), _mm_cmplt_epi8(low, _mm_set1_epi8('z' + 1)));
-        __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('-' - 1)), _mm_cmplt_epi8(c, _mm_set1_epi8('9' + 1)));
-        __m128i other = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('_')), _mm_cmpeq_epi8(c, _mm_set1_epi8('~'))),
+        __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(low, _mm_set1_epi8('a' - 1)),
+                                       _mm_cmplt_epi8(low, _mm_set1_epi8('z' + 1)));
+        __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('-' - 1)),
+                                      _mm_cmplt_epi8(c, _mm_set1_epi8('9' + 1)));
+        __m128i other = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('_')),
+                                                  _mm_cmpeq_epi8(c, _mm_set1_epi8('~'))),
                                      _mm_cmpeq_epi8(c, _mm_set1_epi8('+')));
         if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), other)) != 0xffff)
             break;
@@ -65,8 +70,9 @@ static struct pst_bytes after_scheme(struct pst_bytes value)
 {
     struct pst_bytes scheme = PST_LIT("Bearer ");
 
-    if (value.len <= scheme.len || (memcmp(value.ptr, scheme.ptr, scheme.len) != 0 &&
-                                    !pst_bytes_equal_nocase(pst_bytes_of(value.ptr, scheme.len), scheme)))
+    if (value.len <= scheme.len ||
+        (memcmp(value.ptr, scheme.ptr, scheme.len) != 0 &&
+         !pst_bytes_equal_nocase(pst_bytes_of(value.ptr, scheme.len), scheme)))
         return (struct pst_bytes){0};
     return pst_bytes_from(value, scheme.len);
 }
@@ -79,7 +85,8 @@ static void add_cookies(struct finding *f, struct pst_bytes name, struct pst_byt
         struct pst_bytes crumb = pst_bytes_trim(pst_bytes_of(value.ptr, end));
         size_t equal = pst_bytes_find(crumb, '=');
 
-        if (equal < crumb.len && pst_bytes_equal(pst_bytes_trim(pst_bytes_of(crumb.ptr, equal)), name)) {
+        if (equal < crumb.len &&
+            pst_bytes_equal(pst_bytes_trim(pst_bytes_of(crumb.ptr, equal)), name)) {
             struct pst_bytes token = pst_bytes_trim(pst_bytes_from(crumb, equal + 1));
             if (token.len >= 2 && token.ptr[0] == '"' && token.ptr[token.len - 1] == '"')
                 token = pst_bytes_of(token.ptr + 1, token.len - 2);
@@ -130,8 +137,8 @@ static void add_subprotocols(struct finding *f, struct pst_bytes marker, struct 
     }
 }
 
-struct pst_credential pst_credential_seek(const struct pst_credential_config *config, const struct pst_field *fields,
-                                          size_t count)
+struct pst_credential pst_credential_seek(const struct pst_credential_config *config,
+                                          const struct pst_field *fields, size_t count)
 {
     bool with_scheme = pst_bytes_equal_nocase(config->header, PST_LIT("Authorization"));
     bool handshake = config->websocket_protocol.len > 0 && is_handshake(fields, count);
@@ -150,11 +157,12 @@ struct pst_credential pst_credential_seek(const struct pst_credential_config *co
     }
     if (f.count == 1)
         return f.first;
-    return (struct pst_credential){.reason = f.count == 0 ? PST_ID_NO_CREDENTIAL : PST_ID_AMBIGUOUS_CREDENTIAL};
+    return (struct pst_credential){.reason = f.count == 0 ? PST_ID_NO_CREDENTIAL
+                                                          : PST_ID_AMBIGUOUS_CREDENTIAL};
 }
 
-struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
-                                          size_t count)
+struct pst_credential pst_credential_find(const struct pst_credential_config *config,
+                                          const struct pst_field *fields, size_t count)
 {
     struct pst_credential c = pst_credential_seek(config, fields, count);
 

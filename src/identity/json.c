@@ -96,7 +96,10 @@ static bool skip_value(struct scan *s)
 
 static int hex_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* One escape of raw at `at` (behind the backslash): its ASCII character, or 0. Moves `at` to the
@@ -107,7 +110,8 @@ static char simple_escape(struct pst_bytes raw, size_t *at)
         return '\0';
     if (raw.ptr[*at] == '/' || raw.ptr[*at] == '"' || raw.ptr[*at] == '\\')
         return raw.ptr[*at];
-    if (raw.ptr[*at] != 'u' || raw.len - *at < 5 || raw.ptr[*at + 1] != '0' || raw.ptr[*at + 2] != '0')
+    if (raw.ptr[*at] != 'u' || raw.len - *at < 5 || raw.ptr[*at + 1] != '0' ||
+        raw.ptr[*at + 2] != '0')
         return '\0';
     int high = hex_value(raw.ptr[*at + 3]), low = hex_value(raw.ptr[*at + 4]);
     *at += 4;
@@ -132,7 +136,8 @@ static bool unescape(struct pst_bytes raw, char *out, size_t cap, size_t *len)
     return true;
 }
 
-enum pst_peek pst_json_peek(struct pst_bytes text, struct pst_bytes name, char *out, size_t cap, size_t *len)
+enum pst_peek pst_json_peek(struct pst_bytes text, struct pst_bytes name, char *out, size_t cap,
+                            size_t *len)
 {
     struct scan s = {.text = text};
     struct pst_bytes key, value;

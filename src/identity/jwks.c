@@ -15,11 +15,11 @@
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
 
-#define ETAG_MAX     256
-#define URL_MAX      2048
-#define RETRY_MAX_S  60
-#define VAIN_MAX     64 /* kids remembered per source */
-#define SOURCES_MAX  1024
+#define ETAG_MAX    256
+#define URL_MAX     2048
+#define RETRY_MAX_S 60
+#define VAIN_MAX    64 /* kids remembered per source */
+#define SOURCES_MAX 1024
 
 struct source {
     struct pst_jwks_source config;
@@ -58,8 +58,9 @@ bool pst_jwks_url_ok(struct pst_bytes url)
     struct pst_bytes rest = pst_bytes_from(url, scheme.len);
     size_t host = pst_bytes_find(rest, '/');
     for (size_t i = 0; i < rest.len; i++)
-        if ((unsigned char)rest.ptr[i] <= 0x20 || (unsigned char)rest.ptr[i] >= 0x7f || rest.ptr[i] == '#' ||
-            rest.ptr[i] == '\\' || (i < host && (rest.ptr[i] == '@' || rest.ptr[i] == '?')))
+        if ((unsigned char)rest.ptr[i] <= 0x20 || (unsigned char)rest.ptr[i] >= 0x7f ||
+            rest.ptr[i] == '#' || rest.ptr[i] == '\\' ||
+            (i < host && (rest.ptr[i] == '@' || rest.ptr[i] == '?')))
             return false;
     return host > 0 && rest.ptr[0] != ':';
 }
@@ -101,13 +102,15 @@ static uint64_t max_age(struct pst_bytes field, uint64_t fallback)
     return fallback;
 }
 
-static void schedule_next(struct pst_jwks *jwks, struct source *s, struct pst_bytes cache_control, uint64_t now_ns)
+static void schedule_next(struct pst_jwks *jwks, struct source *s, struct pst_bytes cache_control,
+                          uint64_t now_ns)
 {
     const struct pst_jwks_limits *l = &jwks->limits;
     uint64_t usual = s->config.refresh_s == 0 ? l->refresh_s : s->config.refresh_s;
     uint64_t seconds = clamp(max_age(cache_control, usual), l->refresh_min_s, l->refresh_max_s);
 
-    s->due_ns = now_ns + clamp(spread_ns(jwks, seconds), l->refresh_min_s * PST_NS_PER_S, l->refresh_max_s * PST_NS_PER_S);
+    s->due_ns = now_ns + clamp(spread_ns(jwks, seconds), l->refresh_min_s * PST_NS_PER_S,
+                               l->refresh_max_s * PST_NS_PER_S);
     s->failures_in_row = 0;
 }
 
@@ -127,7 +130,8 @@ static uint64_t stale_at(const struct pst_jwks *jwks, const struct source *s)
 
 /* --- calls out --- */
 
-static void tell(struct pst_jwks *jwks, uint32_t source, enum pst_jwks_event event, const char *detail)
+static void tell(struct pst_jwks *jwks, uint32_t source, enum pst_jwks_event event,
+                 const char *detail)
 {
     if (jwks->ops.event != NULL)
         jwks->ops.event(jwks->ops.ctx, source, event, detail);
@@ -195,7 +199,8 @@ uint64_t pst_jwks_tick(struct pst_jwks *jwks, uint64_t now_ns)
     return next_ns;
 }
 
-void pst_jwks_inherit(struct pst_jwks *jwks, uint32_t source, struct pst_jwks *from, uint32_t from_source)
+void pst_jwks_inherit(struct pst_jwks *jwks, uint32_t source, struct pst_jwks *from,
+                      uint32_t from_source)
 {
     uint64_t generation;
 
@@ -233,7 +238,8 @@ static bool accept_set(struct pst_jwks *jwks, struct source *s, struct pst_keyse
 {
     unsigned char hash[32];
     unsigned len = 0;
-    bool hashed = EVP_Digest(answer->body.ptr, answer->body.len, hash, &len, EVP_sha256(), NULL) == 1;
+    bool hashed =
+        EVP_Digest(answer->body.ptr, answer->body.len, hash, &len, EVP_sha256(), NULL) == 1;
 
     pthread_mutex_lock(&jwks->lock);
     bool same = hashed && s->held && memcmp(hash, s->body_hash, sizeof(hash)) == 0;
@@ -253,7 +259,8 @@ static bool accept_set(struct pst_jwks *jwks, struct source *s, struct pst_keyse
     return !same;
 }
 
-static void judge_document(struct pst_jwks *jwks, uint32_t index, const struct pst_jwks_answer *answer, uint64_t now_ns,
+static void judge_document(struct pst_jwks *jwks, uint32_t index,
+                           const struct pst_jwks_answer *answer, uint64_t now_ns,
                            struct pst_error *error)
 {
     struct pst_keyset_report report;
@@ -261,17 +268,20 @@ static void judge_document(struct pst_jwks *jwks, uint32_t index, const struct p
 
     error->status = pst_keyset_from_jwks(answer->body, &set, &report, error);
     if (report.private_published)
-        tell(jwks, index, PST_JWKS_KEY_LEAKED, "the document holds private members: the key is refused");
-    if (error->status != PST_OK || !accept_set(jwks, &jwks->locked.sources[index], set, answer, now_ns))
+        tell(jwks, index, PST_JWKS_KEY_LEAKED,
+             "the document holds private members: the key is refused");
+    if (error->status != PST_OK ||
+        !accept_set(jwks, &jwks->locked.sources[index], set, answer, now_ns))
         return;
     tell(jwks, index, PST_JWKS_LOADED, "");
     if (report.refused > 0)
         tell(jwks, index, PST_JWKS_KEY_REFUSED, report.first_refusal);
 }
 
-/* 304: the set that the ETag names is as fresh as if it had been sent. False when none was named. */
-static bool accept_unchanged(struct pst_jwks *jwks, struct source *s, const struct pst_jwks_answer *answer,
-                             uint64_t now_ns)
+/* 304: the set that the ETag names is as fresh as if it had been sent. False when none was named.
+ */
+static bool accept_unchanged(struct pst_jwks *jwks, struct source *s,
+                             const struct pst_jwks_answer *answer, uint64_t now_ns)
 {
     pthread_mutex_lock(&jwks->lock);
     bool good = s->held && s->etag_len > 0;
@@ -293,14 +303,16 @@ static void fail(struct pst_jwks *jwks, uint32_t index, const char *why, uint64_
     tell(jwks, index, PST_JWKS_FAILED, why);
 }
 
-void pst_jwks_fetched(struct pst_jwks *jwks, uint32_t source, const struct pst_jwks_answer *answer, uint64_t now_ns)
+void pst_jwks_fetched(struct pst_jwks *jwks, uint32_t source, const struct pst_jwks_answer *answer,
+                      uint64_t now_ns)
 {
     struct pst_error error = {0};
 
     if (source >= jwks->count)
         return;
     if (answer->status != PST_OK) {
-        fail(jwks, source, answer->failure == NULL ? pst_status_name(answer->status) : answer->failure, now_ns);
+        fail(jwks, source,
+             answer->failure == NULL ? pst_status_name(answer->status) : answer->failure, now_ns);
     } else if (answer->http_status == 304) {
         if (!accept_unchanged(jwks, &jwks->locked.sources[source], answer, now_ns))
             fail(jwks, source, "304 to a request without If-None-Match", now_ns);
@@ -328,8 +340,8 @@ static bool was_in_vain(const struct source *s, uint64_t hash)
 }
 
 /* Under the lock. PST_OK: begin the request. */
-static enum pst_status judge_want(struct pst_jwks *jwks, uint32_t index, uint64_t hash, uint64_t now_ns,
-                                  struct pst_jwks_request *request)
+static enum pst_status judge_want(struct pst_jwks *jwks, uint32_t index, uint64_t hash,
+                                  uint64_t now_ns, struct pst_jwks_request *request)
 {
     struct source *s = &jwks->locked.sources[index];
 
@@ -345,7 +357,8 @@ static enum pst_status judge_want(struct pst_jwks *jwks, uint32_t index, uint64_
     return PST_OK;
 }
 
-enum pst_status pst_jwks_want(struct pst_jwks *jwks, uint32_t issuer, struct pst_bytes kid, uint64_t now_ns)
+enum pst_status pst_jwks_want(struct pst_jwks *jwks, uint32_t issuer, struct pst_bytes kid,
+                              uint64_t now_ns)
 {
     struct pst_jwks_request request;
     uint64_t hash = pst_hash(&jwks->kid_key, kid);
@@ -394,22 +407,25 @@ struct pst_jwks_stats pst_jwks_stats(struct pst_jwks *jwks, uint32_t source, uin
 
 /* --- life --- */
 
-static enum pst_status check(const struct pst_jwks_limits *l, const struct pst_jwks_source *sources, uint32_t count,
-                             struct pst_error *error)
+static enum pst_status check(const struct pst_jwks_limits *l, const struct pst_jwks_source *sources,
+                             uint32_t count, struct pst_error *error)
 {
     if (count > SOURCES_MAX)
         return pst_error_set(error, PST_E_LIMIT, NULL, "more than %d JWKS URLs", SOURCES_MAX);
     if (l->refresh_min_s == 0 || l->refresh_min_s > l->refresh_max_s || l->refresh_max_s > 86400 ||
         l->jitter_percent > 50 || l->max_bytes == 0 || l->max_bytes > PST_KEYSET_BYTES_MAX)
-        return pst_error_set(error, PST_E_INVALID, NULL, "the limits of key sets contradict each other");
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the limits of key sets contradict each other");
     for (uint32_t i = 0; i < count; i++)
         if (!pst_jwks_url_ok(sources[i].url))
-            return pst_error_set(error, PST_E_INVALID, NULL, "jwks_url: https, without user name and fragment");
+            return pst_error_set(error, PST_E_INVALID, NULL,
+                                 "jwks_url: https, without user name and fragment");
     return PST_OK;
 }
 
-enum pst_status pst_jwks_create(const struct pst_jwks_limits *limits, const struct pst_jwks_source *sources,
-                                uint32_t count, const struct pst_jwks_ops *ops, struct pst_jwks **out,
+enum pst_status pst_jwks_create(const struct pst_jwks_limits *limits,
+                                const struct pst_jwks_source *sources, uint32_t count,
+                                const struct pst_jwks_ops *ops, struct pst_jwks **out,
                                 struct pst_error *error)
 {
     *out = NULL;

@@ -75,7 +75,8 @@ static EVP_PKEY *read_ec(const json_t *jwk)
     static const struct {
         const char *crv, *group;
         size_t bytes;
-    } curves[] = {{"P-256", "prime256v1", 32}, {"P-384", "secp384r1", 48}, {"P-521", "secp521r1", 66}};
+    } curves[] = {
+        {"P-256", "prime256v1", 32}, {"P-384", "secp384r1", 48}, {"P-521", "secp521r1", 66}};
     unsigned char point[1 + 2 * NUMBER_MAX];
     size_t x_len, y_len, at = 0;
     struct pst_bytes crv = text_of(jwk, "crv");
@@ -89,8 +90,10 @@ static EVP_PKEY *read_ec(const json_t *jwk)
     point[0] = POINT_CONVERSION_UNCOMPRESSED;
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
     if (builder != NULL &&
-        OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, curves[at].group, 0) == 1 &&
-        OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, 1 + 2 * x_len) == 1)
+        OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, curves[at].group, 0) ==
+            1 &&
+        OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, 1 + 2 * x_len) ==
+            1)
         pkey = from_params(builder, "EC");
     OSSL_PARAM_BLD_free(builder);
     return pkey;
@@ -118,10 +121,12 @@ static bool certificate_fits(const json_t *jwk, const EVP_PKEY *pkey)
 
     unsigned char der[NUMBER_MAX * 2];
     struct pst_bytes text = pst_json_text(first);
-    int len = text.len == 0 || text.len % 4 != 0 ? -1
-                                                 : EVP_DecodeBlock(der, (const unsigned char *)text.ptr, (int)text.len);
+    int len = text.len == 0 || text.len % 4 != 0
+                  ? -1
+                  : EVP_DecodeBlock(der, (const unsigned char *)text.ptr, (int)text.len);
     const unsigned char *at = der;
-    X509 *certificate = len <= 0 ? NULL : d2i_X509(NULL, &at, len); /* padding decodes to zeros behind it */
+    X509 *certificate =
+        len <= 0 ? NULL : d2i_X509(NULL, &at, len); /* padding decodes to zeros behind it */
     const EVP_PKEY *own = certificate == NULL ? NULL : X509_get0_pubkey(certificate);
     bool fits = own != NULL && EVP_PKEY_eq(pkey, own) == 1;
 
@@ -149,8 +154,8 @@ static uint32_t narrow(const json_t *jwk, uint32_t algs)
 
     if (use != NULL && !is_text(jwk, "use", PST_LIT("sig")))
         return 0;
-    json_array_foreach(ops, i, op)
-        may_verify = may_verify || (json_is_string(op) && pst_bytes_equal(pst_json_text(op), PST_LIT("verify")));
+    json_array_foreach(ops, i, op) may_verify =
+        may_verify || (json_is_string(op) && pst_bytes_equal(pst_json_text(op), PST_LIT("verify")));
     if (!may_verify)
         return 0;
     if (alg == NULL)
@@ -172,7 +177,8 @@ static EVP_PKEY *read_key(const json_t *jwk)
     return NULL; /* oct among them: a secret in a public document is none */
 }
 
-static enum pst_status load_key(struct pst_key *key, const json_t *jwk, struct pst_keyset_report *report)
+static enum pst_status load_key(struct pst_key *key, const json_t *jwk,
+                                struct pst_keyset_report *report)
 {
     const json_t *kid = json_object_get(jwk, "kid");
 
@@ -225,8 +231,8 @@ static void count_keys(const struct pst_keyset *set, struct pst_keyset_report *r
     }
 }
 
-static enum pst_status load_keys(const json_t *keys, struct pst_keyset **out, struct pst_keyset_report *report,
-                                 struct pst_error *error)
+static enum pst_status load_keys(const json_t *keys, struct pst_keyset **out,
+                                 struct pst_keyset_report *report, struct pst_error *error)
 {
     size_t count = json_array_size(keys);
 

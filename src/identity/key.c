@@ -13,7 +13,7 @@
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 4096
-#define RSA_E_MIN    3 /* small ones are in use, and sound where padding is checked exactly */
+#define RSA_E_MIN    3  /* small ones are in use, and sound where padding is checked exactly */
 #define RSA_E_BITS   32 /* a longer one only costs time */
 
 struct pst_keyset *pst_keyset_new(uint32_t count)
@@ -54,9 +54,9 @@ void pst_key_refuse(struct pst_key *key, enum pst_identity_reason reason)
  * for all of these with a chance far below one in a million. */
 static bool has_roca_fingerprint(const BIGNUM *n)
 {
-    static const unsigned char primes[] = {3,  5,  7,  11, 13, 17, 19,  23,  29,  31,  37,  41,  43,
-                                           47, 53, 59, 61, 67, 71,  73,  79,  83,  89,  97,  101, 103,
-                                           107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167};
+    static const unsigned char primes[] = {
+        3,  5,  7,  11, 13, 17,  19,  23,  29,  31,  37,  41,  43,  47,  53,  59,  61,  67,  71,
+        73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167};
 
     for (size_t i = 0; i < sizeof(primes); i++) {
         unsigned p = primes[i], x = 1;
@@ -101,8 +101,8 @@ static bool adopt_rsa(struct pst_key *key, EVP_PKEY *pkey)
     if (EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) != 1 ||
         EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e) != 1) {
         key->reason = PST_ID_BAD_KEY;
-    } else if (BN_num_bits(n) > RSA_BITS_MAX || !BN_is_odd(n) || !BN_is_odd(e) || BN_num_bits(e) > RSA_E_BITS ||
-               BN_get_word(e) < RSA_E_MIN) {
+    } else if (BN_num_bits(n) > RSA_BITS_MAX || !BN_is_odd(n) || !BN_is_odd(e) ||
+               BN_num_bits(e) > RSA_E_BITS || BN_get_word(e) < RSA_E_MIN) {
         key->reason = PST_ID_BAD_KEY;
     } else if (BN_num_bits(n) < RSA_BITS_MIN || has_roca_fingerprint(n)) {
         key->reason = PST_ID_WEAK_KEY;
@@ -167,7 +167,8 @@ static bool adopt_ec(struct pst_key *key, EVP_PKEY *pkey)
     if (EVP_PKEY_get_group_name(pkey, group, sizeof(group), &len) != 1)
         return false;
     for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
-        if (pst_bytes_equal(pst_bytes_of(group, len), pst_bytes_of(curves[i].group, strlen(curves[i].group))))
+        if (pst_bytes_equal(pst_bytes_of(group, len),
+                            pst_bytes_of(curves[i].group, strlen(curves[i].group))))
             curve = &curves[i];
     if (curve == NULL || (ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL)) == NULL)
         return false;
@@ -183,12 +184,15 @@ static bool adopt_ec(struct pst_key *key, EVP_PKEY *pkey)
 static bool is_weak_point(const unsigned char raw[32])
 {
     static const unsigned char small[3][32] = {
-        {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
-         0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
-        {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
-         0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
-        {0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+        {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4,
+         0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6,
+         0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
+        {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b,
+         0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39,
+         0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
+        {0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
     };
     unsigned char y[32];
     unsigned middle_and = 0xff, middle_or = 0;
@@ -203,7 +207,7 @@ static bool is_weak_point(const unsigned char raw[32])
         middle_or |= y[i];
     }
     if (middle_or == 0 && y[31] == 0 && y[0] <= 1)
-        return true; /* y = 0 and y = 1 */
+        return true;                                            /* y = 0 and y = 1 */
     return middle_and == 0xff && y[31] == 0x7f && y[0] >= 0xed; /* y >= p */
 }
 
@@ -215,7 +219,8 @@ static bool adopt_ed25519(struct pst_key *key, EVP_PKEY *pkey)
     struct pst_buf b = pst_buf_of(text, sizeof(text));
 
     key->reason = PST_ID_BAD_KEY;
-    if (EVP_PKEY_get_raw_public_key(pkey, raw, &len) != 1 || len != sizeof(raw) || is_weak_point(raw))
+    if (EVP_PKEY_get_raw_public_key(pkey, raw, &len) != 1 || len != sizeof(raw) ||
+        is_weak_point(raw))
         return false;
     pst_buf_lit(&b, "{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"");
     pst_base64url_put(&b, pst_bytes_of(raw, sizeof(raw)));

@@ -134,7 +134,8 @@ enum pst_status pst_keyset_from_pem(struct pst_bytes pem, struct pst_bytes kid, 
 {
     *out = NULL;
     if (kid.len > PST_KEY_KID_MAX)
-        return pst_error_set(error, PST_E_LIMIT, NULL, "the kid is longer than %d bytes", PST_KEY_KID_MAX);
+        return pst_error_set(error, PST_E_LIMIT, NULL, "the kid is longer than %d bytes",
+                             PST_KEY_KID_MAX);
     EVP_PKEY *pkey = read_pem(pem);
     if (pkey == NULL)
         return pst_error_set(error, PST_E_INVALID, NULL, "no PEM public key or certificate in it");
@@ -151,7 +152,8 @@ enum pst_status pst_keyset_from_pem(struct pst_bytes pem, struct pst_bytes kid, 
         key->algs &= PST_ALG_BIT(alg);
     if (key->algs == 0) {
         (void)pst_error_set(error, PST_E_INVALID, NULL, "the key is refused: %s",
-                            key->refused ? pst_identity_reason_name(key->reason) : "its type does not fit the algorithm");
+                            key->refused ? pst_identity_reason_name(key->reason)
+                                         : "its type does not fit the algorithm");
         pst_keyset_release(set);
         return PST_E_INVALID;
     }
@@ -166,7 +168,8 @@ static enum pst_status check_secret(const struct pst_secret_key *from, struct ps
     if (!pst_alg_in(PST_ALGS_HS, from->alg))
         return pst_error_set(error, PST_E_INVALID, NULL, "a secret takes HS256, HS384 or HS512");
     if (from->secret.len < PST_KEY_HS_MIN || from->secret.len < pst_alg_hash_bytes(from->alg))
-        return pst_error_set(error, PST_E_INVALID, NULL, "weak_key: %s takes a secret of at least %u bytes",
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "weak_key: %s takes a secret of at least %u bytes",
                              pst_alg_name(from->alg), pst_alg_hash_bytes(from->alg));
     if (from->secret.len > PST_KEYSET_BYTES_MAX || from->kid.len > PST_KEY_KID_MAX)
         return pst_error_set(error, PST_E_LIMIT, NULL, "the secret or its kid is too long");
@@ -177,13 +180,15 @@ static enum pst_status adopt_secret(struct pst_key *key, const struct pst_secret
 {
     unsigned len = 0;
 
-    if (pst_key_set_kid(key, from->kid) != PST_OK || (key->secret = malloc(from->secret.len)) == NULL)
+    if (pst_key_set_kid(key, from->kid) != PST_OK ||
+        (key->secret = malloc(from->secret.len)) == NULL)
         return PST_E_NOMEM;
     memcpy(key->secret, from->secret.ptr, from->secret.len);
     key->secret_len = from->secret.len;
     key->algs = key->type_algs = PST_ALG_BIT(from->alg);
-    return EVP_Digest(key->secret, key->secret_len, key->thumbprint, &len, EVP_sha256(), NULL) == 1 ? PST_OK
-                                                                                                   : PST_E_NOMEM;
+    return EVP_Digest(key->secret, key->secret_len, key->thumbprint, &len, EVP_sha256(), NULL) == 1
+               ? PST_OK
+               : PST_E_NOMEM;
 }
 
 enum pst_status pst_keyset_from_secrets(const struct pst_secret_key *secrets, uint32_t count,
@@ -193,7 +198,8 @@ enum pst_status pst_keyset_from_secrets(const struct pst_secret_key *secrets, ui
 
     *out = NULL;
     if (count == 0 || count > PST_KEYSET_KEYS_MAX)
-        return pst_error_set(error, PST_E_LIMIT, NULL, "between 1 and %d secrets", PST_KEYSET_KEYS_MAX);
+        return pst_error_set(error, PST_E_LIMIT, NULL, "between 1 and %d secrets",
+                             PST_KEYSET_KEYS_MAX);
     struct pst_keyset *set = pst_keyset_new(count);
     if (set == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");

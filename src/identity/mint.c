@@ -31,7 +31,9 @@ static const EVP_MD *md_of(enum pst_alg alg)
 
 static EVP_PKEY *read_private(struct pst_bytes pem)
 {
-    BIO *bio = pem.len == 0 || pem.len > PST_KEYSET_BYTES_MAX ? NULL : BIO_new_mem_buf(pem.ptr, (int)pem.len);
+    BIO *bio = pem.len == 0 || pem.len > PST_KEYSET_BYTES_MAX
+                   ? NULL
+                   : BIO_new_mem_buf(pem.ptr, (int)pem.len);
     EVP_PKEY *pkey = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
 
     BIO_free(bio);
@@ -42,7 +44,8 @@ static EVP_PKEY *read_private(struct pst_bytes pem)
 /* --- signing --- */
 
 /* DER SEQUENCE { r, s } as r || s of the curve's width. */
-static bool to_raw(const unsigned char *der, size_t der_len, int width, unsigned char *out, size_t *len)
+static bool to_raw(const unsigned char *der, size_t der_len, int width, unsigned char *out,
+                   size_t *len)
 {
     ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)der_len);
     bool good = sig != NULL && BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, width) == width &&
@@ -64,17 +67,22 @@ static bool set_padding(EVP_PKEY_CTX *ctx, enum pst_alg alg)
     return !pss || EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1;
 }
 
-static bool sign_with(EVP_PKEY *pkey, enum pst_alg alg, struct pst_bytes message, unsigned char *out, size_t *len)
+static bool sign_with(EVP_PKEY *pkey, enum pst_alg alg, struct pst_bytes message,
+                      unsigned char *out, size_t *len)
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     EVP_PKEY_CTX *ctx = NULL; /* md's */
     unsigned char der[SIGNATURE_MAX];
     size_t der_len = sizeof(der);
-    int width = alg == PST_ALG_ES256 ? 32 : alg == PST_ALG_ES384 ? 48 : alg == PST_ALG_ES512 ? 66 : 0;
-    bool good = md != NULL &&
-                EVP_DigestSignInit(md, &ctx, alg == PST_ALG_EDDSA ? NULL : md_of(alg), NULL, pkey) == 1 &&
-                set_padding(ctx, alg) &&
-                EVP_DigestSign(md, der, &der_len, (const unsigned char *)message.ptr, message.len) == 1;
+    int width = alg == PST_ALG_ES256   ? 32
+                : alg == PST_ALG_ES384 ? 48
+                : alg == PST_ALG_ES512 ? 66
+                                       : 0;
+    bool good =
+        md != NULL &&
+        EVP_DigestSignInit(md, &ctx, alg == PST_ALG_EDDSA ? NULL : md_of(alg), NULL, pkey) == 1 &&
+        set_padding(ctx, alg) &&
+        EVP_DigestSign(md, der, &der_len, (const unsigned char *)message.ptr, message.len) == 1;
 
     EVP_MD_CTX_free(md);
     if (!good)
@@ -99,27 +107,31 @@ static bool fits(EVP_PKEY *pkey, enum pst_alg alg)
     return good;
 }
 
-static bool sign(const struct pst_mint_key *key, struct pst_bytes message, unsigned char *out, size_t *len)
+static bool sign(const struct pst_mint_key *key, struct pst_bytes message, unsigned char *out,
+                 size_t *len)
 {
     if (pst_alg_in(PST_ALGS_HS, key->alg)) {
         unsigned n = 0;
-        if (key->secret.len < pst_alg_hash_bytes(key->alg) || key->secret.len > PST_KEYSET_BYTES_MAX ||
-            HMAC(md_of(key->alg), key->secret.ptr, (int)key->secret.len, (const unsigned char *)message.ptr,
-                 message.len, out, &n) == NULL)
+        if (key->secret.len < pst_alg_hash_bytes(key->alg) ||
+            key->secret.len > PST_KEYSET_BYTES_MAX ||
+            HMAC(md_of(key->alg), key->secret.ptr, (int)key->secret.len,
+                 (const unsigned char *)message.ptr, message.len, out, &n) == NULL)
             return false;
         *len = n;
         return true;
     }
     EVP_PKEY *pkey = read_private(key->pem);
-    bool good = pkey != NULL && fits(pkey, key->alg) && sign_with(pkey, key->alg, message, out, len);
+    bool good =
+        pkey != NULL && fits(pkey, key->alg) && sign_with(pkey, key->alg, message, out, len);
 
     EVP_PKEY_free(pkey);
     ERR_clear_error();
     return good;
 }
 
-enum pst_status pst_mint_raw(const struct pst_mint_key *key, struct pst_bytes header, struct pst_bytes payload,
-                             struct pst_arena *arena, struct pst_bytes *token)
+enum pst_status pst_mint_raw(const struct pst_mint_key *key, struct pst_bytes header,
+                             struct pst_bytes payload, struct pst_arena *arena,
+                             struct pst_bytes *token)
 {
     unsigned char signature[SIGNATURE_MAX];
     size_t len = 0;
@@ -149,7 +161,8 @@ enum pst_status pst_mint_raw(const struct pst_mint_key *key, struct pst_bytes he
 
 static bool set_text(json_t *object, const char *name, struct pst_bytes text)
 {
-    return text.len == 0 || json_object_set_new(object, name, json_stringn(text.ptr, text.len)) == 0;
+    return text.len == 0 ||
+           json_object_set_new(object, name, json_stringn(text.ptr, text.len)) == 0;
 }
 
 static bool set_groups(json_t *claims, const struct pst_mint_claims *c)
@@ -193,20 +206,22 @@ static enum pst_status add_extra(json_t *claims, struct pst_bytes text)
 static json_t *build_claims(const struct pst_mint_claims *c, enum pst_status *status)
 {
     json_t *claims = json_object();
-    bool good = set_text(claims, "iss", c->issuer) && set_text(claims, "sub", c->subject) &&
-                set_text(claims, "aud", c->audience) && set_text(claims, "jti", c->jti) &&
-                set_text(claims, "email", c->email) && set_groups(claims, c) &&
-                json_object_set_new(claims, "iat", json_integer(c->iat_s)) == 0 &&
-                json_object_set_new(claims, "nbf", json_integer(c->iat_s)) == 0 &&
-                json_object_set_new(claims, "exp", json_integer(c->exp_s)) == 0 &&
-                (c->email.len == 0 || json_object_set_new(claims, "email_verified", json_true()) == 0);
+    bool good =
+        set_text(claims, "iss", c->issuer) && set_text(claims, "sub", c->subject) &&
+        set_text(claims, "aud", c->audience) && set_text(claims, "jti", c->jti) &&
+        set_text(claims, "email", c->email) && set_groups(claims, c) &&
+        json_object_set_new(claims, "iat", json_integer(c->iat_s)) == 0 &&
+        json_object_set_new(claims, "nbf", json_integer(c->iat_s)) == 0 &&
+        json_object_set_new(claims, "exp", json_integer(c->exp_s)) == 0 &&
+        (c->email.len == 0 || json_object_set_new(claims, "email_verified", json_true()) == 0);
 
     *status = good ? add_extra(claims, c->extra_json) : PST_E_INVALID; /* a text that is no UTF-8 */
     return claims;
 }
 
 /* JSON text in the arena. */
-static enum pst_status dump(const json_t *value, size_t flags, struct pst_arena *arena, struct pst_bytes *out)
+static enum pst_status dump(const json_t *value, size_t flags, struct pst_arena *arena,
+                            struct pst_bytes *out)
 {
     char *text = json_dumps(value, flags);
     if (text == NULL)
@@ -217,7 +232,8 @@ static enum pst_status dump(const json_t *value, size_t flags, struct pst_arena 
 }
 
 enum pst_status pst_mint_token(const struct pst_mint_key *key, const struct pst_mint_claims *claims,
-                               struct pst_arena *arena, struct pst_bytes *token, struct pst_error *error)
+                               struct pst_arena *arena, struct pst_bytes *token,
+                               struct pst_error *error)
 {
     struct pst_bytes header_text, payload_text;
     enum pst_status status;
@@ -239,9 +255,11 @@ enum pst_status pst_mint_token(const struct pst_mint_key *key, const struct pst_
         return pst_error_set(error, status, NULL, "the claims are no JSON that can be written");
     status = pst_mint_raw(key, header_text, payload_text, arena, token);
     if (status == PST_E_INVALID)
-        return pst_error_set(error, status, NULL, "%s: the key does not fit it, or is no private key in PEM",
+        return pst_error_set(error, status, NULL,
+                             "%s: the key does not fit it, or is no private key in PEM",
                              pst_alg_name(key->alg));
-    return status == PST_OK ? PST_OK : pst_error_set(error, status, NULL, "%s", pst_status_name(status));
+    return status == PST_OK ? PST_OK
+                            : pst_error_set(error, status, NULL, "%s", pst_status_name(status));
 }
 
 /* --- keys --- */
@@ -321,7 +339,8 @@ static void put_public(struct pst_buf *b, EVP_PKEY *pkey, enum pst_alg alg)
     pst_buf_lit(b, "\"");
 }
 
-static enum pst_status name_key(EVP_PKEY *pkey, struct pst_bytes given, struct pst_arena *arena, struct pst_bytes *kid)
+static enum pst_status name_key(EVP_PKEY *pkey, struct pst_bytes given, struct pst_arena *arena,
+                                struct pst_bytes *kid)
 {
     char text[64];
     struct pst_buf b = pst_buf_of(text, sizeof(text));
@@ -338,8 +357,9 @@ static enum pst_status name_key(EVP_PKEY *pkey, struct pst_bytes given, struct p
     return refused ? PST_E_INVALID : pst_arena_copy(arena, pst_buf_bytes(&b), kid);
 }
 
-static enum pst_status document(EVP_PKEY *pkey, enum pst_alg alg, struct pst_bytes kid_in, struct pst_arena *arena,
-                                struct pst_bytes *jwks, struct pst_bytes *kid, struct pst_error *error)
+static enum pst_status document(EVP_PKEY *pkey, enum pst_alg alg, struct pst_bytes kid_in,
+                                struct pst_arena *arena, struct pst_bytes *jwks,
+                                struct pst_bytes *kid, struct pst_error *error)
 {
     size_t cap = 2048 + kid_in.len * 6;
     char *text = pst_arena_alloc(arena, cap);
@@ -347,7 +367,8 @@ static enum pst_status document(EVP_PKEY *pkey, enum pst_alg alg, struct pst_byt
     if (text == NULL)
         return no_memory(error);
     if (!fits(pkey, alg))
-        return pst_error_set(error, PST_E_INVALID, NULL, "%s: the key does not fit it", pst_alg_name(alg));
+        return pst_error_set(error, PST_E_INVALID, NULL, "%s: the key does not fit it",
+                             pst_alg_name(alg));
     enum pst_status status = name_key(pkey, kid_in, arena, kid);
     if (status != PST_OK)
         return pst_error_set(error, status, NULL, "the key cannot be used");
@@ -363,8 +384,9 @@ static enum pst_status document(EVP_PKEY *pkey, enum pst_alg alg, struct pst_byt
     return b.full ? pst_error_set(error, PST_E_INVALID, NULL, "the key cannot be written") : PST_OK;
 }
 
-enum pst_status pst_mint_jwks(struct pst_bytes pem, enum pst_alg alg, struct pst_bytes kid_in, struct pst_arena *arena,
-                              struct pst_bytes *jwks, struct pst_bytes *kid, struct pst_error *error)
+enum pst_status pst_mint_jwks(struct pst_bytes pem, enum pst_alg alg, struct pst_bytes kid_in,
+                              struct pst_arena *arena, struct pst_bytes *jwks,
+                              struct pst_bytes *kid, struct pst_error *error)
 {
     *jwks = *kid = (struct pst_bytes){0};
     EVP_PKEY *pkey = read_private(pem);
@@ -391,7 +413,8 @@ static enum pst_status write_private(EVP_PKEY *pkey, struct pst_arena *arena, st
 }
 
 enum pst_status pst_mint_key_new(enum pst_alg alg, struct pst_arena *arena, struct pst_bytes *pem,
-                                 struct pst_bytes *jwks, struct pst_bytes *kid, struct pst_error *error)
+                                 struct pst_bytes *jwks, struct pst_bytes *kid,
+                                 struct pst_error *error)
 {
     *pem = *jwks = *kid = (struct pst_bytes){0};
     EVP_PKEY *pkey = generate(alg);
@@ -406,7 +429,8 @@ enum pst_status pst_mint_key_new(enum pst_alg alg, struct pst_arena *arena, stru
 
 /* --- looking --- */
 
-static enum pst_status show(struct pst_bytes part, struct pst_arena *arena, struct pst_bytes *out, struct pst_error *error)
+static enum pst_status show(struct pst_bytes part, struct pst_arena *arena, struct pst_bytes *out,
+                            struct pst_error *error)
 {
     size_t cap = pst_base64url_bytes(part.len), len;
     char *raw = pst_arena_alloc(arena, cap);
@@ -423,8 +447,9 @@ static enum pst_status show(struct pst_bytes part, struct pst_arena *arena, stru
     return status;
 }
 
-enum pst_status pst_mint_inspect(struct pst_bytes token, struct pst_arena *arena, struct pst_bytes *header,
-                                 struct pst_bytes *payload, struct pst_error *error)
+enum pst_status pst_mint_inspect(struct pst_bytes token, struct pst_arena *arena,
+                                 struct pst_bytes *header, struct pst_bytes *payload,
+                                 struct pst_error *error)
 {
     size_t first = pst_bytes_find(token, '.');
 
@@ -433,5 +458,7 @@ enum pst_status pst_mint_inspect(struct pst_bytes token, struct pst_arena *arena
         return pst_error_set(error, PST_E_INVALID, NULL, "no token in compact form");
     struct pst_bytes rest = pst_bytes_from(token, first + 1);
     enum pst_status status = show(pst_bytes_of(token.ptr, first), arena, header, error);
-    return status == PST_OK ? show(pst_bytes_of(rest.ptr, pst_bytes_find(rest, '.')), arena, payload, error) : status;
+    return status == PST_OK
+               ? show(pst_bytes_of(rest.ptr, pst_bytes_find(rest, '.')), arena, payload, error)
+               : status;
 }

@@ -57,7 +57,8 @@ static EVP_MD *md_of(const struct pst_signature *s, enum pst_alg alg)
 
 /* The context of this key and algorithm, made on first use. A key without `alg` of its own may be
  * asked with two algorithms in turn; then it is made anew each time, which only costs time. */
-static EVP_PKEY_CTX *context(const struct pst_key *key, struct pst_key_use *use, enum pst_alg alg, const EVP_MD *md)
+static EVP_PKEY_CTX *context(const struct pst_key *key, struct pst_key_use *use, enum pst_alg alg,
+                             const EVP_MD *md)
 {
     if (use->ctx_ != NULL && use->alg_ == alg)
         return use->ctx_;
@@ -67,7 +68,8 @@ static EVP_PKEY_CTX *context(const struct pst_key *key, struct pst_key_use *use,
     bool good = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1;
     if (good && pst_alg_in(PST_ALGS_RSA, alg)) {
         bool pss = alg == PST_ALG_PS256 || alg == PST_ALG_PS384 || alg == PST_ALG_PS512;
-        good = EVP_PKEY_CTX_set_rsa_padding(ctx, pss ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) == 1;
+        good =
+            EVP_PKEY_CTX_set_rsa_padding(ctx, pss ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) == 1;
         if (good && pss) /* the salt is exactly as long as the hash (RFC 7518 3.5) */
             good = EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1 &&
                    EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, md) == 1;
@@ -113,8 +115,8 @@ static size_t put_sequence(unsigned char *out, const unsigned char *raw, size_t 
     return at + len;
 }
 
-static bool holds_pkey(struct pst_signature *s, const struct pst_key *key, struct pst_key_use *use, enum pst_alg alg,
-                       struct pst_bytes message, struct pst_bytes sig)
+static bool holds_pkey(struct pst_signature *s, const struct pst_key *key, struct pst_key_use *use,
+                       enum pst_alg alg, struct pst_bytes message, struct pst_bytes sig)
 {
     EVP_MD *md = md_of(s, alg);
     unsigned char hash[EVP_MAX_MD_SIZE], der[3 + 2 * (66 + 3)];
@@ -138,8 +140,8 @@ static bool holds_pkey(struct pst_signature *s, const struct pst_key *key, struc
            EVP_PKEY_verify(ctx, raw, raw_len, hash, hash_len) == 1;
 }
 
-static bool holds_ed25519(struct pst_signature *s, const struct pst_key *key, struct pst_bytes message,
-                          struct pst_bytes sig)
+static bool holds_ed25519(struct pst_signature *s, const struct pst_key *key,
+                          struct pst_bytes message, struct pst_bytes sig)
 {
     bool holds = sig.len == 64 && EVP_DigestVerifyInit(s->ctx, NULL, NULL, NULL, key->pkey) == 1 &&
                  EVP_DigestVerify(s->ctx, (const unsigned char *)sig.ptr, sig.len,
@@ -149,21 +151,22 @@ static bool holds_ed25519(struct pst_signature *s, const struct pst_key *key, st
     return holds;
 }
 
-static bool holds_hmac(struct pst_signature *s, const struct pst_key *key, enum pst_alg alg, struct pst_bytes message,
-                       struct pst_bytes sig)
+static bool holds_hmac(struct pst_signature *s, const struct pst_key *key, enum pst_alg alg,
+                       struct pst_bytes message, struct pst_bytes sig)
 {
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned len = 0;
-    bool holds = HMAC(md_of(s, alg), key->secret, (int)key->secret_len, (const unsigned char *)message.ptr,
-                      message.len, mac, &len) != NULL &&
+    bool holds = HMAC(md_of(s, alg), key->secret, (int)key->secret_len,
+                      (const unsigned char *)message.ptr, message.len, mac, &len) != NULL &&
                  len == pst_alg_hash_bytes(alg) && pst_secret_equal(sig, pst_bytes_of(mac, len));
 
     pst_secret_wipe(mac, sizeof(mac));
     return holds;
 }
 
-bool pst_signature_holds(struct pst_signature *s, const struct pst_key *key, struct pst_key_use *use, enum pst_alg alg,
-                         struct pst_bytes message, struct pst_bytes sig)
+bool pst_signature_holds(struct pst_signature *s, const struct pst_key *key,
+                         struct pst_key_use *use, enum pst_alg alg, struct pst_bytes message,
+                         struct pst_bytes sig)
 {
     bool holds;
 

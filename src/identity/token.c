@@ -23,8 +23,8 @@ struct lane {
 struct pst_checker {
     const struct pst_verifier *verifier;
     struct pst_signature *signature;
-    struct lane *lanes;       /* one per issuer */
-    unsigned char *scratch;   /* the three decoded parts */
+    struct lane *lanes;     /* one per issuer */
+    unsigned char *scratch; /* the three decoded parts */
     size_t scratch_len;
 };
 
@@ -151,13 +151,15 @@ static bool typ_fits(const struct pst_verifier *v, const json_t *typ)
  * (RFC 7515 4.1.11: not empty, strings, no twins, no registered names) from a foreign one. */
 static enum pst_identity_reason crit_reason(const json_t *crit)
 {
-    static const char *const registered[] = {"alg", "jku", "jwk", "kid", "x5u", "x5c", "x5t", "x5t#S256", "typ", "cty", "crit"};
+    static const char *const registered[] = {"alg", "jku",      "jwk", "kid", "x5u", "x5c",
+                                             "x5t", "x5t#S256", "typ", "cty", "crit"};
     size_t i, k;
     const json_t *one;
 
     if (!json_is_array(crit) || json_array_size(crit) == 0)
         return PST_ID_MALFORMED;
-    json_array_foreach(crit, i, one) {
+    json_array_foreach(crit, i, one)
+    {
         if (!json_is_string(one))
             return PST_ID_MALFORMED;
         struct pst_bytes name = pst_json_text(one);
@@ -178,7 +180,8 @@ static bool is_nested(const json_t *cty)
     if (!json_is_string(cty))
         return true;
     struct pst_bytes kind = without_application(pst_json_text(cty)), jwt = PST_LIT("jwt");
-    return kind.len >= jwt.len && pst_bytes_equal_nocase(pst_bytes_from(kind, kind.len - jwt.len), jwt);
+    return kind.len >= jwt.len &&
+           pst_bytes_equal_nocase(pst_bytes_from(kind, kind.len - jwt.len), jwt);
 }
 
 /* alg and kid, by type. */
@@ -247,7 +250,8 @@ static bool choose_issuer(struct walk *w)
     }
     for (w->issuer = 0; w->issuer < v->issuers_count; w->issuer++)
         if (pst_bytes_equal(v->issuers[w->issuer].name, pst_bytes_of(name, len)))
-            return pst_alg_in(v->issuers[w->issuer].algorithms, w->header.alg) || refuse(w, PST_ID_ALG_NOT_ALLOWED);
+            return pst_alg_in(v->issuers[w->issuer].algorithms, w->header.alg) ||
+                   refuse(w, PST_ID_ALG_NOT_ALLOWED);
     return refuse(w, PST_ID_ISS);
 }
 
@@ -268,7 +272,9 @@ static bool find_key(struct walk *w, const struct pst_keyset *set)
     struct pst_bytes kid = pst_bytes_of(h->kid, h->kid_len);
 
     if (!h->has_kid) {
-        w->key = w->checker->verifier->missing_kid == PST_MISSING_KID_SINGLE ? pst_keyset_single(set, h->alg) : NULL;
+        w->key = w->checker->verifier->missing_kid == PST_MISSING_KID_SINGLE
+                     ? pst_keyset_single(set, h->alg)
+                     : NULL;
         return w->key != NULL || refuse(w, PST_ID_UNKNOWN_KID);
     }
     if (h->kid_overlong)
@@ -303,7 +309,8 @@ static bool signature_holds(struct walk *w)
 {
     struct lane *lane = &w->checker->lanes[w->issuer];
 
-    if (pst_signature_holds(w->checker->signature, w->key, &lane->uses[pst_key_index(lane->set, w->key)], w->header.alg,
+    if (pst_signature_holds(w->checker->signature, w->key,
+                            &lane->uses[pst_key_index(lane->set, w->key)], w->header.alg,
                             w->parts.signed_, w->parts.bytes[2]))
         return true;
     w->out->tried_issuer = w->issuer;
@@ -318,8 +325,8 @@ static bool read_claims(struct walk *w, int64_t now_s, struct pst_arena *arena)
     struct pst_claims *claims = &w->out->claims;
     bool good = false;
 
-    w->status = pst_claims_read(w->checker->verifier, w->issuer, w->parts.bytes[1], now_s, arena, claims,
-                                &w->out->reason, &good);
+    w->status = pst_claims_read(w->checker->verifier, w->issuer, w->parts.bytes[1], now_s, arena,
+                                claims, &w->out->reason, &good);
     if (w->status == PST_OK && good)
         w->status = pst_arena_copy(arena, pst_key_kid(w->key), &claims->kid);
     if (w->status != PST_OK || !good) {
@@ -337,7 +344,8 @@ enum pst_status pst_token_verify(struct pst_checker *checker, struct pst_bytes t
 {
     struct walk w; /* not cleared as a whole: the kid is 1 KiB */
 
-    *out = (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
+    *out =
+        (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
     w.checker = checker;
     w.out = out;
     w.key = NULL;
@@ -348,10 +356,11 @@ enum pst_status pst_token_verify(struct pst_checker *checker, struct pst_bytes t
         out->reason = PST_ID_TOO_LARGE;
         return PST_OK;
     }
-    out->accepted = split(&w, token) && decode(&w) && read_header(&w) && choose_issuer(&w) && choose_key(&w) &&
-                    signature_holds(&w) && read_claims(&w, now_s, arena);
+    out->accepted = split(&w, token) && decode(&w) && read_header(&w) && choose_issuer(&w) &&
+                    choose_key(&w) && signature_holds(&w) && read_claims(&w, now_s, arena);
     if (out->refresh_issuer != PST_NO_ISSUER && w.status == PST_OK)
-        w.status = pst_arena_copy(arena, pst_bytes_of(w.header.kid, w.header.kid_len), &out->wanted_kid);
+        w.status =
+            pst_arena_copy(arena, pst_bytes_of(w.header.kid, w.header.kid_len), &out->wanted_kid);
     return w.status;
 }
 
@@ -361,12 +370,13 @@ bool pst_checker_key_stands(struct pst_checker *checker, struct pst_claims *clai
 
     if (claims->issuer >= checker->verifier->issuers_count)
         return false;
-    if (pst_keyslot_generation(checker->verifier->issuers[claims->issuer].slot) == claims->keys_generation)
+    if (pst_keyslot_generation(checker->verifier->issuers[claims->issuer].slot) ==
+        claims->keys_generation)
         return true;
     if (lane_refresh(checker, claims->issuer, &lane) != PST_OK || lane->set == NULL)
         return false;
-    const struct pst_key *key =
-        claims->kid.len > 0 ? pst_keyset_find(lane->set, claims->kid) : pst_keyset_single(lane->set, claims->alg);
+    const struct pst_key *key = claims->kid.len > 0 ? pst_keyset_find(lane->set, claims->kid)
+                                                    : pst_keyset_single(lane->set, claims->alg);
     if (key == NULL || !pst_alg_in(pst_key_algs(key), claims->alg) ||
         memcmp(pst_key_thumbprint(key), claims->thumbprint, PST_THUMBPRINT_BYTES) != 0)
         return false;
@@ -384,7 +394,8 @@ enum pst_status pst_checker_create(const struct pst_verifier *verifier, struct p
     checker->scratch_len = pst_base64url_bytes(verifier->max_token_bytes) + 8;
     checker->scratch = malloc(checker->scratch_len);
     checker->lanes = calloc(verifier->issuers_count + 1, sizeof(*checker->lanes));
-    if (checker->scratch == NULL || checker->lanes == NULL || pst_signature_create(&checker->signature) != PST_OK) {
+    if (checker->scratch == NULL || checker->lanes == NULL ||
+        pst_signature_create(&checker->signature) != PST_OK) {
         pst_checker_destroy(checker); /* copes with a half-built one */
         *out = NULL;
         return PST_E_NOMEM;

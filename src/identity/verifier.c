@@ -9,7 +9,8 @@
 
 static _Atomic uint64_t last_generation;
 
-static const struct pst_bytes *copy_list(struct pst_arena *arena, const struct pst_bytes *from, uint32_t count)
+static const struct pst_bytes *copy_list(struct pst_arena *arena, const struct pst_bytes *from,
+                                         uint32_t count)
 {
     struct pst_bytes *to = pst_arena_array(arena, count, sizeof(*to));
 
@@ -24,27 +25,32 @@ static enum pst_status check(const struct pst_identity_config *c, struct pst_err
     if (c->leeway_s > LEEWAY_MAX_S)
         return pst_error_set(error, PST_E_INVALID, "identity.leeway_s", "at most %d", LEEWAY_MAX_S);
     if (c->max_token_bytes == 0 || c->max_token_bytes > TOKEN_BYTES_MAX)
-        return pst_error_set(error, PST_E_INVALID, "identity.max_token_bytes", "1 to %d", TOKEN_BYTES_MAX);
-    if (c->max_lifetime_s == 0 || c->max_sub_bytes == 0 || c->header_max_depth == 0 || c->header_max_members == 0)
+        return pst_error_set(error, PST_E_INVALID, "identity.max_token_bytes", "1 to %d",
+                             TOKEN_BYTES_MAX);
+    if (c->max_lifetime_s == 0 || c->max_sub_bytes == 0 || c->header_max_depth == 0 ||
+        c->header_max_members == 0)
         return pst_error_set(error, PST_E_INVALID, "identity", "a limit of 0 lets nothing pass");
     if (c->issuers_count > ISSUERS_MAX)
         return pst_error_set(error, PST_E_LIMIT, "identity.issuers", "at most %d", ISSUERS_MAX);
     for (uint32_t i = 0; i < c->issuers_count; i++) {
         const struct pst_issuer_config *one = &c->issuers[i];
         if (one->issuer.len == 0 || one->issuer.len > PST_KEY_KID_MAX)
-            return pst_error_set(error, PST_E_INVALID, "identity.issuers", "an issuer has 1 to %d bytes", PST_KEY_KID_MAX);
+            return pst_error_set(error, PST_E_INVALID, "identity.issuers",
+                                 "an issuer has 1 to %d bytes", PST_KEY_KID_MAX);
         if (one->audiences_count == 0)
-            return pst_error_set(error, PST_E_INVALID, "identity.issuers", "%.*s: audiences: at least one",
-                                 (int)one->issuer.len, one->issuer.ptr);
+            return pst_error_set(error, PST_E_INVALID, "identity.issuers",
+                                 "%.*s: audiences: at least one", (int)one->issuer.len,
+                                 one->issuer.ptr);
         for (uint32_t k = 0; k < i; k++)
             if (pst_bytes_equal(one->issuer, c->issuers[k].issuer))
-                return pst_error_set(error, PST_E_EXISTS, "identity.issuers", "%.*s: twice", (int)one->issuer.len,
-                                     one->issuer.ptr);
+                return pst_error_set(error, PST_E_EXISTS, "identity.issuers", "%.*s: twice",
+                                     (int)one->issuer.len, one->issuer.ptr);
     }
     return PST_OK;
 }
 
-static bool copy_issuer(struct pst_verifier *v, struct pst_issuer *to, const struct pst_issuer_config *from)
+static bool copy_issuer(struct pst_verifier *v, struct pst_issuer *to,
+                        const struct pst_issuer_config *from)
 {
     struct pst_bytes groups = {0};
 
@@ -63,7 +69,8 @@ static bool copy_issuer(struct pst_verifier *v, struct pst_issuer *to, const str
     return true;
 }
 
-static bool copy_config(struct pst_verifier *v, const struct pst_identity_config *c, struct pst_keyslot *const *slots)
+static bool copy_config(struct pst_verifier *v, const struct pst_identity_config *c,
+                        struct pst_keyslot *const *slots)
 {
     v->leeway_s = c->leeway_s;
     v->max_lifetime_s = c->max_lifetime_s;
@@ -87,8 +94,9 @@ static bool copy_config(struct pst_verifier *v, const struct pst_identity_config
     return true;
 }
 
-enum pst_status pst_verifier_create(const struct pst_identity_config *config, struct pst_keyslot *const *slots,
-                                    struct pst_verifier **out, struct pst_error *error)
+enum pst_status pst_verifier_create(const struct pst_identity_config *config,
+                                    struct pst_keyslot *const *slots, struct pst_verifier **out,
+                                    struct pst_error *error)
 {
     *out = NULL;
     enum pst_status status = check(config, error);

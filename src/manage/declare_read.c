@@ -21,8 +21,8 @@ static enum pst_status required(const struct pst_tree *tree, const struct pst_no
     return status;
 }
 
-/* A name that apps are told in a field of the head, where blanks at the ends are lost and a comma ends the
- * name of a role. */
+/* A name that apps are told in a field of the head, where blanks at the ends are lost and a comma
+ * ends the name of a role. */
 static enum pst_status shown_name(const struct pst_tree *tree, const struct pst_node *node,
                                   bool in_list, struct pst_bytes *out, struct pst_error *error)
 {
@@ -33,8 +33,8 @@ static enum pst_status shown_name(const struct pst_tree *tree, const struct pst_
         good = pst_bytes_find(*out, ',') == out->len;
     if (status != PST_OK || good)
         return status;
-    return pst_node_fail(tree, pst_node_get(node, "name"), error, "a name has no blank at its ends%s",
-                         in_list ? " and no comma" : "");
+    return pst_node_fail(tree, pst_node_get(node, "name"), error,
+                         "a name has no blank at its ends%s", in_list ? " and no comma" : "");
 }
 
 static enum pst_status list_of(const struct pst_tree *tree, const struct pst_node *map,

@@ -19,28 +19,29 @@ struct network {
 
 /* As IPv6; IPv4 stands behind ::ffff:0:0/96. */
 static const struct network special[] = {
-    {{[10] = 0xff, [11] = 0xff, [12] = 0}, 104},                            /* this network */
-    {{[10] = 0xff, [11] = 0xff, [12] = 10}, 104},                           /* private */
-    {{[10] = 0xff, [11] = 0xff, [12] = 100, [13] = 64}, 106},               /* shared, carrier's NAT */
-    {{[10] = 0xff, [11] = 0xff, [12] = 127}, 104},                          /* loopback */
-    {{[10] = 0xff, [11] = 0xff, [12] = 169, [13] = 254}, 112},              /* link-local, metadata */
-    {{[10] = 0xff, [11] = 0xff, [12] = 172, [13] = 16}, 108},               /* private */
-    {{[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 0, [14] = 0}, 120},      /* protocol assignments */
-    {{[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 168}, 112},              /* private */
-    {{[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 18}, 111},               /* benchmarks */
-    {{[10] = 0xff, [11] = 0xff, [12] = 224}, 99},                           /* multicast, reserved, broadcast */
-    {{0}, 96},                                                              /* ::, ::1, IPv4-compatible */
-    {{0x00, 0x64, 0xff, 0x9b}, 32},                                         /* NAT64: carries an IPv4 address */
-    {{0x01, 0x00}, 64},                                                     /* discard */
-    {{0x20, 0x01, 0x00, 0x00}, 32},                                         /* Teredo: carries one */
-    {{0x20, 0x02}, 16},                                                     /* 6to4: carries one */
-    {{0xfc}, 7},                                                            /* unique local */
-    {{0xfe, 0x80}, 10},                                                     /* link-local */
-    {{0xfe, 0xc0}, 10},                                                     /* site-local */
-    {{0xff}, 8},                                                            /* multicast */
+    {{[10] = 0xff, [11] = 0xff, [12] = 0}, 104},                       /* this network */
+    {{[10] = 0xff, [11] = 0xff, [12] = 10}, 104},                      /* private */
+    {{[10] = 0xff, [11] = 0xff, [12] = 100, [13] = 64}, 106},          /* shared, carrier's NAT */
+    {{[10] = 0xff, [11] = 0xff, [12] = 127}, 104},                     /* loopback */
+    {{[10] = 0xff, [11] = 0xff, [12] = 169, [13] = 254}, 112},         /* link-local, metadata */
+    {{[10] = 0xff, [11] = 0xff, [12] = 172, [13] = 16}, 108},          /* private */
+    {{[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 0, [14] = 0}, 120}, /* protocol assignments */
+    {{[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 168}, 112},         /* private */
+    {{[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 18}, 111},          /* benchmarks */
+    {{[10] = 0xff, [11] = 0xff, [12] = 224}, 99}, /* multicast, reserved, broadcast */
+    {{0}, 96},                                    /* ::, ::1, IPv4-compatible */
+    {{0x00, 0x64, 0xff, 0x9b}, 32},               /* NAT64: carries an IPv4 address */
+    {{0x01, 0x00}, 64},                           /* discard */
+    {{0x20, 0x01, 0x00, 0x00}, 32},               /* Teredo: carries one */
+    {{0x20, 0x02}, 16},                           /* 6to4: carries one */
+    {{0xfc}, 7},                                  /* unique local */
+    {{0xfe, 0x80}, 10},                           /* link-local */
+    {{0xfe, 0xc0}, 10},                           /* site-local */
+    {{0xff}, 8},                                  /* multicast */
 };
 
-bool pst_fetch_address_ok(const struct pst_address *address, const struct pst_cidr *allow, uint32_t allow_count)
+bool pst_fetch_address_ok(const struct pst_address *address, const struct pst_cidr *allow,
+                          uint32_t allow_count)
 {
     sa_family_t family = address->sa.any.sa_family;
 
@@ -171,7 +172,8 @@ static bool add_field(struct curl_slist **list, const char *name, struct pst_byt
     return true;
 }
 
-static bool set_options(CURL *curl, struct transfer *t, const char *url, const struct curl_slist *fields)
+static bool set_options(CURL *curl, struct transfer *t, const char *url,
+                        const struct curl_slist *fields)
 {
     const struct pst_fetch_request *r = t->request;
     bool good = true;
@@ -179,14 +181,17 @@ static bool set_options(CURL *curl, struct transfer *t, const char *url, const s
     good = curl_easy_setopt(curl, CURLOPT_URL, url) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https") == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK && good;
-    good = curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK && good; /* nor one of the environment */
-    good = curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK && good;
+    good = curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK &&
+           good; /* nor one of the environment */
+    good = curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
+           good;
     good = curl_easy_setopt(curl, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK && good;
-    good = curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK && good;
+    good = curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
+           good;
     good = curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK && good;
     good = curl_easy_setopt(curl, CURLOPT_USERAGENT, "postern") == CURLE_OK && good;
@@ -241,7 +246,8 @@ static void perform(CURL *curl, struct transfer *t)
         fail(t->response, PST_E_LIMIT, "the answer is too long");
     else if (t->refused_address)
         fail(t->response, PST_E_IO, "the name leads to an address that may not be connected to");
-    else if (code != CURLE_OK || curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status) != CURLE_OK)
+    else if (code != CURLE_OK ||
+             curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status) != CURLE_OK)
         fail(t->response, PST_E_IO, curl_easy_strerror(code));
     else
         hand_over(t);
@@ -277,7 +283,8 @@ static void run(const struct pst_fetch_request *request, const _Atomic bool *giv
     if (curl == NULL)
         fail(response, PST_E_NOMEM, "out of memory");
     else if (!add_field(&fields, "If-None-Match", request->etag) ||
-             !add_field(&fields, "Authorization", request->authorization) || !set_options(curl, &t, url, fields))
+             !add_field(&fields, "Authorization", request->authorization) ||
+             !set_options(curl, &t, url, fields))
         fail(response, PST_E_INVALID, "the request cannot be made");
     else
         perform(curl, &t);
@@ -363,7 +370,8 @@ enum pst_status pst_fetcher_create(struct pst_fetcher **out)
         return PST_E_NOMEM;
     (void)pthread_once(&global_once, global_init);
     f->locked.last = &f->locked.first;
-    bool lock = pthread_mutex_init(&f->lock, NULL) == 0, wake = lock && pthread_cond_init(&f->wake, NULL) == 0;
+    bool lock = pthread_mutex_init(&f->lock, NULL) == 0,
+         wake = lock && pthread_cond_init(&f->wake, NULL) == 0;
     if (wake && pthread_create(&f->thread, NULL, work, f) == 0)
         return PST_OK;
     if (wake)
@@ -399,13 +407,14 @@ static struct pst_bytes take_text(char **at, struct pst_bytes text)
     return copy;
 }
 
-enum pst_status pst_fetcher_submit(struct pst_fetcher *f, const struct pst_fetch_request *request, pst_fetch_done *done,
-                                   void *ctx, uint64_t tag)
+enum pst_status pst_fetcher_submit(struct pst_fetcher *f, const struct pst_fetch_request *request,
+                                   pst_fetch_done *done, void *ctx, uint64_t tag)
 {
     if (request->url.len > PST_FETCH_URL_MAX || request->etag.len > PST_FETCH_FIELD_MAX ||
         request->authorization.len > PST_FETCH_FIELD_MAX * 4)
         return PST_E_LIMIT;
-    struct job *job = malloc(sizeof(*job) + request->url.len + request->etag.len + request->authorization.len);
+    struct job *job =
+        malloc(sizeof(*job) + request->url.len + request->etag.len + request->authorization.len);
     if (job == NULL)
         return PST_E_NOMEM;
     char *at = job->texts;

@@ -88,7 +88,8 @@ enum pst_status pst_listen_is_free(const struct pst_address *address, struct pst
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail(fd, address, "socket", error);
-    /* Without SO_REUSEPORT a bind fails while anybody listens; SO_REUSEADDR: not for what only lingers. */
+    /* Without SO_REUSEPORT a bind fails while anybody listens; SO_REUSEADDR: not for what only
+     * lingers. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
         return fail(fd, address, "setsockopt", error);
     if (bind(fd, &address->sa.any, address->len) != 0)

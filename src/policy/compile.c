@@ -1,6 +1,6 @@
 /*
- * A policy is a block of roles and workspaces with two small tables; what is large, the rows, belongs
- * to the roles' indexes (rules.c), which policies share.
+ * A policy is a block of roles and workspaces with two small tables; what is large, the rows,
+ * belongs to the roles' indexes (rules.c), which policies share.
  */
 #include "postern/policy/compile.h"
 
@@ -9,7 +9,8 @@
 #include "postern/base/secret.h"
 #include "rules.h"
 
-/* Permission rows of the model, grouped by role: rows[first[i]..first[i+1]) belong to model->roles[i]. */
+/* Permission rows of the model, grouped by role: rows[first[i]..first[i+1]) belong to
+ * model->roles[i]. */
 struct grouping {
     const struct pst_permission_row **rows;
     uint32_t *first;
@@ -111,7 +112,8 @@ static enum pst_status add_workspaces(struct pst_policy *p, const struct pst_mod
         uint32_t id_at = pst_role_hash(row.id) & p->workspace_mask;
         for (; p->workspace_ids[id_at] != 0; id_at = (id_at + 1) & p->workspace_mask)
             if (p->workspaces[p->workspace_ids[id_at] - 1].id == row.id)
-                return pst_error_set(error, PST_E_INVALID, NULL, "workspace id %u stands twice", row.id);
+                return pst_error_set(error, PST_E_INVALID, NULL, "workspace id %u stands twice",
+                                     row.id);
         row.name = keep(p, row.name);
         row.organization = keep(p, row.organization);
         p->workspaces[p->workspace_count++] = row;
@@ -122,7 +124,8 @@ static enum pst_status add_workspaces(struct pst_policy *p, const struct pst_mod
     return PST_OK;
 }
 
-static enum pst_status add_roles(struct pst_policy *p, const struct pst_model *m, struct pst_error *error)
+static enum pst_status add_roles(struct pst_policy *p, const struct pst_model *m,
+                                 struct pst_error *error)
 {
     for (uint32_t i = 0; i < m->role_count; i++) {
         const struct pst_role_row *row = &m->roles[i];
@@ -130,7 +133,8 @@ static enum pst_status add_roles(struct pst_policy *p, const struct pst_model *m
 
         for (; p->role_slots[at] != 0; at = (at + 1) & p->role_mask)
             if (p->roles[p->role_slots[at] - 1].id == row->id)
-                return pst_error_set(error, PST_E_INVALID, NULL, "role id %u stands twice", row->id);
+                return pst_error_set(error, PST_E_INVALID, NULL, "role id %u stands twice",
+                                     row->id);
         p->roles[p->role_count++] = (struct pst_policy_role){.name = keep(p, row->name),
                                                              .id = row->id,
                                                              .workspace = row->workspace,
@@ -170,7 +174,8 @@ static enum pst_status group_rows(const struct pst_policy *p, const struct pst_m
     return PST_OK;
 }
 
-static bool is_changed(const struct pst_policy *base, const uint32_t *changed, uint32_t count, uint32_t id)
+static bool is_changed(const struct pst_policy *base, const uint32_t *changed, uint32_t count,
+                       uint32_t id)
 {
     if (base == NULL)
         return true;
@@ -194,8 +199,8 @@ static enum pst_status share_rules(const struct pst_policy *base, struct pst_pol
 }
 
 static enum pst_status build_roles(struct pst_policy *p, const struct pst_policy *base,
-                                   const struct grouping *g, const uint32_t *changed, uint32_t count,
-                                   struct pst_error *error)
+                                   const struct grouping *g, const uint32_t *changed,
+                                   uint32_t count, struct pst_error *error)
 {
     for (uint32_t i = 0; i < p->role_count; i++) {
         struct pst_policy_role *role = &p->roles[i];
@@ -291,9 +296,10 @@ struct pst_bytes pst_policy_role_name(const struct pst_policy *p, uint32_t id)
 void pst_policy_stats(const struct pst_policy *p, struct pst_policy_stats *out)
 {
     *out = (struct pst_policy_stats){.workspaces = p->workspace_count, .roles = p->role_count};
-    out->bytes = sizeof(*p) + p->text_len + p->role_count * sizeof(*p->roles) +
-                 p->workspace_count * sizeof(*p->workspaces) +
-                 ((size_t)p->role_mask + 1 + 2 * ((size_t)p->workspace_mask + 1)) * sizeof(uint32_t);
+    out->bytes =
+        sizeof(*p) + p->text_len + p->role_count * sizeof(*p->roles) +
+        p->workspace_count * sizeof(*p->workspaces) +
+        ((size_t)p->role_mask + 1 + 2 * ((size_t)p->workspace_mask + 1)) * sizeof(uint32_t);
     for (uint32_t i = 0; i < p->role_count; i++) {
         out->permissions += p->roles[i].rules->permissions;
         out->rows += p->roles[i].rules->rule_count;

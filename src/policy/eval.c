@@ -6,7 +6,8 @@
 
 #include "judge.h"
 
-static enum pst_verdict say(struct pst_eval_detail *d, enum pst_verdict verdict, enum pst_reason reason)
+static enum pst_verdict say(struct pst_eval_detail *d, enum pst_verdict verdict,
+                            enum pst_reason reason)
 {
     d->reason = reason;
     return verdict;
@@ -73,7 +74,8 @@ static bool holds_workspace(const struct pst_question *q, uint32_t workspace, ui
     return true;
 }
 
-bool pst_manages_workspace(const struct pst_question *q, uint32_t workspace, struct pst_eval_detail *d)
+bool pst_manages_workspace(const struct pst_question *q, uint32_t workspace,
+                           struct pst_eval_detail *d)
 {
     return holds_workspace(q, workspace, PST_A_MANAGE, PST_A_DISABLE_MANAGE, d);
 }
@@ -94,7 +96,8 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
         const struct pst_policy_role *role = pst_policy_find_role(q->policy, id);
         if (role == NULL)
             continue;
-        bool here = role->workspace == 0 && (role->rules->workspace_grants & (PST_A_MANAGE | FULL)) != 0 &&
+        bool here = role->workspace == 0 &&
+                    (role->rules->workspace_grants & (PST_A_MANAGE | FULL)) != 0 &&
                     (role->rules->workspace_denies & PST_A_DISABLE_MANAGE) == 0;
         if (here || (role->workspace != 0 && pst_manages_workspace(q, role->workspace, d))) {
             d->role = id;
@@ -106,7 +109,8 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
     return false;
 }
 
-/* Roles that hold grants on single objects only (`__user_<id>__`) do not make a workspace visible. */
+/* Roles that hold grants on single objects only (`__user_<id>__`) do not make a workspace visible.
+ */
 static bool shows_workspace(const struct pst_policy_role *role)
 {
     return !pst_bytes_starts(role->name, PST_LIT("__user_")) || role->rules->workspace_grants != 0;
@@ -116,8 +120,7 @@ bool pst_eval_workspace_visible(const struct pst_question *q, uint32_t workspace
 {
     struct pst_eval_detail d = {0};
 
-    if (!is_known(q) || workspace == 0 ||
-        pst_policy_workspace_name(q->policy, workspace).len == 0)
+    if (!is_known(q) || workspace == 0 || pst_policy_workspace_name(q->policy, workspace).len == 0)
         return false;
     if (find_admin(q, &d))
         return true;
@@ -198,12 +201,14 @@ static enum pst_verdict judge_need(const struct pst_question *q, const struct ps
             return say(d, PST_ALLOW, PST_R_GRANTED);
         return say(d, PST_DENY, PST_R_OTHERS_ONLY);
     case PST_NEED_WORKSPACE_ADMIN:
-        return manages_any(q, d) ? say(d, PST_ALLOW, PST_R_OWNER) : refuse_workspace(d, PST_A_MANAGE);
+        return manages_any(q, d) ? say(d, PST_ALLOW, PST_R_OWNER)
+                                 : refuse_workspace(d, PST_A_MANAGE);
     case PST_NEED_WORKSPACE_USE:
         return may_use(q, d) ? say(d, PST_ALLOW, PST_R_GRANTED) : refuse_workspace(d, PST_A_USE);
     case PST_NEED_WORKSPACE_MANAGE:
-        return pst_manages_workspace(q, named_workspace(q, r), d) ? say(d, PST_ALLOW, PST_R_OWNER)
-                                                                   : refuse_workspace(d, PST_A_MANAGE);
+        return pst_manages_workspace(q, named_workspace(q, r), d)
+                   ? say(d, PST_ALLOW, PST_R_OWNER)
+                   : refuse_workspace(d, PST_A_MANAGE);
     case PST_NEED_WORKSPACE_VIEW:
         return pst_eval_workspace_visible(q, named_workspace(q, r))
                    ? say(d, PST_ALLOW, PST_R_GRANTED)

@@ -1,13 +1,14 @@
 /*
- * Words for a detail. The remedy is found by asking the evaluator itself: would the failing requirement
- * hold if the caller had this role too? So it cannot promise what the next decision would not keep.
+ * Words for a detail. The remedy is found by asking the evaluator itself: would the failing
+ * requirement hold if the caller had this role too? So it cannot promise what the next decision
+ * would not keep.
  */
 #include "postern/policy/explain.h"
 
 #include "judge.h"
 
-#define ROLES_NAMED  3  /* in a remedy */
-#define EXTRA_TRIED 64  /* roles of the token's groups that a trial takes along */
+#define ROLES_NAMED 3  /* in a remedy */
+#define EXTRA_TRIED 64 /* roles of the token's groups that a trial takes along */
 
 static void put_cstr(struct pst_buf *out, const char *text)
 {
@@ -69,7 +70,8 @@ static void put_place(struct pst_buf *out, const struct pst_question *q)
 }
 
 /* Would this requirement hold for the caller with one more role? */
-static bool role_would_do(const struct pst_question *q, const struct pst_requirement *r, uint32_t role)
+static bool role_would_do(const struct pst_question *q, const struct pst_requirement *r,
+                          uint32_t role)
 {
     uint32_t roles[EXTRA_TRIED + 1], n = q->caller.extra_role_count;
     struct pst_question trial = *q;
@@ -98,7 +100,8 @@ static bool holds_role(const struct pst_question *q, uint32_t role)
 }
 
 /* ", or bind role "a" or role "b" in workspace blue"; nothing when no role would do. */
-static void put_roles(struct pst_buf *out, const struct pst_question *q, const struct pst_requirement *r)
+static void put_roles(struct pst_buf *out, const struct pst_question *q,
+                      const struct pst_requirement *r)
 {
     uint32_t named = 0;
 
@@ -170,7 +173,8 @@ static void remedy_condition(struct pst_buf *out, const struct pst_question *q,
     pst_buf_lit(out, ").");
 }
 
-static void remedy_level(struct pst_buf *out, const struct pst_question *q, const struct pst_eval_detail *d)
+static void remedy_level(struct pst_buf *out, const struct pst_question *q,
+                         const struct pst_eval_detail *d)
 {
     const struct pst_key *key = key_of(q, d);
     struct pst_level_rule rule = {0};
@@ -232,7 +236,8 @@ void pst_explain_remedy(const struct pst_question *q, const struct pst_eval_deta
         pst_buf_lit(out, "Bind the caller everywhere to a role with OWNER on ALL.");
 }
 
-static void put_asked(struct pst_buf *out, const struct pst_question *q, const struct pst_eval_detail *d)
+static void put_asked(struct pst_buf *out, const struct pst_question *q,
+                      const struct pst_eval_detail *d)
 {
     static const char *const KINDS[PST_ATTR_KINDS] = {"query key ", "payload key ", "attribute "};
     const struct pst_key *key = key_of(q, d);
@@ -323,12 +328,14 @@ static void json_requirement(struct pst_buf *out, const struct pst_question *q,
     }
     if (d->attribute.len > 0) {
         put_member(out, "attribute", d->attribute);
-        put_member(out, "kind", cstr(KINDS[d->attribute_kind < PST_ATTR_KINDS ? d->attribute_kind : 0]));
+        put_member(out, "kind",
+                   cstr(KINDS[d->attribute_kind < PST_ATTR_KINDS ? d->attribute_kind : 0]));
     }
     pst_buf_char(out, '}');
 }
 
-static void json_cause(struct pst_buf *out, const struct pst_question *q, const struct pst_eval_detail *d)
+static void json_cause(struct pst_buf *out, const struct pst_question *q,
+                       const struct pst_eval_detail *d)
 {
     const char *bit = pst_access_name(d->bit);
 

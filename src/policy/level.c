@@ -1,6 +1,7 @@
 /*
- * Both tables are read from trees. An attribute entry keeps (kind, operation or all, rule, names); a
- * look-up takes the entries of the operation first, and those of `all` when none of them names it.
+ * Both tables are read from trees. An attribute entry keeps (kind, operation or all, rule, names);
+ * a look-up takes the entries of the operation first, and those of `all` when none of them names
+ * it.
  */
 #include "postern/policy/level.h"
 
@@ -8,8 +9,8 @@
 
 #include "postern/base/hash.h"
 
-#define EVERY_KEY PST_LIT("__*MAGE*__")
-#define OPS_ALL   PST_OP_NONE /* of an attribute entry */
+#define EVERY_KEY        PST_LIT("__*MAGE*__")
+#define OPS_ALL          PST_OP_NONE /* of an attribute entry */
 #define LEVELS_BYTES_MAX (4u << 20)
 
 struct entry {
@@ -54,7 +55,8 @@ static const char *const NAMES[PST_LEVELS] = {
     [PST_LEVEL_SELF_OR_ADMIN] = "self_or_admin",
 };
 
-/* Names are those of the file, not of a client: any key will do, and a fixed one keeps look-ups pure. */
+/* Names are those of the file, not of a client: any key will do, and a fixed one keeps look-ups
+ * pure. */
 static const struct pst_hash_key KEY = {UINT64_C(0x706f737465726e), UINT64_C(0x6c6576656c73)};
 
 const char *pst_level_name(enum pst_level level)
@@ -68,8 +70,8 @@ static enum pst_status out_of_memory(const struct reader *r)
 }
 
 /* "viewer", or "public_viewer" for callers who are not signed in. */
-static enum pst_status add_level(const struct reader *r, const struct pst_node *at, struct pst_bytes word,
-                                 struct pst_level_rule *rule)
+static enum pst_status add_level(const struct reader *r, const struct pst_node *at,
+                                 struct pst_bytes word, struct pst_level_rule *rule)
 {
     bool public = pst_bytes_starts(word, PST_LIT("public_"));
     struct pst_bytes name = public ? pst_bytes_from(word, sizeof("public_") - 1) : word;
@@ -130,7 +132,8 @@ static enum pst_status read_operations(const struct reader *r, const struct pst_
 }
 
 static enum pst_status read_entry(const struct reader *r, const struct pst_node *list,
-                                  struct entity *entity, enum pst_attribute_kind kind, enum pst_op op)
+                                  struct entity *entity, enum pst_attribute_kind kind,
+                                  enum pst_op op)
 {
     struct entry *e = pst_arena_zalloc(&r->levels->arena, sizeof(*e));
     struct pst_bytes *names;
@@ -192,7 +195,7 @@ static enum pst_status read_open(const struct reader *r, const struct pst_node *
 static enum pst_status read_entity(const struct reader *r, const struct pst_node *node,
                                    struct entity *entity)
 {
-    static const char *const KEYS[] = {"question", "operations", "query", "write",
+    static const char *const KEYS[] = {"question", "operations", "query",  "write",
                                        "read",     "open",       "closed", NULL};
     static const char *const QUESTIONS[] = {"project", "any", "pipeline", NULL};
     unsigned question = 0;
@@ -222,7 +225,8 @@ static const struct entity *find_entity(const struct pst_levels *levels, struct 
 {
     if (levels == NULL)
         return NULL;
-    for (uint32_t at = (uint32_t)pst_hash(&KEY, name) & levels->mask;; at = (at + 1) & levels->mask) {
+    for (uint32_t at = (uint32_t)pst_hash(&KEY, name) & levels->mask;;
+         at = (at + 1) & levels->mask) {
         if (levels->slots[at] == 0)
             return NULL;
         const struct entity *e = &levels->entities[levels->slots[at] - 1];
@@ -274,7 +278,8 @@ enum pst_status pst_levels_load(const struct pst_tree *tree, struct pst_levels *
     pst_arena_init(&r.levels->arena, 16384, LEVELS_BYTES_MAX);
     status = pst_node_only(tree, tree->root, KEYS, error);
     if (status == PST_OK && (map == NULL || map->kind != PST_NODE_MAP))
-        status = pst_node_fail(tree, map == NULL ? tree->root : map, error, "needs a map \"levels\"");
+        status =
+            pst_node_fail(tree, map == NULL ? tree->root : map, error, "needs a map \"levels\"");
     if (status == PST_OK)
         status = read_entities(&r, map);
     if (status != PST_OK)
@@ -292,7 +297,8 @@ void pst_levels_free(struct pst_levels *levels)
     free(levels);
 }
 
-enum pst_level_question pst_levels_question(const struct pst_levels *levels, struct pst_bytes entity)
+enum pst_level_question pst_levels_question(const struct pst_levels *levels,
+                                            struct pst_bytes entity)
 {
     const struct entity *e = find_entity(levels, entity);
 
@@ -341,7 +347,8 @@ struct pst_level_rule pst_levels_attribute(const struct pst_levels *levels, stru
     const struct entity *e = find_entity(levels, entity);
     struct pst_level_rule rule = {0};
 
-    if (e == NULL || find_rule(e, kind, op, name, &rule) || find_rule(e, kind, OPS_ALL, name, &rule))
+    if (e == NULL || find_rule(e, kind, op, name, &rule) ||
+        find_rule(e, kind, OPS_ALL, name, &rule))
         return rule;
     if (kind == PST_ATTR_QUERY && !find_rule(e, kind, op, EVERY_KEY, &rule))
         (void)find_rule(e, kind, OPS_ALL, EVERY_KEY, &rule);
@@ -414,7 +421,8 @@ enum pst_status pst_presets_load(const struct pst_tree *tree, struct pst_presets
     pst_arena_init(&out->arena_, 1024, 65536);
     status = pst_node_only(tree, tree->root, KEYS, error);
     if (status == PST_OK && (map == NULL || map->kind != PST_NODE_MAP))
-        status = pst_node_fail(tree, map == NULL ? tree->root : map, error, "needs a map \"levels\"");
+        status =
+            pst_node_fail(tree, map == NULL ? tree->root : map, error, "needs a map \"levels\"");
     for (const struct pst_node *n = status == PST_OK ? map->first : NULL; n != NULL; n = n->next) {
         status = read_preset(tree, n, out, error);
         if (status != PST_OK)

@@ -1,6 +1,6 @@
 /*
- * Rows are appended to plain arrays that double; texts go into one arena. An add that fails leaves the
- * counts as they were (bytes already copied stay in the arena until fini).
+ * Rows are appended to plain arrays that double; texts go into one arena. An add that fails leaves
+ * the counts as they were (bytes already copied stay in the arena until fini).
  */
 #include "postern/policy/model.h"
 
@@ -48,7 +48,8 @@ static enum pst_status check_name(struct pst_bytes name)
     return name.len > PST_ENTITY_MAX * 2 ? PST_E_LIMIT : PST_OK;
 }
 
-enum pst_status pst_model_add_workspace(struct pst_model *model, const struct pst_workspace_row *row)
+enum pst_status pst_model_add_workspace(struct pst_model *model,
+                                        const struct pst_workspace_row *row)
 {
     struct pst_workspace_row copy = *row;
     enum pst_status status = row->id == 0 ? PST_E_INVALID : check_name(row->name);
@@ -59,7 +60,8 @@ enum pst_status pst_model_add_workspace(struct pst_model *model, const struct ps
         status = keep(model, &copy.organization);
     if (status != PST_OK)
         return status;
-    void *moved = grow(model->workspaces, model->workspace_count, &model->workspace_cap_, sizeof(copy));
+    void *moved =
+        grow(model->workspaces, model->workspace_count, &model->workspace_cap_, sizeof(copy));
     if (moved == NULL)
         return PST_E_NOMEM;
     model->workspaces = moved;
@@ -101,7 +103,8 @@ static enum pst_status check_permission(const struct pst_permission_row *row)
     return PST_OK;
 }
 
-static enum pst_status keep_list(struct pst_model *model, struct pst_permission_row *row, unsigned kind)
+static enum pst_status keep_list(struct pst_model *model, struct pst_permission_row *row,
+                                 unsigned kind)
 {
     uint32_t count = row->attribute_count[kind];
 

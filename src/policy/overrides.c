@@ -1,12 +1,12 @@
 /*
- * deny-overrides: owner > any deny > any grant > nothing, asked of all rows that match the one key; and
- * the level table that decides when permissions are switched off.
+ * deny-overrides: owner > any deny > any grant > nothing, asked of all rows that match the one key;
+ * and the level table that decides when permissions are switched off.
  *
  * One walk over the rows answers the operation and up to 64 attributes of each kind: a bit per
  * attribute in `granted` and `denied`. More attributes take further walks.
  *
- * Inside a row: DISABLE_<op> > ALL > DISABLE_OPERATION_ALL > DISABLE_<kind>_ALL > DISABLE_<kind> list >
- * operation and kind bits > conditions.
+ * Inside a row: DISABLE_<op> > ALL > DISABLE_OPERATION_ALL > DISABLE_<kind>_ALL > DISABLE_<kind>
+ * list > operation and kind bits > conditions.
  */
 #include "judge.h"
 
@@ -41,8 +41,8 @@ struct tally {
     bool plain; /* no attributes are asked */
 };
 
-static void remember(struct cause *cause, const struct pst_range *range, const struct pst_rule *rule,
-                     uint64_t bit)
+static void remember(struct cause *cause, const struct pst_range *range,
+                     const struct pst_rule *rule, uint64_t bit)
 {
     if (cause->rule == NULL)
         *cause = (struct cause){rule, bit, range->binding, range->role_id};
@@ -197,7 +197,8 @@ static enum pst_verdict judge_operation(const struct tally *t, struct pst_eval_d
         return conclude(d, PST_DENY, PST_R_DENIED, &t->denied_by);
     if (t->wide_deny.rule != NULL)
         return conclude(d, PST_DENY,
-                        unknown && t->granted_by.rule != NULL ? unknown_reason(t->requirement) : PST_R_DENIED,
+                        unknown && t->granted_by.rule != NULL ? unknown_reason(t->requirement)
+                                                              : PST_R_DENIED,
                         &t->wide_deny);
     if (t->granted_by.rule != NULL)
         return conclude(d, PST_ALLOW, PST_R_GRANTED, &t->granted_by);
@@ -223,7 +224,8 @@ static enum pst_verdict judge_attributes(const struct tally *t, struct pst_eval_
     for (unsigned kind = 0; kind < PST_ATTR_KINDS && !t->plain; kind++) {
         for (uint32_t i = 0; i < t->count[kind]; i++) {
             struct pst_bytes name = t->requirement->attributes[kind][t->first[kind] + i];
-            bool granted = (t->granted[kind] >> i & 1) != 0, denied = (t->denied[kind] >> i & 1) != 0;
+            bool granted = (t->granted[kind] >> i & 1) != 0,
+                 denied = (t->denied[kind] >> i & 1) != 0;
             if ((granted && !denied) || !is_asked(t->key->op, kind, name))
                 continue;
             d->attribute = name;
@@ -297,7 +299,8 @@ static bool direct_row_counts(const struct pst_question *q, enum pst_level_quest
     return asked == PST_ASK_PIPELINE && pst_bytes_equal(id, pipeline);
 }
 
-/* Whose pipeline-scoped rows count: the object's own pipeline, never what a query key says (G19). */
+/* Whose pipeline-scoped rows count: the object's own pipeline, never what a query key says (G19).
+ */
 static struct pst_bytes pipeline_of(const struct pst_requirement *r, struct pst_bytes entity)
 {
     if (r->pipeline.len == 0 && r->keys[0].id_state == PST_ID_KNOWN &&
@@ -328,7 +331,8 @@ static uint64_t role_level(const struct pst_question *q, const struct pst_requir
     return level;
 }
 
-/* The level bits of built-in rows for the question that the entity asks. Few roles have such rows. */
+/* The level bits of built-in rows for the question that the entity asks. Few roles have such rows.
+ */
 static uint64_t direct_level(const struct pst_question *q, const struct pst_requirement *r,
                              struct pst_bytes entity, uint64_t wanted, struct pst_eval_detail *d)
 {
@@ -415,8 +419,8 @@ static bool has_level(const struct standing *s, enum pst_level level)
 static bool meets(const struct standing *s, struct pst_level_rule rule)
 {
     /* With authentication off a rule for the signed in is as good as one for everybody. */
-    unsigned mask = s->nobody && !s->question->settings->authentication_off ? rule.signed_out
-                                                                             : rule.signed_in;
+    unsigned mask =
+        s->nobody && !s->question->settings->authentication_off ? rule.signed_out : rule.signed_in;
 
     if (s->question->settings->authentication_off)
         mask |= rule.signed_out;
@@ -456,7 +460,8 @@ static enum pst_verdict judge_levels(const struct pst_question *q, const struct 
         for (uint32_t i = 0; i < r->attribute_count[kind]; i++) {
             struct pst_bytes name = r->attributes[kind][i];
             if (!is_asked(op, kind, name) ||
-                meets(&s, pst_levels_attribute(levels, entity, op, (enum pst_attribute_kind)kind, name)))
+                meets(&s, pst_levels_attribute(levels, entity, op, (enum pst_attribute_kind)kind,
+                                               name)))
                 continue;
             d->attribute = name;
             d->attribute_kind = (enum pst_attribute_kind)kind;
@@ -494,8 +499,9 @@ static bool is_direct_owner(const struct pst_question *q, const struct pst_requi
     return direct_level(q, r, entity, PST_A_OWNER, d) != 0;
 }
 
-static enum pst_verdict judge_permissions(const struct pst_question *q, const struct pst_requirement *r,
-                                          struct pst_bytes entity, struct pst_eval_detail *d)
+static enum pst_verdict judge_permissions(const struct pst_question *q,
+                                          const struct pst_requirement *r, struct pst_bytes entity,
+                                          struct pst_eval_detail *d)
 {
     struct tally t;
 

@@ -31,8 +31,8 @@ static size_t string_end(struct pst_bytes body, size_t at)
     return at + 1;
 }
 
-/* Each value begins behind one of these; what stands in strings is text. A parsed value costs up to a
- * hundred times its bytes, and the loop that all requests share waits for it, so they are counted
+/* Each value begins behind one of these; what stands in strings is text. A parsed value costs up to
+ * a hundred times its bytes, and the loop that all requests share waits for it, so they are counted
  * before there are any. */
 static bool has_too_many_values(struct pst_bytes body)
 {

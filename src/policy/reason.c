@@ -35,9 +35,9 @@ static const struct reason REASONS[PST_REASONS] = {
     [PST_R_BAD_BODY] = {400, "bad-body",
                         "The body has to be a JSON object in which no key stands twice.",
                         "Send one JSON object with Content-Type application/json."},
-    [PST_R_BODY_TOO_LARGE] = {413, "body-too-large",
-                              "The body is larger than what may be inspected.",
-                              "Send less in one request, or have limits.inspect_body_bytes raised."},
+    [PST_R_BODY_TOO_LARGE] =
+        {413, "body-too-large", "The body is larger than what may be inspected.",
+         "Send less in one request, or have limits.inspect_body_bytes raised."},
     [PST_R_BAD_WORKSPACE] = {400, "bad-workspace", "No valid workspace name is given.",
                              "Name the workspace where the route expects it: lower-case letters, "
                              "digits and hyphens."},
@@ -76,9 +76,9 @@ static const struct reason REASONS[PST_REASONS] = {
     [PST_R_LEVEL_TOO_LOW] = {403, "level-too-low",
                              "Permissions are switched off and the caller's level is too low.",
                              "Ask for a higher level."},
-    [PST_R_NEEDS_LOOKUP] = {403, "needs-lookup",
-                            "The decision hangs on what the app knows about the object.",
-                            "Ask for a grant on all objects of the kind, or name the object itself."},
+    [PST_R_NEEDS_LOOKUP] =
+        {403, "needs-lookup", "The decision hangs on what the app knows about the object.",
+         "Ask for a grant on all objects of the kind, or name the object itself."},
     [PST_R_NEEDS_FILTER] = {403, "needs-filter", "The answer would have to be filtered.",
                             "Ask for a grant on all objects of the kind, or ask for one object."},
     [PST_R_ADMIN_ONLY] = {403, "admin-only", "Administrators only.",

@@ -1,10 +1,11 @@
 /*
- * Builds the index of one role (rules.h). Everything is collected in a builder of temporary arrays and
- * copied into one block at the end, so that a role is one allocation and half-built ones do not exist.
+ * Builds the index of one role (rules.h). Everything is collected in a builder of temporary arrays
+ * and copied into one block at the end, so that a role is one allocation and half-built ones do not
+ * exist.
  *
  * Texts and lists are interned: an interner gives equal bytes one number. A list is interned as the
- * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so that
- * equal rows are rows whose five numbers are equal.
+ * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so
+ * that equal rows are rows whose five numbers are equal.
  */
 #include "rules.h"
 
@@ -176,12 +177,14 @@ static bool intern_set(struct builder *b, uint32_t *numbers, uint32_t count, uin
 }
 
 /* extra[0..2]: lists + 1, extra[3]: subtype + 1; interned when any is set. */
-static bool intern_extra(struct builder *b, const uint32_t extra[PST_ATTR_KINDS + 1], uint32_t *number)
+static bool intern_extra(struct builder *b, const uint32_t extra[PST_ATTR_KINDS + 1],
+                         uint32_t *number)
 {
     *number = 0;
     if ((extra[0] | extra[1] | extra[2] | extra[3]) == 0)
         return true;
-    if (!intern(&b->lists, b->key, pst_bytes_of(extra, (PST_ATTR_KINDS + 1) * sizeof(*extra)), number))
+    if (!intern(&b->lists, b->key, pst_bytes_of(extra, (PST_ATTR_KINDS + 1) * sizeof(*extra)),
+                number))
         return false;
     (*number)++;
     return true;
@@ -310,11 +313,11 @@ static bool push_wide(struct builder *b, struct draft d)
     return true;
 }
 
-#define DENY_OPS                                                                                     \
-    (PST_A_DISABLE_LIST | PST_A_DISABLE_DETAIL | PST_A_DISABLE_CREATE | PST_A_DISABLE_UPDATE |       \
+#define DENY_OPS                                                                                   \
+    (PST_A_DISABLE_LIST | PST_A_DISABLE_DETAIL | PST_A_DISABLE_CREATE | PST_A_DISABLE_UPDATE |     \
      PST_A_DISABLE_DELETE | PST_A_DISABLE_USE | PST_A_DISABLE_MANAGE)
-#define DENY_BELOW_ALL                                                                               \
-    (PST_A_DISABLE_OPERATION_ALL | PST_A_DISABLE_QUERY_ALL | PST_A_DISABLE_READ_ALL |                \
+#define DENY_BELOW_ALL                                                                             \
+    (PST_A_DISABLE_OPERATION_ALL | PST_A_DISABLE_QUERY_ALL | PST_A_DISABLE_READ_ALL |              \
      PST_A_DISABLE_WRITE_ALL)
 
 static const uint64_t DENY_LISTED[PST_ATTR_KINDS] = {
@@ -323,7 +326,8 @@ static const uint64_t DENY_LISTED[PST_ATTR_KINDS] = {
     [PST_ATTR_READ] = PST_A_DISABLE_READ,
 };
 
-/* Which of its deny bits a row makes good: ALL in the same row is decided before the latter ones. */
+/* Which of its deny bits a row makes good: ALL in the same row is decided before the latter ones.
+ */
 static uint64_t deny_bits(uint64_t word)
 {
     return word & ((word & PST_A_ALL) != 0 ? DENY_OPS : DENY_OPS | DENY_BELOW_ALL);
@@ -372,8 +376,10 @@ static bool push_wide_list(struct builder *b, uint32_t from, uint32_t to, unsign
         first = first == NULL ? d : first;
     }
     if (first != NULL) {
-        struct draft wide = {.word = DENY_LISTED[kind], .permission = first->permission,
-                             .entity = first->entity, .id = first->id};
+        struct draft wide = {.word = DENY_LISTED[kind],
+                             .permission = first->permission,
+                             .entity = first->entity,
+                             .id = first->id};
         ok = intern_set(b, numbers, total, &extra[kind]) && intern_extra(b, extra, &wide.extra) &&
              push_wide(b, wide);
     }
@@ -390,8 +396,10 @@ static bool push_wides(struct builder *b, uint32_t from, uint32_t to)
         for (uint64_t fresh = deny_bits(d->word) & ~seen; fresh != 0; fresh &= fresh - 1) {
             uint64_t bit = fresh & (~fresh + 1);
             seen |= bit;
-            if (!push_wide(b, (struct draft){.word = bit, .permission = d->permission,
-                                             .entity = d->entity, .id = d->id}))
+            if (!push_wide(b, (struct draft){.word = bit,
+                                             .permission = d->permission,
+                                             .entity = d->entity,
+                                             .id = d->id}))
                 return false;
         }
     }
@@ -421,7 +429,8 @@ struct sizes {
     uint32_t rules, entities, ids, lists, names, extras;
 };
 
-/* Lists and extras are told apart by who refers to them; counted here and filled in the same order. */
+/* Lists and extras are told apart by who refers to them; counted here and filled in the same order.
+ */
 static void count_sizes(const struct builder *b, struct sizes *s)
 {
     *s = (struct sizes){.rules = b->draft_count + b->wide_count, .entities = b->entity_count};
@@ -431,7 +440,8 @@ static void count_sizes(const struct builder *b, struct sizes *s)
     for (uint32_t i = 0; i < b->draft_count; i++)
         if (b->drafts[i].entity != DIRECT && (b->drafts[i].word & PST_RULE_HAS_ID) != 0 &&
             (i == 0 || b->drafts[i - 1].entity != b->drafts[i].entity ||
-             (b->drafts[i - 1].word & PST_RULE_HAS_ID) == 0 || b->drafts[i - 1].id != b->drafts[i].id))
+             (b->drafts[i - 1].word & PST_RULE_HAS_ID) == 0 ||
+             b->drafts[i - 1].id != b->drafts[i].id))
             s->ids++;
 }
 
@@ -443,10 +453,10 @@ static void *carve(char **at, size_t size)
     return here;
 }
 
-/* Every interned blob becomes a list and an extra of the same number; what a number is used as decides
- * which of the two is looked at. The other is small and never read. */
-static void fill_lists(const struct builder *b, struct pst_rule_list *lists, struct pst_rule_name *names,
-                       struct pst_rule_extra *extras)
+/* Every interned blob becomes a list and an extra of the same number; what a number is used as
+ * decides which of the two is looked at. The other is small and never read. */
+static void fill_lists(const struct builder *b, struct pst_rule_list *lists,
+                       struct pst_rule_name *names, struct pst_rule_extra *extras)
 {
     uint32_t next = 0;
 
@@ -546,8 +556,8 @@ static void fill_slots(const struct builder *b, const struct pst_role_rules *r, 
             const struct pst_rule *rule = &r->rules[entity->ids + i];
             if (i > 0 && rule->id_at == rule[-1].id_at && rule->id_len == rule[-1].id_len)
                 continue;
-            uint64_t h = pst_slot_hash(entity->hash,
-                                       pst_hash(b->key, pst_rules_text(r, rule->id_at, rule->id_len)));
+            uint64_t h = pst_slot_hash(
+                entity->hash, pst_hash(b->key, pst_rules_text(r, rule->id_at, rule->id_len)));
             uint32_t at = (uint32_t)h & r->slot_mask;
             while (slots[at] != 0)
                 at = (at + 1) & r->slot_mask;
@@ -589,7 +599,8 @@ static struct pst_role_rules *assemble(struct builder *b)
 
     count_sizes(b, &s);
     uint32_t slot_mask = mask_for(s.ids, 75), entity_mask = mask_for(s.entities, 50);
-    size_t bytes = aligned(sizeof(struct pst_role_rules)) + aligned(s.rules * sizeof(struct pst_rule)) +
+    size_t bytes = aligned(sizeof(struct pst_role_rules)) +
+                   aligned(s.rules * sizeof(struct pst_rule)) +
                    aligned(s.entities * sizeof(struct pst_entity_rules)) +
                    aligned(((size_t)slot_mask + 1) * sizeof(uint32_t)) +
                    aligned(((size_t)entity_mask + 1) * sizeof(uint16_t)) +
@@ -666,7 +677,8 @@ enum pst_status pst_rules_build(const struct pst_hash_key *key,
     }
     builder_free(b);
     if (status == PST_E_LIMIT)
-        return pst_error_set(error, status, NULL, "a role has too many rows (%u) or entities", count);
+        return pst_error_set(error, status, NULL, "a role has too many rows (%u) or entities",
+                             count);
     if (status != PST_OK)
         return pst_error_set(error, status, NULL, "no memory for the rows of a role");
     atomic_init(&(*out)->refs, 1);

@@ -1,25 +1,25 @@
 /*
- * most-specific: keys are asked in order, the first that speaks decides and its own operation is asked;
- * inside a key a deny wins, else the grants of all its rows together.
+ * most-specific: keys are asked in order, the first that speaks decides and its own operation is
+ * asked; inside a key a deny wins, else the grants of all its rows together.
  *
- * Rows on ALL are the least specific: what they grant is asked after every key was silent; what they
- * deny holds at every key.
+ * Rows on ALL are the least specific: what they grant is asked after every key was silent; what
+ * they deny holds at every key.
  *
- * An id that only a look-up would tell (PST_ID_UNKNOWN) branches: it may be one without a row of its own,
- * or one of those with. Both branches are followed as a set of possible outcomes. An allow is certain
- * only when no row on a single id could matter; a refusal, when no branch allows.
+ * An id that only a look-up would tell (PST_ID_UNKNOWN) branches: it may be one without a row of
+ * its own, or one of those with. Both branches are followed as a set of possible outcomes. An allow
+ * is certain only when no row on a single id could matter; a refusal, when no branch allows.
  */
 #include "judge.h"
 
-#define OPERATIONS                                                                                   \
-    (PST_A_LIST | PST_A_DETAIL | PST_A_CREATE | PST_A_UPDATE | PST_A_DELETE | PST_A_OPERATION_ALL |  \
-     PST_A_USE | PST_A_MANAGE | PST_A_ALL | PST_A_OWNER)
+#define OPERATIONS                                                                                 \
+    (PST_A_LIST | PST_A_DETAIL | PST_A_CREATE | PST_A_UPDATE | PST_A_DELETE |                      \
+     PST_A_OPERATION_ALL | PST_A_USE | PST_A_MANAGE | PST_A_ALL | PST_A_OWNER)
 
 /* What the rows of one key say of one operation. */
 struct spoken {
     bool speaks, denied, ids;
-    uint64_t grants;   /* of rows on the key */
-    uint64_t below;    /* of rows on ALL */
+    uint64_t grants;    /* of rows on the key */
+    uint64_t below;     /* of rows on ALL */
     uint64_t id_access; /* UNKNOWN: everything that rows on single ids say */
     bool below_speaks;
     struct pst_eval_detail grant, deny, below_grant; /* whom to name */
@@ -37,7 +37,8 @@ static bool is_allowed(uint64_t grants, enum pst_op op)
 {
     if (op == PST_OP_NOT_DENIED)
         return true;
-    return pst_grant_bits(op) != 0 && (grants & (pst_grant_bits(op) | PST_A_ALL | PST_A_OWNER)) != 0;
+    return pst_grant_bits(op) != 0 &&
+           (grants & (pst_grant_bits(op) | PST_A_ALL | PST_A_OWNER)) != 0;
 }
 
 /* Positive results are raised to the default permission; silence and NO_PERMISSIONS are not. */
@@ -75,8 +76,9 @@ static void hear_row(struct spoken *s, const struct pst_range *range, const stru
     }
 }
 
-static void hear_key(struct spoken *s, const struct pst_question *q, const struct pst_requirement *r,
-                     const struct pst_key *key, struct pst_bytes entity)
+static void hear_key(struct spoken *s, const struct pst_question *q,
+                     const struct pst_requirement *r, const struct pst_key *key,
+                     struct pst_bytes entity)
 {
     struct pst_range ranges[PST_WALK_RANGES];
     struct pst_walk walk;
@@ -114,11 +116,13 @@ static void branch_ids(struct outcomes *o, const struct pst_question *q, const s
 {
     if (!s->ids)
         return;
-    o->unsure = true; /* so no allow is certain any more, and a refusal only if nothing could allow */
+    o->unsure =
+        true; /* so no allow is certain any more, and a refusal only if nothing could allow */
     o->allow |= is_allowed(raised(q, s->grants | (pst_expand(s->id_access) & OPERATIONS)), op);
 }
 
-static void name(struct pst_eval_detail *d, const struct pst_eval_detail *named, uint32_t key, enum pst_op op)
+static void name(struct pst_eval_detail *d, const struct pst_eval_detail *named, uint32_t key,
+                 enum pst_op op)
 {
     d->key = key;
     d->op = op;
@@ -129,13 +133,16 @@ static void name(struct pst_eval_detail *d, const struct pst_eval_detail *named,
 }
 
 /* All keys were silent: rows on ALL, then the default permission where it applies. */
-static void decide_silent(struct outcomes *o, const struct pst_question *q, const struct spoken *last,
-                          uint32_t key, enum pst_op op, struct pst_eval_detail *d)
+static void decide_silent(struct outcomes *o, const struct pst_question *q,
+                          const struct spoken *last, uint32_t key, enum pst_op op,
+                          struct pst_eval_detail *d)
 {
     const struct pst_policy_settings *s = q->settings;
     bool given = !s->workspaces || (s->grant_default_workspace_access && q->workspace != 0 &&
                                     q->workspace == q->policy->default_workspace);
-    uint64_t grants = last->below_speaks ? raised(q, last->below) : given ? s->default_permission : 0;
+    uint64_t grants = last->below_speaks ? raised(q, last->below)
+                      : given            ? s->default_permission
+                                         : 0;
     bool allowed = is_allowed(grants, op);
 
     name(d, &last->below_grant, key, op);
@@ -143,8 +150,8 @@ static void decide_silent(struct outcomes *o, const struct pst_question *q, cons
     o->refuse |= !allowed;
 }
 
-static enum pst_verdict settle(const struct outcomes *o, const struct pst_requirement *r, bool denied,
-                               struct pst_eval_detail *d)
+static enum pst_verdict settle(const struct outcomes *o, const struct pst_requirement *r,
+                               bool denied, struct pst_eval_detail *d)
 {
     if (o->allow && !o->refuse && !o->unsure) {
         d->reason = PST_R_GRANTED;

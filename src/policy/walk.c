@@ -1,6 +1,6 @@
 /*
- * With a million rows the tables do not fit the caches, and a caller holds several roles: the slots of a
- * batch of roles are fetched at once, so that their misses overlap instead of adding up.
+ * With a million rows the tables do not fit the caches, and a caller holds several roles: the slots
+ * of a batch of roles are fetched at once, so that their misses overlap instead of adding up.
  */
 #include "judge.h"
 
@@ -29,14 +29,20 @@ static void fill_range(struct pst_range *out, const struct pst_held *held,
 {
     const struct pst_role_rules *r = held->role->rules;
 
-    *out = (struct pst_range){.rules = &r->rules[first], .count = count, .role_id = held->role->id,
-                              .binding = held->binding, .role = r, .entity = e, .kind = kind,
+    *out = (struct pst_range){.rules = &r->rules[first],
+                              .count = count,
+                              .role_id = held->role->id,
+                              .binding = held->binding,
+                              .role = r,
+                              .entity = e,
+                              .kind = kind,
                               .all = all};
 }
 
 #define FEW_ENTITIES 4u /* are compared sooner than hashed */
 
-static const struct pst_entity_rules *find_entity(struct pst_walk *w, const struct pst_role_rules *r)
+static const struct pst_entity_rules *find_entity(struct pst_walk *w,
+                                                  const struct pst_role_rules *r)
 {
     if (r->entity_count > FEW_ENTITIES) {
         if (!w->entity_hashed)
@@ -52,8 +58,8 @@ static const struct pst_entity_rules *find_entity(struct pst_walk *w, const stru
     return NULL;
 }
 
-static void start_probe(struct pst_walk *w, const struct pst_held *held, const struct pst_entity_rules *e,
-                        bool all, struct probe *probe)
+static void start_probe(struct pst_walk *w, const struct pst_held *held,
+                        const struct pst_entity_rules *e, bool all, struct probe *probe)
 {
     const struct pst_role_rules *r = held->role->rules;
 
@@ -85,7 +91,8 @@ static uint32_t start_entity(struct pst_walk *w, const struct pst_held *held,
     return n;
 }
 
-/* The row and, at its likely place, the text of its id: two misses that need not wait for each other. */
+/* The row and, at its likely place, the text of its id: two misses that need not wait for each
+ * other. */
 static void fetch_early(const struct probe *p)
 {
     const struct pst_role_rules *r = p->held.role->rules;
@@ -117,8 +124,7 @@ static bool is_hit(const struct pst_walk *w, const struct probe *p, const struct
     const struct pst_role_rules *r = p->held.role->rules;
 
     return &r->entities[rule->entity] == p->entity && rule->id_len == w->id.len &&
-           rule->id_len > 0 &&
-           pst_bytes_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
+           rule->id_len > 0 && pst_bytes_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
 }
 
 /* The rows on the id that row `first` names: neighbours. */
@@ -128,7 +134,8 @@ static uint32_t count_rows(const struct pst_role_rules *r, const struct pst_enti
     const struct pst_rule *rules = &r->rules[first];
     uint32_t left = e->ids + e->id_count - first, count = 1;
 
-    while (count < left && rules[count].id_at == rules->id_at && rules[count].id_len == rules->id_len)
+    while (count < left && rules[count].id_at == rules->id_at &&
+           rules[count].id_len == rules->id_len)
         count++;
     return count;
 }

@@ -260,7 +260,8 @@ void pst_answer_continue(struct pst_exchange *x)
 
 /* A value of Postern's own that needs no escape. These are inlined so that a key's length is known
  * where it is copied. */
-static inline __attribute__((always_inline)) void put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+static inline __attribute__((always_inline)) void
+put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
 {
     char *to = pst_buf_room(out, key.len + value.len + 2);
 
@@ -271,7 +272,8 @@ static inline __attribute__((always_inline)) void put_plain(struct pst_buf *out,
     *pst_buf_copy_(to, value) = '"';
 }
 
-static inline __attribute__((always_inline)) void put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+static inline __attribute__((always_inline)) void
+put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
 {
     pst_buf_put(out, key);
     if (value.len > 512)
@@ -279,8 +281,8 @@ static inline __attribute__((always_inline)) void put_text(struct pst_buf *out, 
     pst_buf_json(out, value);
 }
 
-static inline __attribute__((always_inline)) void put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns,
-                         uint64_t to_ns)
+static inline __attribute__((always_inline)) void
+put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns, uint64_t to_ns)
 {
     pst_buf_put(out, key);
     pst_buf_u64(out, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);

@@ -183,8 +183,8 @@ static bool next_request(struct pst_connection *c)
     return false;
 }
 
-/* A head may begin before a reload and end after it. The engine decides by the site of now, whose numbers
- * of listeners and upstreams are those of the doors of now. */
+/* A head may begin before a reload and end after it. The engine decides by the site of now, whose
+ * numbers of listeners and upstreams are those of the doors of now. */
 static bool follow_reload(struct pst_connection *c)
 {
     struct pst_exchange *x = c->x;

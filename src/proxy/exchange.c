@@ -147,8 +147,7 @@ static bool fill_request(struct pst_exchange *x)
         pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
         return false;
     }
-    if (!pst_filter_connection(&x->config->filter, head, &fault) ||
-        !fill_host(x)) {
+    if (!pst_filter_connection(&x->config->filter, head, &fault) || !fill_host(x)) {
         pst_answer_fault(x, fault.status, PST_R_BAD_REQUEST, fault.reason);
         return false;
     }

@@ -117,8 +117,8 @@ static void unreadable(struct pst_exchange *x)
 
 /* ---- the body for the engine ---- */
 
-/* Each body is bounded by its route, all together by what a worker may hold: many that come slowly would
- * fill the memory otherwise. */
+/* Each body is bounded by its route, all together by what a worker may hold: many that come slowly
+ * would fill the memory otherwise. */
 static bool grow_collected(struct pst_exchange *x, size_t need)
 {
     struct pst_buf *to = &x->collect;
@@ -161,7 +161,8 @@ void pst_relay_collect(struct pst_exchange *x, uint64_t limit, bool *done, bool 
         *too_large = true;
         return;
     }
-    if (data.len > x->collect.cap - x->collect.len && !grow_collected(x, x->collect.len + data.len)) {
+    if (data.len > x->collect.cap - x->collect.len &&
+        !grow_collected(x, x->collect.len + data.len)) {
         pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
         return;
     }

@@ -117,8 +117,8 @@ static struct pst_facts *copy_facts(const struct pst_facts *f)
     return copy;
 }
 
-/* Apps are told who calls in a field of the head, whose value loses the blanks at its ends: nobody gets
- * himself made whose name would be read there as another's. */
+/* Apps are told who calls in a field of the head, whose value loses the blanks at its ends: nobody
+ * gets himself made whose name would be read there as another's. */
 static bool may_be_made(const struct pst_new_user *user)
 {
     return pst_bytes_trim(user->name).len == user->name.len;
@@ -136,7 +136,8 @@ static enum pst_status read_once(struct pst_facts_service *s, const struct slot 
         status = pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &s->store, NULL);
     if (status == PST_OK)
         status = pst_store_load_facts(s->store, &q->request.who, facts, revision, NULL);
-    if (status == PST_OK && (*facts)->user_id == 0 && q->request.create != NULL && may_be_made(&q->create)) {
+    if (status == PST_OK && (*facts)->user_id == 0 && q->request.create != NULL &&
+        may_be_made(&q->create)) {
         pst_facts_free(*facts);
         *facts = NULL;
         status = pst_store_ensure_user(s->store, &q->create, &id, NULL);

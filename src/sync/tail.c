@@ -25,7 +25,7 @@ struct pst_tail {
     bool hint_known;
     uint64_t bound_ns;
     uint64_t given_bound_ns; /* 0: the database's */
-    uint64_t retry_ns; /* after a batch that could not be applied: not before */
+    uint64_t retry_ns;       /* after a batch that could not be applied: not before */
     struct pst_lease lease;
     struct pst_tail_stats stats;
     char url[];
@@ -121,7 +121,8 @@ static enum pst_status apply_page(struct pst_tail *t, const struct pst_log_page 
         .keys = page->all ? NULL : page->keys,
         .key_count = page->all ? 0 : page->key_count,
         .lease_start_ns = sent_ns,
-        .bound_ns = t->given_bound_ns != 0 ? t->given_bound_ns : page->max_staleness_s * PST_NS_PER_S,
+        .bound_ns =
+            t->given_bound_ns != 0 ? t->given_bound_ns : page->max_staleness_s * PST_NS_PER_S,
     };
 
     enum pst_status status = t->config.apply(t->config.ctx, &batch, error);

@@ -53,7 +53,8 @@ static struct setup set_up(enum pst_alg alg)
     };
 
     if (alg == PST_ALG_HS256) {
-        must(pst_keyset_from_secrets(&(struct pst_secret_key){key.kid, alg, secret}, 1, &set, NULL));
+        must(
+            pst_keyset_from_secrets(&(struct pst_secret_key){key.kid, alg, secret}, 1, &set, NULL));
     } else {
         must(pst_mint_key_new(alg, &keys_arena, &pem, &jwks, &kid, NULL));
         key.pem = pem;
@@ -68,7 +69,8 @@ static struct setup set_up(enum pst_alg alg)
     must(pst_checker_create(s.verifier, &s.checker));
     must(pst_mint_token(&key, &claims, &keys_arena, &s.token, NULL));
     if (s.token.len < 600) { /* filled up by a claim */
-        int n = snprintf(pad, sizeof(pad), "{\"pad\":\"%0*d\"}", (int)((600 - s.token.len) * 3 / 4 - 8), 0);
+        int n = snprintf(pad, sizeof(pad), "{\"pad\":\"%0*d\"}",
+                         (int)((600 - s.token.len) * 3 / 4 - 8), 0);
         claims.extra_json = pst_bytes_of(pad, (size_t)n);
         must(pst_mint_token(&key, &claims, &keys_arena, &s.token, NULL));
     }
@@ -106,7 +108,10 @@ int main(void)
     static const struct {
         enum pst_alg alg;
         unsigned rounds;
-    } algs[] = {{PST_ALG_RS256, 3000}, {PST_ALG_PS256, 3000}, {PST_ALG_ES256, 2000}, {PST_ALG_EDDSA, 1000},
+    } algs[] = {{PST_ALG_RS256, 3000},
+                {PST_ALG_PS256, 3000},
+                {PST_ALG_ES256, 2000},
+                {PST_ALG_EDDSA, 1000},
                 {PST_ALG_HS256, 20000}};
     struct pst_token_cache *cache, *none;
 

@@ -1,11 +1,11 @@
 /*
  * ns per evaluation as the number of permissions grows, and bytes per permission.
  *
- * 100 roles hold COUNT permissions on distinct ids of one entity (a share of them denies); every user
- * holds 3 to 5 roles. Each question asks one operation on one id, half of them on an id that a role of
- * the caller names. The questions are prepared; what is timed is pst_eval alone. Each count is measured in
- * many short turns, and the fastest turn is printed: a turn that shared its core or the memory bus with
- * somebody else says nothing about the evaluator.
+ * 100 roles hold COUNT permissions on distinct ids of one entity (a share of them denies); every
+ * user holds 3 to 5 roles. Each question asks one operation on one id, half of them on an id that a
+ * role of the caller names. The questions are prepared; what is timed is pst_eval alone. Each count
+ * is measured in many short turns, and the fastest turn is printed: a turn that shared its core or
+ * the memory bus with somebody else says nothing about the evaluator.
  *
  * Prints: decision_ns COUNT NS; bytes_per_permission N (at the largest count); a summary on stderr.
  */
@@ -54,8 +54,9 @@ static struct pst_bytes write_id(char out[40], uint32_t number)
 {
     uint64_t a = number * UINT64_C(0x9e3779b97f4a7c15), b = a ^ (a >> 29);
 
-    int n = snprintf(out, 40, "%08" PRIx32 "-%04" PRIx64 "-4%03" PRIx64 "-8%03" PRIx64 "-%012" PRIx64, number,
-                     a & 0xffff, a >> 16 & 0xfff, a >> 28 & 0xfff, b & UINT64_C(0xffffffffffff));
+    int n = snprintf(
+        out, 40, "%08" PRIx32 "-%04" PRIx64 "-4%03" PRIx64 "-8%03" PRIx64 "-%012" PRIx64, number,
+        a & 0xffff, a >> 16 & 0xfff, a >> 28 & 0xfff, b & UINT64_C(0xffffffffffff));
     return pst_bytes_of(out, (size_t)n);
 }
 
@@ -70,10 +71,14 @@ static void fill_model(struct pst_model *model, uint32_t count)
             die("role");
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct pst_permission_row row = {
-            .id = i + 1, .role = i % ROLES + 1, .has_access = true, .entity = PST_LIT("Pipeline"),
-            .has_entity_id = true, .entity_id = write_id(text, i),
-            .access = i % 16 == 15 ? PST_A_DISABLE_UPDATE : PST_A_DETAIL | PST_A_UPDATE};
+        struct pst_permission_row row = {.id = i + 1,
+                                         .role = i % ROLES + 1,
+                                         .has_access = true,
+                                         .entity = PST_LIT("Pipeline"),
+                                         .has_entity_id = true,
+                                         .entity_id = write_id(text, i),
+                                         .access = i % 16 == 15 ? PST_A_DISABLE_UPDATE
+                                                                : PST_A_DETAIL | PST_A_UPDATE};
         if (pst_model_add_permission(model, &row) != PST_OK)
             die("permission");
     }
@@ -99,13 +104,17 @@ static void prepare(struct world *w, uint32_t count)
         uint32_t number = (uint32_t)(next_random(&seed) % count);
         if (i % 2 == 0) /* an id that the first role names */
             number = number / ROLES * ROLES + w->bindings[i][0].role - 1;
-        w->facts[i] = (struct pst_facts){.user_id = i + 1, .name = PST_LIT("user"),
-                                         .binding_count = held, .bindings = w->bindings[i]};
+        w->facts[i] = (struct pst_facts){.user_id = i + 1,
+                                         .name = PST_LIT("user"),
+                                         .binding_count = held,
+                                         .bindings = w->bindings[i]};
         w->requirements[i].key_count = 1;
-        w->requirements[i].keys[0] =
-            (struct pst_key){.entity = PST_LIT("Pipeline"), .id_state = PST_ID_KNOWN,
-                             .id = write_id(w->ids[i], number), .op = PST_OP_UPDATE};
-        w->questions[i] = (struct pst_question){.policy = w->policy, .settings = &SETTINGS,
+        w->requirements[i].keys[0] = (struct pst_key){.entity = PST_LIT("Pipeline"),
+                                                      .id_state = PST_ID_KNOWN,
+                                                      .id = write_id(w->ids[i], number),
+                                                      .op = PST_OP_UPDATE};
+        w->questions[i] = (struct pst_question){.policy = w->policy,
+                                                .settings = &SETTINGS,
                                                 .caller = {.facts = &w->facts[i]},
                                                 .requirements = &w->requirements[i],
                                                 .requirement_count = 1};

@@ -53,8 +53,8 @@ struct pst_body {
 };
 
 /* For the body that this head announces. If it can be seen already that it is too large, the first
- * call of feed fails. A body with no bytes is done from the start (see pst_body_is_done). The limits
- * in *body may be changed between two calls: they hold from the next one on. */
+ * call of feed fails. A body with no bytes is done from the start (see pst_body_is_done). The
+ * limits in *body may be changed between two calls: they hold from the next one on. */
 void pst_body_init(struct pst_body *body, const struct pst_head *head,
                    const struct pst_body_limits *limits);
 

@@ -158,11 +158,11 @@ struct pst_head {
     struct pst_bytes method_text; /* A to Z */
     struct pst_bytes target;      /* as sent: visible ASCII, no more is checked (see target.h) */
     struct pst_bytes host;        /* requests: the value of the only Host, valid (see host.h) */
-    uint16_t host_name_len;       /* not 0: `host` is canonical as it stands, so long is its name, */
-    uint16_t host_port;           /* and this its port (0: none) */
-    uint16_t status;              /* responses: 100 to 599 */
-    struct pst_bytes reason;      /* responses; may be empty */
-    uint8_t version_minor;        /* 0 or 1 */
+    uint16_t host_name_len;  /* not 0: `host` is canonical as it stands, so long is its name, */
+    uint16_t host_port;      /* and this its port (0: none) */
+    uint16_t status;         /* responses: 100 to 599 */
+    struct pst_bytes reason; /* responses; may be empty */
+    uint8_t version_minor;   /* 0 or 1 */
     enum pst_framing framing;
     bool has_length;         /* a Content-Length was sent (for HEAD and 304 it describes no body) */
     uint64_t content_length; /* its value, below 2^63 */

@@ -28,13 +28,13 @@ enum pst_alg {
 /* A set of algorithms is a uint32_t of these bits. */
 #define PST_ALG_BIT(alg) (UINT32_C(1) << (alg))
 
-#define PST_ALGS_RSA                                                                              \
+#define PST_ALGS_RSA                                                                               \
     (PST_ALG_BIT(PST_ALG_RS256) | PST_ALG_BIT(PST_ALG_RS384) | PST_ALG_BIT(PST_ALG_RS512) |        \
      PST_ALG_BIT(PST_ALG_PS256) | PST_ALG_BIT(PST_ALG_PS384) | PST_ALG_BIT(PST_ALG_PS512))
-#define PST_ALGS_HS                                                                               \
+#define PST_ALGS_HS                                                                                \
     (PST_ALG_BIT(PST_ALG_HS256) | PST_ALG_BIT(PST_ALG_HS384) | PST_ALG_BIT(PST_ALG_HS512))
 /* What an issuer allows unless it says otherwise. */
-#define PST_ALGS_DEFAULT                                                                          \
+#define PST_ALGS_DEFAULT                                                                           \
     (PST_ALG_BIT(PST_ALG_RS256) | PST_ALG_BIT(PST_ALG_PS256) | PST_ALG_BIT(PST_ALG_ES256) |        \
      PST_ALG_BIT(PST_ALG_EDDSA))
 

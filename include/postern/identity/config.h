@@ -13,21 +13,21 @@ enum pst_user_claim { PST_USER_SUB = 0, PST_USER_EMAIL, PST_USER_PREFERRED_USERN
 enum pst_missing_kid { PST_MISSING_KID_REFUSE = 0, PST_MISSING_KID_SINGLE };
 
 struct pst_issuer_config {
-    struct pst_bytes issuer; /* compared byte for byte */
+    struct pst_bytes issuer;           /* compared byte for byte */
     const struct pst_bytes *audiences; /* at least one; a token must name one of them */
     uint32_t audiences_count;
-    uint32_t algorithms;           /* of PST_ALG_BIT; 0: PST_ALGS_DEFAULT */
+    uint32_t algorithms;            /* of PST_ALG_BIT; 0: PST_ALGS_DEFAULT */
     enum pst_user_claim user_claim; /* e-mail counts only with email_verified true */
-    bool email_unverified;         /* accept an e-mail without it */
-    struct pst_bytes groups_claim; /* empty: groups are not read */
+    bool email_unverified;          /* accept an e-mail without it */
+    struct pst_bytes groups_claim;  /* empty: groups are not read */
 };
 
 struct pst_identity_config {
     const struct pst_issuer_config *issuers;
     uint32_t issuers_count;
-    uint32_t leeway_s;         /* at most 60 */
-    uint32_t max_lifetime_s;   /* bounds exp - iat and exp - now */
-    uint32_t max_token_bytes;  /* at most 65536 */
+    uint32_t leeway_s;        /* at most 60 */
+    uint32_t max_lifetime_s;  /* bounds exp - iat and exp - now */
+    uint32_t max_token_bytes; /* at most 65536 */
     uint32_t max_sub_bytes;
     uint32_t header_max_depth, header_max_members;
     const struct pst_bytes *typ; /* without application/; compared without case */

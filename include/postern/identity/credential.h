@@ -1,8 +1,8 @@
 /*
  * credential.h - finds the one token of a request (rule J8).
  *
- * Purpose  A token may stand in the Authorization field (scheme Bearer), in one named cookie, in one
- *          other named field, or, when that is switched on, in the subprotocol list of a WebSocket
+ * Purpose  A token may stand in the Authorization field (scheme Bearer), in one named cookie, in
+ * one other named field, or, when that is switched on, in the subprotocol list of a WebSocket
  *          handshake.  A request carries at most one: the same twice is as ambiguous as two.
  *          Query strings and bodies are never looked at.
  *
@@ -37,14 +37,14 @@ struct pst_credential {
 };
 
 /* fields: all of the request, in their order. */
-struct pst_credential pst_credential_find(const struct pst_credential_config *config, const struct pst_field *fields,
-                                          size_t count);
+struct pst_credential pst_credential_find(const struct pst_credential_config *config,
+                                          const struct pst_field *fields, size_t count);
 
-/* In two steps, for callers that know most tokens already: the first finds the only credential without
- * looking at its characters, the second tells whether they are a token's. Whoever takes the first
- * without the second compares the token with one that passed it. */
-struct pst_credential pst_credential_seek(const struct pst_credential_config *config, const struct pst_field *fields,
-                                          size_t count);
+/* In two steps, for callers that know most tokens already: the first finds the only credential
+ * without looking at its characters, the second tells whether they are a token's. Whoever takes the
+ * first without the second compares the token with one that passed it. */
+struct pst_credential pst_credential_seek(const struct pst_credential_config *config,
+                                          const struct pst_field *fields, size_t count);
 bool pst_credential_is_token(struct pst_bytes token);
 
 #endif

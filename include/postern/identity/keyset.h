@@ -1,17 +1,17 @@
 /*
  * keyset.h - the keys of one issuer, and how a worker holds them while they are replaced.
  *
- * Purpose    A key set is built once from a JWKS document, a PEM file or configured secrets and never
- *            changes.  Each key knows the algorithms it may verify before any token is seen: kty and
- *            crv give the widest set, the key's own alg, use and key_ops narrow it.  A verifier asks
- *            the key, never the token's header, what to do.
+ * Purpose    A key set is built once from a JWKS document, a PEM file or configured secrets and
+ * never changes.  Each key knows the algorithms it may verify before any token is seen: kty and crv
+ * give the widest set, the key's own alg, use and key_ops narrow it.  A verifier asks the key,
+ * never the token's header, what to do.
  *
- * Refusals   A key that breaks a rule stays in the set as a refused entry (so that a token naming it
- *            is told why) and verifies nothing: RSA below 2048 or above 4096 bits, exponents other
- *            than odd ones from 3 to 2^32, the ROCA fingerprint, points off the curve, Ed25519
- *            points of small order, private members, symmetric keys in a document, an x5c of another
- *            key, a kid used twice.  The set as a whole is refused when it is no JWKS document, has
- *            more than 100 keys or 1 MiB, or leaves no key that can verify.
+ * Refusals   A key that breaks a rule stays in the set as a refused entry (so that a token naming
+ * it is told why) and verifies nothing: RSA below 2048 or above 4096 bits, exponents other than odd
+ * ones from 3 to 2^32, the ROCA fingerprint, points off the curve, Ed25519 points of small order,
+ * private members, symmetric keys in a document, an x5c of another key, a kid used twice.  The set
+ * as a whole is refused when it is no JWKS document, has more than 100 keys or 1 MiB, or leaves no
+ * key that can verify.
  *
  * Ownership  Counted: take and release from any thread; the last release frees.
  *
@@ -25,11 +25,11 @@
 #include "postern/identity/alg.h"
 #include "postern/identity/reason.h"
 
-#define PST_KEYSET_KEYS_MAX   100
-#define PST_KEYSET_BYTES_MAX  (1u << 20)
-#define PST_KEY_KID_MAX       1024 /* bytes */
-#define PST_KEY_HS_MIN        32   /* bytes of a secret; at least the hash's size */
-#define PST_THUMBPRINT_BYTES  32
+#define PST_KEYSET_KEYS_MAX  100
+#define PST_KEYSET_BYTES_MAX (1u << 20)
+#define PST_KEY_KID_MAX      1024 /* bytes */
+#define PST_KEY_HS_MIN       32   /* bytes of a secret; at least the hash's size */
+#define PST_THUMBPRINT_BYTES 32
 
 struct pst_key;    /* opaque, lives as long as its set */
 struct pst_keyset; /* opaque, immutable, counted */
@@ -49,13 +49,16 @@ struct pst_secret_key {
 /* From the public document as fetched or read from a file. report may be NULL. On failure *out is
  * NULL and *error (may be NULL) says why. */
 PST_MUST_USE enum pst_status pst_keyset_from_jwks(struct pst_bytes text, struct pst_keyset **out,
-                                                  struct pst_keyset_report *report, struct pst_error *error);
+                                                  struct pst_keyset_report *report,
+                                                  struct pst_error *error);
 /* From a PEM public key or certificate. kid may be empty; alg PST_ALG_UNKNOWN: all that fit. */
-PST_MUST_USE enum pst_status pst_keyset_from_pem(struct pst_bytes pem, struct pst_bytes kid, enum pst_alg alg,
-                                                 struct pst_keyset **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_keyset_from_pem(struct pst_bytes pem, struct pst_bytes kid,
+                                                 enum pst_alg alg, struct pst_keyset **out,
+                                                 struct pst_error *error);
 /* From configured secrets, which are copied and wiped in the end. Any bad one fails the set. */
-PST_MUST_USE enum pst_status pst_keyset_from_secrets(const struct pst_secret_key *secrets, uint32_t count,
-                                                     struct pst_keyset **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_keyset_from_secrets(const struct pst_secret_key *secrets,
+                                                     uint32_t count, struct pst_keyset **out,
+                                                     struct pst_error *error);
 
 const struct pst_keyset *pst_keyset_take(const struct pst_keyset *set);
 /* Accepts NULL. */

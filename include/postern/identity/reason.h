@@ -11,12 +11,12 @@ enum pst_identity_reason {
     PST_ID_MALFORMED = 0, /* structure, base64url, JSON, types, header members that are refused */
     PST_ID_TOO_LARGE,
     PST_ID_ALG_NOT_ALLOWED,
-    PST_ID_UNKNOWN_KID,        /* no key of that kid at that issuer; no kid and several candidates */
-    PST_ID_KEY_TYPE_MISMATCH,  /* kty or crv does not fit alg */
-    PST_ID_KEY_ALG_MISMATCH,   /* the key's own alg, use or key_ops forbids it */
+    PST_ID_UNKNOWN_KID,       /* no key of that kid at that issuer; no kid and several candidates */
+    PST_ID_KEY_TYPE_MISMATCH, /* kty or crv does not fit alg */
+    PST_ID_KEY_ALG_MISMATCH,  /* the key's own alg, use or key_ops forbids it */
     PST_ID_KEY_ISSUER_MISMATCH, /* the key belongs to another issuer */
-    PST_ID_BAD_KEY,            /* key refused when it was loaded */
-    PST_ID_WEAK_KEY,           /* the same: too short or known weak */
+    PST_ID_BAD_KEY,             /* key refused when it was loaded */
+    PST_ID_WEAK_KEY,            /* the same: too short or known weak */
     PST_ID_BAD_SIGNATURE,
     PST_ID_CRIT,
     PST_ID_TYP,

@@ -4,7 +4,8 @@
  * Purpose  Verifies a JWT in compact form (RFC 7515, 7519): size, three parts, canonical base64url,
  *          header, allow-list, key, signature, and only then the claims.  `iss` is peeked from the
  *          unverified payload to choose among configured issuers; nothing else of it is read before
- *          the signature holds.  Members that point at keys (jku, x5u, x5c, jwk) are never looked at.
+ *          the signature holds.  Members that point at keys (jku, x5u, x5c, jwk) are never looked
+ * at.
  *
  * Threads  A pst_verifier is immutable and shared.  Each thread has a pst_checker of its own, which
  *          keeps the current key sets, OpenSSL contexts and scratch memory.
@@ -49,12 +50,12 @@ struct pst_claims {
 struct pst_token_outcome {
     bool accepted;
     enum pst_identity_reason reason; /* when not accepted */
-    /* The issuer whose key set did not know the token's kid (ask pst_jwks_want for a refresh, and try
-     * again when it has come), or PST_NO_ISSUER. */
+    /* The issuer whose key set did not know the token's kid (ask pst_jwks_want for a refresh, and
+     * try again when it has come), or PST_NO_ISSUER. */
     uint32_t refresh_issuer;
     struct pst_bytes wanted_kid; /* with refresh_issuer: the kid that was not there */
-    /* The issuer whose key the signature was tried with and did not hold (worth remembering until its
-     * keys change), or PST_NO_ISSUER; and the generation of the keys that were tried. */
+    /* The issuer whose key the signature was tried with and did not hold (worth remembering until
+     * its keys change), or PST_NO_ISSUER; and the generation of the keys that were tried. */
     uint32_t tried_issuer;
     uint64_t tried_generation;
     struct pst_claims claims; /* when accepted */
@@ -62,7 +63,8 @@ struct pst_token_outcome {
 
 /* slots: one per issuer, in their order; borrowed, must outlive the verifier. */
 PST_MUST_USE enum pst_status pst_verifier_create(const struct pst_identity_config *config,
-                                                 struct pst_keyslot *const *slots, struct pst_verifier **out,
+                                                 struct pst_keyslot *const *slots,
+                                                 struct pst_verifier **out,
                                                  struct pst_error *error);
 /* All checkers must be destroyed. Accepts NULL. */
 void pst_verifier_destroy(struct pst_verifier *verifier);
@@ -74,18 +76,21 @@ uint32_t pst_verifier_leeway_s(const struct pst_verifier *verifier);
 uint32_t pst_verifier_max_lifetime_s(const struct pst_verifier *verifier);
 uint32_t pst_verifier_max_token_bytes(const struct pst_verifier *verifier);
 
-PST_MUST_USE enum pst_status pst_checker_create(const struct pst_verifier *verifier, struct pst_checker **out);
+PST_MUST_USE enum pst_status pst_checker_create(const struct pst_verifier *verifier,
+                                                struct pst_checker **out);
 void pst_checker_destroy(struct pst_checker *checker);
 const struct pst_verifier *pst_checker_verifier(const struct pst_checker *checker);
 /* Generation of the issuer's slot now; 0 for an issuer that there is not. */
 uint64_t pst_checker_generation(const struct pst_checker *checker, uint32_t issuer);
 
 /* now_s: wall clock, seconds since the epoch. *out is filled on every path. */
-PST_MUST_USE enum pst_status pst_token_verify(struct pst_checker *checker, struct pst_bytes token, int64_t now_s,
-                                              struct pst_arena *arena, struct pst_token_outcome *out);
+PST_MUST_USE enum pst_status pst_token_verify(struct pst_checker *checker, struct pst_bytes token,
+                                              int64_t now_s, struct pst_arena *arena,
+                                              struct pst_token_outcome *out);
 
 /* Whether claims that were good at some time still are by the clock. */
-bool pst_claims_in_time(const struct pst_claims *claims, uint32_t leeway_s, uint32_t max_lifetime_s, int64_t now_s);
+bool pst_claims_in_time(const struct pst_claims *claims, uint32_t leeway_s, uint32_t max_lifetime_s,
+                        int64_t now_s);
 
 /* Whether the key that verified these claims is still there and still allowed; looks at the key set
  * only when its generation has changed, and then brings *claims up to it. */

@@ -1,10 +1,10 @@
 /*
  * wall.h - the wall clock, held against being set back.
  *
- * Purpose  exp and nbf are wall-clock times. A clock that is set back by more than the leeway must not
- *          bring expired tokens to life again, so the largest wall time seen goes on running (by the boot
- *          clock, which nobody sets) until the wall has caught up or hold_s have passed.  Steps ahead and
- *          small corrections are followed at once; so is the way back from a step ahead that is younger
+ * Purpose  exp and nbf are wall-clock times. A clock that is set back by more than the leeway must
+ * not bring expired tokens to life again, so the largest wall time seen goes on running (by the
+ * boot clock, which nobody sets) until the wall has caught up or hold_s have passed.  Steps ahead
+ * and small corrections are followed at once; so is the way back from a step ahead that is younger
  *          than an hour, because then the step was the error.
  *
  * Threads  None: one per worker.
@@ -22,7 +22,7 @@ struct pst_wall {
     int64_t earlier_ns_;           /* what was believed before the last step ahead */
     uint64_t ahead_since_ns_;      /* boot clock; when that was; 0: never */
     uint64_t distrusted_since_ns_; /* boot clock; 0: the wall is believed */
-    uint64_t steps_back;        /* times that the wall was set back: each one deserves an alarm */
+    uint64_t steps_back; /* times that the wall was set back: each one deserves an alarm */
 };
 
 /* Seconds since the epoch, never running back by more than the leeway. */

@@ -127,7 +127,8 @@ void pst_worker_turn(struct pst_worker *worker, uint32_t wait_ms);
 void pst_worker_stop(struct pst_worker *worker);
 
 /* Any thread, while the worker exists. The message stays the sender's until `run`; what is still in
- * the mailbox when the worker is destroyed is never run. Wakes the worker only when its mailbox was empty. */
+ * the mailbox when the worker is destroyed is never run. Wakes the worker only when its mailbox was
+ * empty. */
 void pst_worker_send(struct pst_worker *worker, struct pst_message *message);
 /* Any thread: the same with a message of the worker's own. */
 PST_MUST_USE enum pst_status pst_worker_post(struct pst_worker *worker,

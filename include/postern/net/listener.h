@@ -18,9 +18,11 @@
 PST_MUST_USE enum pst_status pst_listen(const struct pst_address *address, int *fd,
                                         struct pst_address *bound, struct pst_error *error);
 
-/* PST_OK: nobody listens at this TCP address. Workers share a port by SO_REUSEPORT, and so would a second
- * process: unseen, each with a part of the requests. Always PST_OK for a unix socket and for port 0. */
-PST_MUST_USE enum pst_status pst_listen_is_free(const struct pst_address *address, struct pst_error *error);
+/* PST_OK: nobody listens at this TCP address. Workers share a port by SO_REUSEPORT, and so would a
+ * second process: unseen, each with a part of the requests. Always PST_OK for a unix socket and for
+ * port 0. */
+PST_MUST_USE enum pst_status pst_listen_is_free(const struct pst_address *address,
+                                                struct pst_error *error);
 
 struct pst_acceptor;
 

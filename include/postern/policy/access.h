@@ -1,8 +1,8 @@
 /*
  * access.h - the bits of a permission, the operations, the reasons of a decision.
  *
- * Bits 0-30 are Mage's with Mage's values, so that a Mage database imports without loss; from bit 32
- * they are Postern's own.
+ * Bits 0-30 are Mage's with Mage's values, so that a Mage database imports without loss; from bit
+ * 32 they are Postern's own.
  */
 #ifndef POSTERN_POLICY_ACCESS_H
 #define POSTERN_POLICY_ACCESS_H
@@ -74,36 +74,36 @@ enum pst_attribute_kind { PST_ATTR_QUERY, PST_ATTR_WRITE, PST_ATTR_READ, PST_ATT
 /* Zero denies: memory that nobody filled is a refusal. */
 enum pst_verdict { PST_DENY = 0, PST_ALLOW = 1 };
 
-/* Why. One list for engine, log, metrics and answers; the texts stand in one table (reason.c). Client
- * status: pst_reason_status. Add at the end of a group; the number is never stored. */
+/* Why. One list for engine, log, metrics and answers; the texts stand in one table (reason.c).
+ * Client status: pst_reason_status. Add at the end of a group; the number is never stored. */
 enum pst_reason {
-    PST_R_INTERNAL = 0,      /* 500 an error of Postern's own: always a refusal */
+    PST_R_INTERNAL = 0, /* 500 an error of Postern's own: always a refusal */
     /* allowed */
-    PST_R_PUBLIC,            /* the route asks nobody */
+    PST_R_PUBLIC, /* the route asks nobody */
     PST_R_GRANTED,
-    PST_R_OWNER,             /* OWNER bit, or MANAGE on the workspace */
-    PST_R_LEVEL,             /* permissions are off and the level table allows */
-    PST_R_AUTH_OFF,          /* authentication is switched off */
-    PST_R_PREFLIGHT,         /* CORS preflight passed on */
+    PST_R_OWNER,     /* OWNER bit, or MANAGE on the workspace */
+    PST_R_LEVEL,     /* permissions are off and the level table allows */
+    PST_R_AUTH_OFF,  /* authentication is switched off */
+    PST_R_PREFLIGHT, /* CORS preflight passed on */
     /* the request itself */
-    PST_R_BAD_REQUEST,       /* 400 malformed in a way that no other reason names */
-    PST_R_BAD_TARGET,        /* 400 path or query that readers could disagree on (H7) */
-    PST_R_AMBIGUOUS,         /* 400 one value named twice, differently (H8) */
-    PST_R_BAD_ID,            /* 400 an id that the app would fold to another, or no id where one is due */
-    PST_R_BAD_BODY,          /* 400 body that is to be inspected is no JSON object, or has doubled keys */
-    PST_R_BODY_TOO_LARGE,    /* 413 */
-    PST_R_BAD_WORKSPACE,     /* 400 no valid workspace name, or none given */
-    PST_R_UNKNOWN_HOST,      /* 421 */
-    PST_R_NO_ROUTE,          /* 404 */
-    PST_R_METHOD,            /* 405 */
-    PST_R_UPGRADE,           /* 403 upgrade to a protocol that is not passed on */
+    PST_R_BAD_REQUEST, /* 400 malformed in a way that no other reason names */
+    PST_R_BAD_TARGET,  /* 400 path or query that readers could disagree on (H7) */
+    PST_R_AMBIGUOUS,   /* 400 one value named twice, differently (H8) */
+    PST_R_BAD_ID,      /* 400 an id that the app would fold to another, or no id where one is due */
+    PST_R_BAD_BODY,    /* 400 body that is to be inspected is no JSON object, or has doubled keys */
+    PST_R_BODY_TOO_LARGE, /* 413 */
+    PST_R_BAD_WORKSPACE,  /* 400 no valid workspace name, or none given */
+    PST_R_UNKNOWN_HOST,   /* 421 */
+    PST_R_NO_ROUTE,       /* 404 */
+    PST_R_METHOD,         /* 405 */
+    PST_R_UPGRADE,        /* 403 upgrade to a protocol that is not passed on */
     /* identity */
-    PST_R_NO_CREDENTIAL,     /* 401 */
-    PST_R_BAD_CREDENTIAL,    /* 401 the token does not hold; the detail goes to the log only */
-    PST_R_TWO_CREDENTIALS,   /* 400 */
-    PST_R_KEYS_UNAVAILABLE,  /* 503 no key set of that issuer could be had yet */
-    PST_R_UNKNOWN_USER,      /* 403 */
-    PST_R_USER_DISABLED,     /* 403 */
+    PST_R_NO_CREDENTIAL,    /* 401 */
+    PST_R_BAD_CREDENTIAL,   /* 401 the token does not hold; the detail goes to the log only */
+    PST_R_TWO_CREDENTIALS,  /* 400 */
+    PST_R_KEYS_UNAVAILABLE, /* 503 no key set of that issuer could be had yet */
+    PST_R_UNKNOWN_USER,     /* 403 */
+    PST_R_USER_DISABLED,    /* 403 */
     /* policy */
     PST_R_UNKNOWN_WORKSPACE, /* 404 */
     PST_R_NOT_GRANTED,       /* 403 nothing speaks for it */
@@ -117,11 +117,11 @@ enum pst_reason {
     PST_R_OTHERS_ONLY,       /* 403 self or admin, and the caller is neither */
     PST_R_ROUTE_CLOSED,      /* 403 the profile refuses this route to everybody */
     /* freshness and faults */
-    PST_R_STALE,             /* 503 the lease is lost */
-    PST_R_UNAVAILABLE,       /* 503 facts could not be had in time */
-    PST_R_OVERLOAD,          /* 503 */
-    PST_R_DRAINING,          /* 503 */
-    PST_R_UNTRUSTED_PEER,    /* 403 a door that only declared peers may ask */
+    PST_R_STALE,          /* 503 the lease is lost */
+    PST_R_UNAVAILABLE,    /* 503 facts could not be had in time */
+    PST_R_OVERLOAD,       /* 503 */
+    PST_R_DRAINING,       /* 503 */
+    PST_R_UNTRUSTED_PEER, /* 403 a door that only declared peers may ask */
     PST_REASONS,
 };
 

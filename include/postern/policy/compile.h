@@ -2,11 +2,11 @@
  * compile.h - an immutable policy that decides in constant time, made from a model.
  *
  * How      A policy is a small table of roles; each role has its own compact index of its rows by
- *          (entity, id). Role indexes are reference-counted and shared between policies, so a change
- *          of one role rebuilds that role and copies pointers for the rest.
+ *          (entity, id). Role indexes are reference-counted and shared between policies, so a
+ * change of one role rebuilds that role and copies pointers for the rest.
  *
- * Memory   A few blocks per policy, one per role: 24 bytes per row, 4 to 8 for its slot, and the text of
- *          its id.
+ * Memory   A few blocks per policy, one per role: 24 bytes per row, 4 to 8 for its slot, and the
+ * text of its id.
  *
  * Threads  Compiled and destroyed on the control thread; read by any number of threads.
  *
@@ -23,13 +23,13 @@
 struct pst_policy; /* opaque; its first member is a struct pst_snapshot */
 
 /* Rows that cannot decide anything (no access, no entity) are left out, equal rows of one role are
- * merged. PST_E_INVALID: an id or a name stands twice, or a permission names a role that is not there:
- * *error says which. *out is NULL on failure. */
+ * merged. PST_E_INVALID: an id or a name stands twice, or a permission names a role that is not
+ * there: *error says which. *out is NULL on failure. */
 PST_MUST_USE enum pst_status pst_policy_compile(const struct pst_model *model,
                                                 struct pst_policy **out, struct pst_error *error);
 
-/* The same from an older policy: `model` holds all workspaces and all roles, but permissions only of
- * the roles in `changed`, which are built anew; every other role shares the index of `base`
+/* The same from an older policy: `model` holds all workspaces and all roles, but permissions only
+ * of the roles in `changed`, which are built anew; every other role shares the index of `base`
  * (PST_E_ABSENT when base does not have it). A role that the model does not name is gone. */
 PST_MUST_USE enum pst_status pst_policy_rebuild(const struct pst_policy *base,
                                                 const struct pst_model *model,
@@ -47,7 +47,8 @@ uint32_t pst_policy_workspace(const struct pst_policy *policy, struct pst_bytes 
 /* Empty when there is none of that id. */
 struct pst_bytes pst_policy_workspace_name(const struct pst_policy *policy, uint32_t id);
 /* The id of the role of that name in that workspace, or else of the global one; 0 when none. */
-uint32_t pst_policy_role(const struct pst_policy *policy, struct pst_bytes name, uint32_t workspace);
+uint32_t pst_policy_role(const struct pst_policy *policy, struct pst_bytes name,
+                         uint32_t workspace);
 struct pst_bytes pst_policy_role_name(const struct pst_policy *policy, uint32_t id);
 
 struct pst_policy_stats {

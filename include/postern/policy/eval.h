@@ -4,7 +4,8 @@
  * Purpose  The one place where a verdict is made. Pure: no I/O, no allocation, no clock, no state;
  *          the same question has the same answer on every thread and behind every door.
  *
- * Cost     Bounded by bindings x requirements x keys; it does not depend on how many permissions exist.
+ * Cost     Bounded by bindings x requirements x keys; it does not depend on how many permissions
+ * exist.
  *
  * Failure  None. What cannot be decided is PST_DENY with a reason.
  */
@@ -20,10 +21,10 @@ struct pst_levels; /* level.h */
 /* Zero is the strict setting. */
 struct pst_policy_settings {
     bool authentication_off;
-    bool permissions_off; /* `levels` decides (deny-overrides); without a table the switch changes
-                           * nothing */
+    bool permissions_off;  /* `levels` decides (deny-overrides); without a table the switch changes
+                            * nothing */
     uint8_t notebook_edit; /* DISABLE_NOTEBOOK_EDIT_ACCESS: 0, 1, 2 */
-    struct pst_bytes project_uuid;   /* of the running project, for built-in rows of scope project */
+    struct pst_bytes project_uuid; /* of the running project, for built-in rows of scope project */
     const struct pst_levels *levels; /* also says which question an entity asks (project, any,
                                       * pipeline); NULL: project */
     /* most-specific only */
@@ -36,8 +37,9 @@ struct pst_caller {
     const struct pst_facts *facts; /* NULL: nobody is signed in */
     const uint32_t *extra_roles;   /* roles that the token's groups give, bound everywhere */
     uint32_t extra_role_count;
-    struct pst_bytes own_id; /* the id of the caller's own User object in the app; empty: user_id in
-                              * decimal (USER_OWNS_ENTITY and level self_or_admin compare with it) */
+    struct pst_bytes
+        own_id; /* the id of the caller's own User object in the app; empty: user_id in
+                 * decimal (USER_OWNS_ENTITY and level self_or_admin compare with it) */
 };
 
 struct pst_question {
@@ -55,16 +57,16 @@ struct pst_question {
 /* What decided. Texts are borrowed from the question. */
 struct pst_eval_detail {
     enum pst_reason reason;
-    uint32_t requirement;  /* index; PST_NOWHERE: none */
-    uint32_t key;          /* index; PST_NOWHERE: none */
-    enum pst_op op;        /* asked when it was decided */
+    uint32_t requirement;       /* index; PST_NOWHERE: none */
+    uint32_t key;               /* index; PST_NOWHERE: none */
+    enum pst_op op;             /* asked when it was decided */
     struct pst_bytes attribute; /* empty: the operation itself */
     enum pst_attribute_kind attribute_kind;
-    uint64_t binding;      /* 0: none, or a role of the token's groups */
-    uint32_t role;         /* 0: none */
-    uint64_t permission;   /* 0: none */
-    uint64_t bit;          /* the bit of that permission that granted or denied; 0: none */
-    uint64_t missing;      /* refused for want of a grant: bits of which one would do */
+    uint64_t binding;    /* 0: none, or a role of the token's groups */
+    uint32_t role;       /* 0: none */
+    uint64_t permission; /* 0: none */
+    uint64_t bit;        /* the bit of that permission that granted or denied; 0: none */
+    uint64_t missing;    /* refused for want of a grant: bits of which one would do */
 };
 
 /* detail is filled on every path. */

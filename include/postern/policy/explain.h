@@ -1,8 +1,8 @@
 /*
  * explain.h - a decision in words: what decided, or what is missing and how to get it.
  *
- * Cost     Cold: looks through roles to find who could be given what. Never on the path of an allowed
- *          request.
+ * Cost     Cold: looks through roles to find who could be given what. Never on the path of an
+ * allowed request.
  */
 #ifndef POSTERN_POLICY_EXPLAIN_H
 #define POSTERN_POLICY_EXPLAIN_H

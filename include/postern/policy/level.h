@@ -2,10 +2,10 @@
  * level.h - the two tables that policies hold besides permissions: what each level may do when
  *           permissions are switched off, and the presets of bits that roles name as levels.
  *
- * Level table   per entity and operation: who may (none = anybody of that scope, viewer, editor, ...,
- *               owner, self_or_admin), for signed-in callers or (public_...) for those who are not; the
- *               same for each attribute. Form of the file: policies/profiles/mage-levels.yaml.
- * Presets       name -> bits. Form of the file: policies/roles/levels.yaml.
+ * Level table   per entity and operation: who may (none = anybody of that scope, viewer, editor,
+ * ..., owner, self_or_admin), for signed-in callers or (public_...) for those who are not; the same
+ * for each attribute. Form of the file: policies/profiles/mage-levels.yaml. Presets       name ->
+ * bits. Form of the file: policies/roles/levels.yaml.
  *
  * Memory   Each table owns copies of its texts.   Threads  Immutable after load: any.
  */
@@ -48,7 +48,8 @@ struct pst_level_rule {
 
 const char *pst_level_name(enum pst_level level);
 
-enum pst_level_question pst_levels_question(const struct pst_levels *levels, struct pst_bytes entity);
+enum pst_level_question pst_levels_question(const struct pst_levels *levels,
+                                            struct pst_bytes entity);
 struct pst_level_rule pst_levels_operation(const struct pst_levels *levels, struct pst_bytes entity,
                                            enum pst_op op);
 struct pst_level_rule pst_levels_attribute(const struct pst_levels *levels, struct pst_bytes entity,
@@ -69,8 +70,8 @@ struct pst_presets {
     uint32_t count;
 };
 
-/* From a tree whose root is {levels: {READ: [LIST, DETAIL], USE: [READ, USE], ...}}: each name a list
- * of bit names and of presets above it. */
+/* From a tree whose root is {levels: {READ: [LIST, DETAIL], USE: [READ, USE], ...}}: each name a
+ * list of bit names and of presets above it. */
 PST_MUST_USE enum pst_status pst_presets_load(const struct pst_tree *tree, struct pst_presets *out,
                                               struct pst_error *error);
 void pst_presets_fini(struct pst_presets *presets);

@@ -1,11 +1,11 @@
 /*
  * model.h - the rows of a policy as the store delivers them, before they are compiled.
  *
- * Purpose  One place that collects workspaces, roles and permission rows, from a database, from YAML
- *          or in a test. compile.h turns it into what decides.
+ * Purpose  One place that collects workspaces, roles and permission rows, from a database, from
+ * YAML or in a test. compile.h turns it into what decides.
  *
- * Memory   The model owns copies of all texts and lists (one arena) and its row arrays. An added row
- *          borrows nothing from the caller.
+ * Memory   The model owns copies of all texts and lists (one arena) and its row arrays. An added
+ * row borrows nothing from the caller.
  *
  * Threads  None: one owner, off the request path.
  */
@@ -42,10 +42,10 @@ enum pst_scope { PST_SCOPE_GLOBAL = 0, PST_SCOPE_PROJECT, PST_SCOPE_PIPELINE };
 struct pst_permission_row {
     uint64_t id; /* below 2^32 */
     uint32_t role;
-    bool direct;          /* a built-in row: a level in `scope`, no grant on an entity */
-    enum pst_scope scope; /* direct rows only; PROJECT and PIPELINE are named by entity_id */
-    bool has_access;      /* false: the column is NULL */
-    uint64_t access;      /* PST_A_* */
+    bool direct;             /* a built-in row: a level in `scope`, no grant on an entity */
+    enum pst_scope scope;    /* direct rows only; PROJECT and PIPELINE are named by entity_id */
+    bool has_access;         /* false: the column is NULL */
+    uint64_t access;         /* PST_A_* */
     struct pst_bytes entity; /* empty: none, which matches nothing; "ALL"; "ALL_EXCEPT_RESERVED";
                               * "*" is taken as ALL */
     bool has_entity_id;
@@ -75,8 +75,8 @@ struct pst_model {
 void pst_model_init(struct pst_model *model, size_t limit);
 void pst_model_fini(struct pst_model *model);
 
-/* PST_E_INVALID: an id of 0 (or a permission id over 32 bits) or a missing name; PST_E_LIMIT: a text
- * or list over its bound, or the model's limit; PST_E_NOMEM. The model is unchanged then. */
+/* PST_E_INVALID: an id of 0 (or a permission id over 32 bits) or a missing name; PST_E_LIMIT: a
+ * text or list over its bound, or the model's limit; PST_E_NOMEM. The model is unchanged then. */
 PST_MUST_USE enum pst_status pst_model_add_workspace(struct pst_model *model,
                                                      const struct pst_workspace_row *row);
 PST_MUST_USE enum pst_status pst_model_add_role(struct pst_model *model,

@@ -13,7 +13,8 @@ static void check_set(const struct pst_keyset *set)
     for (uint32_t i = 0; i < pst_keyset_count(set); i++) {
         const struct pst_key *key = pst_keyset_at(set, i);
         uint32_t algs = pst_key_algs(key);
-        if ((algs & ~pst_key_type_algs(key)) != 0 || (pst_key_refused(key, &reason) && algs != 0) || (algs & PST_ALGS_HS) != 0)
+        if ((algs & ~pst_key_type_algs(key)) != 0 || (pst_key_refused(key, &reason) && algs != 0) ||
+            (algs & PST_ALGS_HS) != 0)
             abort();
         usable = usable || algs != 0;
         /* a kid that verifies is the only one of its name */
@@ -60,8 +61,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pst_jwks_create(&limits, &source, 1, &ops, &jwks, NULL) != PST_OK)
         abort();
     uint64_t next_ns = pst_jwks_tick(jwks, 0);
-    struct pst_jwks_answer answer = {
-        .http_status = 200, .body = bytes, .etag = bytes, .cache_control = pst_bytes_of(bytes.ptr, line)};
+    struct pst_jwks_answer answer = {.http_status = 200,
+                                     .body = bytes,
+                                     .etag = bytes,
+                                     .cache_control = pst_bytes_of(bytes.ptr, line)};
     pst_jwks_fetched(jwks, 0, &answer, 0);
     next_ns = pst_jwks_tick(jwks, 0);
     if (next_ns == 0 || next_ns > UINT64_C(3600) * 1000000000)

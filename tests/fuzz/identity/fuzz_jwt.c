@@ -1,6 +1,7 @@
 /*
- * fuzz_jwt - any bytes as a token, with keys of every kind. Two more ways in for the same bytes: as the
- * payload of a token that is rightly signed (so that the claims are reached), and as header fields.
+ * fuzz_jwt - any bytes as a token, with keys of every kind. Two more ways in for the same bytes: as
+ * the payload of a token that is rightly signed (so that the claims are reached), and as header
+ * fields.
  */
 #include <stdlib.h>
 
@@ -27,15 +28,24 @@ static void must(enum pst_status status)
 static void set_up(void)
 {
     static const struct pst_bytes audience = {.ptr = "postern", .len = 7};
-    static const struct pst_bytes document = PST_LIT(
-        "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"ec-1\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","
-        "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\"},"
-        "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"ed-1\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\"}]}");
+    static const struct pst_bytes document =
+        PST_LIT("{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"ec-1\",\"x\":"
+                "\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","
+                "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\"},"
+                "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"ed-1\",\"x\":"
+                "\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\"}]}");
     static struct pst_keyslot *slots[2];
     struct pst_issuer_config issuers[2] = {
-        {.issuer = PST_LIT("https://idp.test/"), .audiences = &audience, .audiences_count = 1, .groups_claim = PST_LIT("groups")},
-        {.issuer = PST_LIT("https://hs.test/"), .audiences = &audience, .audiences_count = 1, .algorithms = PST_ALGS_HS,
-         .user_claim = PST_USER_EMAIL, .groups_claim = PST_LIT("groups")},
+        {.issuer = PST_LIT("https://idp.test/"),
+         .audiences = &audience,
+         .audiences_count = 1,
+         .groups_claim = PST_LIT("groups")},
+        {.issuer = PST_LIT("https://hs.test/"),
+         .audiences = &audience,
+         .audiences_count = 1,
+         .algorithms = PST_ALGS_HS,
+         .user_claim = PST_USER_EMAIL,
+         .groups_claim = PST_LIT("groups")},
     };
     struct pst_identity_config config = pst_identity_config_default();
     struct pst_verifier *verifier;
@@ -47,7 +57,8 @@ static void set_up(void)
     must(pst_keyslot_create(&slots[1]));
     must(pst_keyset_from_jwks(document, &set, NULL, NULL));
     pst_keyslot_publish(slots[0], set);
-    must(pst_keyset_from_secrets(&(struct pst_secret_key){PST_LIT("hs-1"), PST_ALG_HS256, secret}, 1, &set, NULL));
+    must(pst_keyset_from_secrets(&(struct pst_secret_key){PST_LIT("hs-1"), PST_ALG_HS256, secret},
+                                 1, &set, NULL));
     pst_keyslot_publish(slots[1], set);
     must(pst_verifier_create(&config, slots, &verifier, NULL));
     must(pst_checker_create(verifier, &checker));
@@ -60,7 +71,8 @@ static void check(const struct pst_token_outcome *out)
 {
     if (!out->accepted)
         return;
-    if (out->claims.subject.len == 0 || out->claims.user.len == 0 || out->claims.issuer > 1 || out->claims.exp_s < NOW_S - 30)
+    if (out->claims.subject.len == 0 || out->claims.user.len == 0 || out->claims.issuer > 1 ||
+        out->claims.exp_s < NOW_S - 30)
         abort();
 }
 
@@ -80,20 +92,24 @@ static void as_payload(struct pst_bytes bytes)
     struct pst_mint_key key = {.alg = PST_ALG_HS256, .kid = PST_LIT("hs-1"), .secret = secret};
     struct pst_bytes token;
 
-    if (pst_mint_raw(&key, PST_LIT("{\"alg\":\"HS256\",\"kid\":\"hs-1\"}"), bytes, &keys_arena, &token) == PST_OK)
+    if (pst_mint_raw(&key, PST_LIT("{\"alg\":\"HS256\",\"kid\":\"hs-1\"}"), bytes, &keys_arena,
+                     &token) == PST_OK)
         as_token(token);
-    if (pst_mint_raw(&key, bytes, PST_LIT("{\"iss\":\"https://hs.test/\"}"), &keys_arena, &token) == PST_OK)
+    if (pst_mint_raw(&key, bytes, PST_LIT("{\"iss\":\"https://hs.test/\"}"), &keys_arena, &token) ==
+        PST_OK)
         as_token(token);
 }
 
 static void as_fields(struct pst_bytes bytes)
 {
-    struct pst_credential_config config = {PST_LIT("Authorization"), PST_LIT("t"), PST_LIT("bearer")};
+    struct pst_credential_config config = {PST_LIT("Authorization"), PST_LIT("t"),
+                                           PST_LIT("bearer")};
     struct pst_field fields[8];
     size_t n = 0;
 
     while (bytes.len > 0 && n < 8) {
-        size_t end = pst_bytes_find(bytes, '\n'), colon = pst_bytes_find(pst_bytes_of(bytes.ptr, end), ':');
+        size_t end = pst_bytes_find(bytes, '\n'),
+               colon = pst_bytes_find(pst_bytes_of(bytes.ptr, end), ':');
         fields[n++] = (struct pst_field){pst_bytes_of(bytes.ptr, colon),
                                          pst_bytes_of(bytes.ptr + colon, end - colon)};
         if (fields[n - 1].value.len > 0)

@@ -1,6 +1,6 @@
 /*
- * The bytes choose a model, a caller and a request; the evaluator and the slow one of the tests must
- * agree, by either combining rule, and the explanation must fit what it is about.
+ * The bytes choose a model, a caller and a request; the evaluator and the slow one of the tests
+ * must agree, by either combining rule, and the explanation must fit what it is about.
  */
 #include "../../unit/policy/naive.h"
 

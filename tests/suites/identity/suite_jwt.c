@@ -1,9 +1,9 @@
 /*
  * suite_jwt - the cases of kind token and scenario of DIR/jwt_cases.json.
  *
- * Tokens go through the verifier and, where a header field can carry them, through the search for the
- * credential. Scenarios run on a fake clock with the manager of key sets and a scripted transport
- * (jwt_scenario.h). The vectors of Wycheproof are suite_wycheproof's.
+ * Tokens go through the verifier and, where a header field can carry them, through the search for
+ * the credential. Scenarios run on a fake clock with the manager of key sets and a scripted
+ * transport (jwt_scenario.h). The vectors of Wycheproof are suite_wycheproof's.
  */
 #include "jwt_scenario.h"
 
@@ -11,7 +11,8 @@ static unsigned passed, failed, not_applicable;
 
 static void report(const json_t *c, const char *what, const char *why)
 {
-    printf("jwt %s%s%s: %s\n", json_string_value(json_object_get(c, "id")), *what ? " / " : "", what, why);
+    printf("jwt %s%s%s: %s\n", json_string_value(json_object_get(c, "id")), *what ? " / " : "",
+           what, why);
 }
 
 /* One way of carrying a token; false and a line when it did not end as expected. */
@@ -25,13 +26,15 @@ static bool judge(const json_t *c, const json_t *t, const struct result *r, cons
         const char *advice = json_string_value(json_object_get(t, "reason_code"));
         if (getenv("SUITE_VERBOSE") != NULL && !want && advice != NULL &&
             strcmp(advice, pst_identity_reason_name(r->reason)) != 0) {
-            (void)snprintf(why, sizeof(why), "note (%s): %s instead of %s", way, pst_identity_reason_name(r->reason), advice);
+            (void)snprintf(why, sizeof(why), "note (%s): %s instead of %s", way,
+                           pst_identity_reason_name(r->reason), advice);
             report(c, what == NULL ? "" : what, why);
         }
         return true;
     }
-    (void)snprintf(why, sizeof(why), "%s: expected %s, got %s (%s) %s", way, want ? "accept" : "reject",
-                   r->accepted ? "accept" : "reject", r->accepted ? r->user : pst_identity_reason_name(r->reason), r->issuer);
+    (void)snprintf(why, sizeof(why), "%s: expected %s, got %s (%s) %s", way,
+                   want ? "accept" : "reject", r->accepted ? "accept" : "reject",
+                   r->accepted ? r->user : pst_identity_reason_name(r->reason), r->issuer);
     report(c, what == NULL ? "" : what, why);
     return false;
 }
@@ -65,7 +68,7 @@ static json_t *keys_without(const json_t *meta, const json_t *c)
     json_t *keys = json_deep_copy(json_object_get(meta, "keys")), *value;
     const char *name;
 
-    json_object_foreach(json_object_get(c, "keys"), name, value) (void)json_object_del(keys, name);
+    json_object_foreach(json_object_get(c, "keys"), name, value)(void) json_object_del(keys, name);
     return keys;
 }
 
@@ -76,7 +79,8 @@ static bool run_token(const json_t *meta, const json_t *c)
     struct world w;
     size_t i;
 
-    if (!world_open(&w, meta, c, NULL, false) && is_word(json_object_get(c, "load"), "may-refuse")) {
+    if (!world_open(&w, meta, c, NULL, false) &&
+        is_word(json_object_get(c, "load"), "may-refuse")) {
         json_t *keys = keys_without(meta, c);
         world_close(&w);
         (void)world_open(&w, meta, NULL, keys, false);
@@ -96,11 +100,13 @@ static void run_case(const json_t *meta, const json_t *c)
     if (is_word(json_object_get(c, "kind"), "vectors"))
         return;
     if (lacking != NULL) {
-        printf("jwt %s: not applicable: %s\n", json_string_value(json_object_get(c, "id")), lacking);
+        printf("jwt %s: not applicable: %s\n", json_string_value(json_object_get(c, "id")),
+               lacking);
         not_applicable++;
         return;
     }
-    good = is_word(json_object_get(c, "kind"), "scenario") ? run_scenario(meta, c) : run_token(meta, c);
+    good = is_word(json_object_get(c, "kind"), "scenario") ? run_scenario(meta, c)
+                                                           : run_token(meta, c);
     passed += good;
     failed += !good;
 }
@@ -117,7 +123,8 @@ int main(int argc, char **argv)
         printf("jwt: jwt_cases.json is absent\n");
     json_array_foreach(json_object_get(file, "cases"), i, one)
     {
-        if (argc <= 2 || is_word(json_object_get(one, "id"), argv[2])) /* one case alone, by its id */
+        if (argc <= 2 ||
+            is_word(json_object_get(one, "id"), argv[2])) /* one case alone, by its id */
             run_case(json_object_get(file, "meta"), one);
     }
     json_decref(file);

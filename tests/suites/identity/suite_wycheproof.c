@@ -1,9 +1,10 @@
 /*
  * suite_wycheproof - the cases of kind vectors of DIR/jwt_cases.json over DIR/wycheproof/ files.
  *
- * layer jws: whole tokens with the keys of their group. Structure and header are judged by the verifier
- * (with a payload of its own, as those of the vectors are no claims), then the key is chosen and the
- * signature of the token as it stands is asked. layer primitive: key loading and pst_signature_holds.
+ * layer jws: whole tokens with the keys of their group. Structure and header are judged by the
+ * verifier (with a payload of its own, as those of the vectors are no claims), then the key is
+ * chosen and the signature of the token as it stands is asked. layer primitive: key loading and
+ * pst_signature_holds.
  *
  * Where the outcome is another one than the file says, `deviations` says why.
  */
@@ -29,19 +30,26 @@ static const struct {
     enum verdict verdict;
     const char *why;
 } deviations[] = {
-    {"json_web_signature_test.json", 346, INVALID, "the JWK says PS256 and the token PS384: a key verifies its own alg only"},
-    {"json_web_signature_test.json", 350, INVALID, "the JWK says PS256 and the token PS384: a key verifies its own alg only"},
-    {"json_web_signature_test.json", 367, VALID, "byte for byte tcId 357, which is valid: the file has lost the padding"},
-    {"json_web_signature_test.json", 370, VALID, "byte for byte tcId 357, which is valid: the file has lost the padding"},
-    {"json_web_signature_test.json", 372, INVALID, "a character outside base64url in the header is skipped by nobody"},
-    {"json_web_signature_test.json", 373, INVALID, "a character outside base64url in the payload is skipped by nobody"},
+    {"json_web_signature_test.json", 346, INVALID,
+     "the JWK says PS256 and the token PS384: a key verifies its own alg only"},
+    {"json_web_signature_test.json", 350, INVALID,
+     "the JWK says PS256 and the token PS384: a key verifies its own alg only"},
+    {"json_web_signature_test.json", 367, VALID,
+     "byte for byte tcId 357, which is valid: the file has lost the padding"},
+    {"json_web_signature_test.json", 370, VALID,
+     "byte for byte tcId 357, which is valid: the file has lost the padding"},
+    {"json_web_signature_test.json", 372, INVALID,
+     "a character outside base64url in the header is skipped by nobody"},
+    {"json_web_signature_test.json", 373, INVALID,
+     "a character outside base64url in the payload is skipped by nobody"},
 };
 
 static struct pst_bytes text_of(const json_t *object, const char *name)
 {
     const json_t *s = json_object_get(object, name);
 
-    return json_is_string(s) ? pst_bytes_of(json_string_value(s), json_string_length(s)) : (struct pst_bytes){0};
+    return json_is_string(s) ? pst_bytes_of(json_string_value(s), json_string_length(s))
+                             : (struct pst_bytes){0};
 }
 
 static bool is_word(const json_t *object, const char *name, const char *word)
@@ -102,7 +110,8 @@ static struct pst_keyset *from_secrets(const json_t *keys)
     {
         if (n == 8 || !pst_base64url_decode(text_of(one, "k"), bytes[n], sizeof(bytes[n]), &len))
             return NULL;
-        secrets[n] = (struct pst_secret_key){text_of(one, "kid"), pst_alg_find(text_of(one, "alg")), pst_bytes_of(bytes[n], len)};
+        secrets[n] = (struct pst_secret_key){text_of(one, "kid"), pst_alg_find(text_of(one, "alg")),
+                                             pst_bytes_of(bytes[n], len)};
         n++;
     }
     return pst_keyset_from_secrets(secrets, n, &set, NULL) == PST_OK ? set : NULL;
@@ -139,7 +148,8 @@ static struct pst_keyset *load_group(const json_t *group)
 
 /* Whether the verifier gets past structure and header: a payload without iss takes the place of the
  * vector's, so that the refusal which follows the header is known. */
-static bool header_passes(struct pst_checker *checker, struct pst_bytes token, struct pst_arena *arena)
+static bool header_passes(struct pst_checker *checker, struct pst_bytes token,
+                          struct pst_arena *arena)
 {
     struct pst_token_outcome out;
     static const enum pst_identity_reason behind_the_header[] = {PST_ID_MISSING_CLAIM, PST_ID_ISS};
@@ -152,12 +162,13 @@ static bool header_passes(struct pst_checker *checker, struct pst_bytes token, s
         return false;
     unsigned char scratch[8192];
     size_t len;
-    if (!pst_base64url_decode(pst_bytes_of(token.ptr + first + 1, second - first - 1), scratch, sizeof(scratch), &len) ||
+    if (!pst_base64url_decode(pst_bytes_of(token.ptr + first + 1, second - first - 1), scratch,
+                              sizeof(scratch), &len) ||
         !pst_base64url_decode(pst_bytes_from(token, second + 1), scratch, sizeof(scratch), &len))
         return false;
     char *text = malloc(token.len + 16);
-    int n = snprintf(text, token.len + 16, "%.*s.e30.%.*s", (int)first, token.ptr, (int)(token.len - second - 1),
-                     token.ptr + second + 1);
+    int n = snprintf(text, token.len + 16, "%.*s.e30.%.*s", (int)first, token.ptr,
+                     (int)(token.len - second - 1), token.ptr + second + 1);
     if (pst_token_verify(checker, pst_bytes_of(text, (size_t)n), 0, arena, &out) != PST_OK)
         abort();
     free(text);
@@ -167,7 +178,8 @@ static bool header_passes(struct pst_checker *checker, struct pst_bytes token, s
     return false;
 }
 
-static bool read_header(struct pst_bytes token, json_t **header, struct pst_bytes *signed_, struct pst_bytes *sig)
+static bool read_header(struct pst_bytes token, json_t **header, struct pst_bytes *signed_,
+                        struct pst_bytes *sig)
 {
     unsigned char text[8192];
     static unsigned char signature[8192];
@@ -177,15 +189,17 @@ static bool read_header(struct pst_bytes token, json_t **header, struct pst_byte
     if (!pst_base64url_decode(pst_bytes_of(token.ptr, first), text, sizeof(text), &len))
         return false;
     *header = json_loadb((const char *)text, len, JSON_REJECT_DUPLICATES, NULL);
-    if (*header == NULL || !pst_base64url_decode(pst_bytes_from(token, second + 1), signature, sizeof(signature), &len))
+    if (*header == NULL || !pst_base64url_decode(pst_bytes_from(token, second + 1), signature,
+                                                 sizeof(signature), &len))
         return false;
     *signed_ = pst_bytes_of(token.ptr, second);
     *sig = pst_bytes_of(signature, len);
     return true;
 }
 
-static enum verdict run_token(const struct pst_keyset *set, struct pst_checker *checker, struct pst_signature *signature,
-                              const json_t *test, struct pst_arena *arena)
+static enum verdict run_token(const struct pst_keyset *set, struct pst_checker *checker,
+                              struct pst_signature *signature, const json_t *test,
+                              struct pst_arena *arena)
 {
     const json_t *jws = json_object_get(test, "jws");
     json_t *header = NULL;
@@ -199,8 +213,9 @@ static enum verdict run_token(const struct pst_keyset *set, struct pst_checker *
         return INVALID;
     if (read_header(token, &header, &signed_, &sig)) {
         enum pst_alg alg = pst_alg_find(text_of(header, "alg"));
-        const struct pst_key *key = json_object_get(header, "kid") != NULL ? pst_keyset_find(set, text_of(header, "kid"))
-                                                                           : pst_keyset_single(set, alg);
+        const struct pst_key *key = json_object_get(header, "kid") != NULL
+                                        ? pst_keyset_find(set, text_of(header, "kid"))
+                                        : pst_keyset_single(set, alg);
         holds = key != NULL && pst_signature_holds(signature, key, &use, alg, signed_, sig);
         pst_key_use_fini(&use);
     }
@@ -216,10 +231,14 @@ static enum pst_alg alg_of(const json_t *group)
         const char *type, *sha;
         enum pst_alg alg;
     } rows[] = {
-        {"EcdsaP1363Verify", "SHA-256", PST_ALG_ES256},  {"EcdsaP1363Verify", "SHA-384", PST_ALG_ES384},
-        {"EcdsaP1363Verify", "SHA-512", PST_ALG_ES512},  {"RsassaPkcs1Verify", "SHA-256", PST_ALG_RS256},
-        {"RsassaPkcs1Verify", "SHA-384", PST_ALG_RS384}, {"RsassaPkcs1Verify", "SHA-512", PST_ALG_RS512},
-        {"RsassaPssVerify", "SHA-256", PST_ALG_PS256},   {"RsassaPssVerify", "SHA-384", PST_ALG_PS384},
+        {"EcdsaP1363Verify", "SHA-256", PST_ALG_ES256},
+        {"EcdsaP1363Verify", "SHA-384", PST_ALG_ES384},
+        {"EcdsaP1363Verify", "SHA-512", PST_ALG_ES512},
+        {"RsassaPkcs1Verify", "SHA-256", PST_ALG_RS256},
+        {"RsassaPkcs1Verify", "SHA-384", PST_ALG_RS384},
+        {"RsassaPkcs1Verify", "SHA-512", PST_ALG_RS512},
+        {"RsassaPssVerify", "SHA-256", PST_ALG_PS256},
+        {"RsassaPssVerify", "SHA-384", PST_ALG_PS384},
         {"RsassaPssVerify", "SHA-512", PST_ALG_PS512},
     };
 
@@ -231,7 +250,8 @@ static enum pst_alg alg_of(const json_t *group)
     return PST_ALG_UNKNOWN;
 }
 
-static enum verdict run_signature(const json_t *group, struct pst_signature *signature, const json_t *test)
+static enum verdict run_signature(const json_t *group, struct pst_signature *signature,
+                                  const json_t *test)
 {
     struct pst_keyset *set = NULL;
     struct pst_bytes message = unhex(text_of(test, "msg")), sig = unhex(text_of(test, "sig"));
@@ -240,8 +260,10 @@ static enum verdict run_signature(const json_t *group, struct pst_signature *sig
     enum verdict verdict = NOT_APPLICABLE;
 
     if (alg != PST_ALG_UNKNOWN) {
-        enum pst_status status = pst_keyset_from_pem(text_of(group, "publicKeyPem"), PST_LIT("k"), alg, &set, NULL);
-        verdict = status == PST_OK && pst_signature_holds(signature, pst_keyset_at(set, 0), &use, alg, message, sig)
+        enum pst_status status =
+            pst_keyset_from_pem(text_of(group, "publicKeyPem"), PST_LIT("k"), alg, &set, NULL);
+        verdict = status == PST_OK && pst_signature_holds(signature, pst_keyset_at(set, 0), &use,
+                                                          alg, message, sig)
                       ? VALID
                       : INVALID;
     }
@@ -253,7 +275,8 @@ static enum verdict run_signature(const json_t *group, struct pst_signature *sig
 }
 
 /* Truncated tags and keys shorter than the hash are no JWS. */
-static enum verdict run_mac(const json_t *group, struct pst_signature *signature, const json_t *test, enum pst_alg alg)
+static enum verdict run_mac(const json_t *group, struct pst_signature *signature,
+                            const json_t *test, enum pst_alg alg)
 {
     struct pst_bytes key = unhex(text_of(test, "key")), message = unhex(text_of(test, "msg"));
     struct pst_bytes tag = unhex(text_of(test, "tag"));
@@ -264,7 +287,9 @@ static enum verdict run_mac(const json_t *group, struct pst_signature *signature
 
     if ((unsigned)number_of(group, "tagSize") == 8 * pst_alg_hash_bytes(alg) &&
         pst_keyset_from_secrets(&secret, 1, &set, NULL) == PST_OK)
-        verdict = pst_signature_holds(signature, pst_keyset_at(set, 0), &use, alg, message, tag) ? VALID : INVALID;
+        verdict = pst_signature_holds(signature, pst_keyset_at(set, 0), &use, alg, message, tag)
+                      ? VALID
+                      : INVALID;
     pst_keyset_release(set);
     give_back(key);
     give_back(message);
@@ -284,7 +309,8 @@ struct run {
 static const char *deviation(const char *file, int id, enum verdict verdict)
 {
     for (size_t i = 0; i < sizeof(deviations) / sizeof(deviations[0]); i++)
-        if (strcmp(deviations[i].file, file) == 0 && deviations[i].id == id && deviations[i].verdict == verdict)
+        if (strcmp(deviations[i].file, file) == 0 && deviations[i].id == id &&
+            deviations[i].verdict == verdict)
             return deviations[i].why;
     return NULL;
 }
@@ -297,7 +323,8 @@ static void count(const struct run *run, const json_t *test, enum verdict verdic
 
     if (verdict == NOT_APPLICABLE) {
         run->tally->not_applicable++;
-    } else if (strcmp(result, "acceptable") == 0 || (verdict == VALID) == (strcmp(result, "valid") == 0)) {
+    } else if (strcmp(result, "acceptable") == 0 ||
+               (verdict == VALID) == (strcmp(result, "valid") == 0)) {
         run->tally->passed++;
     } else if (why != NULL) {
         run->tally->passed++;
@@ -307,7 +334,8 @@ static void count(const struct run *run, const json_t *test, enum verdict verdic
     } else {
         run->tally->failed++;
         printf("wycheproof %s tcId %d (%s): %s, but the signature %s\n", run->file, id,
-               json_string_value(json_object_get(test, "comment")), result, verdict == VALID ? "held" : "did not hold");
+               json_string_value(json_object_get(test, "comment")), result,
+               verdict == VALID ? "held" : "did not hold");
     }
 }
 
@@ -319,9 +347,8 @@ static bool is_selected(const json_t *c, const json_t *test)
 
     if (select == NULL)
         return true;
-    json_array_foreach(json_object_get(test, "flags"), i, flag)
-        if (is_word(select, "flag", json_string_value(flag)))
-            return true;
+    json_array_foreach(json_object_get(test, "flags"), i,
+                       flag) if (is_word(select, "flag", json_string_value(flag))) return true;
     return false;
 }
 
@@ -346,12 +373,12 @@ static void run_tokens(const struct run *run, const json_t *group)
     config.issuers = &issuer;
     config.issuers_count = 1;
     pst_arena_init(&arena, 4096, 1u << 20);
-    if (pst_keyslot_create(&slot) != PST_OK || pst_verifier_create(&config, &slot, &verifier, NULL) != PST_OK ||
+    if (pst_keyslot_create(&slot) != PST_OK ||
+        pst_verifier_create(&config, &slot, &verifier, NULL) != PST_OK ||
         pst_checker_create(verifier, &checker) != PST_OK)
         abort();
-    json_array_foreach(json_object_get(group, "tests"), i, test)
-        if (is_selected(run->c, test))
-            count(run, test, run_token(set, checker, run->signature, test, &arena));
+    json_array_foreach(json_object_get(group, "tests"), i, test) if (is_selected(run->c, test))
+        count(run, test, run_token(set, checker, run->signature, test, &arena));
     pst_checker_destroy(checker);
     pst_verifier_destroy(verifier);
     pst_keyslot_destroy(slot);
@@ -362,8 +389,9 @@ static void run_tokens(const struct run *run, const json_t *group)
 static void run_group(const struct run *run, const json_t *group)
 {
     bool mac = is_word(group, "type", "MacTest");
-    enum pst_alg alg = strstr(run->file, "sha512") != NULL ? PST_ALG_HS512
-                       : strstr(run->file, "sha384") != NULL ? PST_ALG_HS384 : PST_ALG_HS256;
+    enum pst_alg alg = strstr(run->file, "sha512") != NULL   ? PST_ALG_HS512
+                       : strstr(run->file, "sha384") != NULL ? PST_ALG_HS384
+                                                             : PST_ALG_HS256;
     size_t i;
     json_t *test;
 
@@ -374,11 +402,14 @@ static void run_group(const struct run *run, const json_t *group)
     json_array_foreach(json_object_get(group, "tests"), i, test)
     {
         if (is_selected(run->c, test))
-            count(run, test, mac ? run_mac(group, run->signature, test, alg) : run_signature(group, run->signature, test));
+            count(run, test,
+                  mac ? run_mac(group, run->signature, test, alg)
+                      : run_signature(group, run->signature, test));
     }
 }
 
-static void run_case(const char *dir, const json_t *c, struct pst_signature *signature, struct tally *all)
+static void run_case(const char *dir, const json_t *c, struct pst_signature *signature,
+                     struct tally *all)
 {
     char path[4096];
     struct tally own = {0};
@@ -406,8 +437,8 @@ static void run_case(const char *dir, const json_t *c, struct pst_signature *sig
         printf("wycheproof %s: %u vectors seen, %d announced\n", id, seen, number_of(c, "vectors"));
         own.failed++;
     }
-    printf("wycheproof %s: %u passed (%u of them deviations), %u failed, %u not applicable\n", id, own.passed, own.deviated,
-           own.failed, own.not_applicable);
+    printf("wycheproof %s: %u passed (%u of them deviations), %u failed, %u not applicable\n", id,
+           own.passed, own.deviated, own.failed, own.not_applicable);
     all->passed += own.passed;
     all->failed += own.failed;
     all->not_applicable += own.not_applicable;
@@ -436,6 +467,7 @@ int main(int argc, char **argv)
     }
     pst_signature_destroy(signature);
     json_decref(file);
-    printf("suite wycheproof: %u passed, %u failed, %u not applicable\n", all.passed, all.failed, all.not_applicable);
+    printf("suite wycheproof: %u passed, %u failed, %u not applicable\n", all.passed, all.failed,
+           all.not_applicable);
     return all.failed > 0;
 }

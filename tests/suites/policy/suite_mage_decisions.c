@@ -1,9 +1,10 @@
 /*
  * Decision vectors of Mage AI on the pure engine: suite_mage_decisions DIR.
  *
- * Each applicable vector is decided three times: with the user's roles bound everywhere, bound in the
- * workspace of the request, and bound in another one. The first two must give `expect`; in the third
- * nothing of the roles may be seen, so what the vector's roles alone allow must be refused (G22).
+ * Each applicable vector is decided three times: with the user's roles bound everywhere, bound in
+ * the workspace of the request, and bound in another one. The first two must give `expect`; in the
+ * third nothing of the roles may be seen, so what the vector's roles alone allow must be refused
+ * (G22).
  */
 #include <inttypes.h>
 
@@ -127,8 +128,11 @@ static enum pst_verdict decide(struct vector *v, enum place place, struct pst_ev
         .project_uuid = mv_text(json_object_get(s, "project_uuid")),
         .levels = v->levels,
     };
-    struct pst_question q = {.policy = v->policy, .settings = &settings, .workspace = HERE,
-                             .requirements = &r, .requirement_count = 1};
+    struct pst_question q = {.policy = v->policy,
+                             .settings = &settings,
+                             .workspace = HERE,
+                             .requirements = &r,
+                             .requirement_count = 1};
 
     if (v->role_count > 64)
         mv_die(v->id, "too many roles");
@@ -141,7 +145,8 @@ static enum pst_verdict decide(struct vector *v, enum place place, struct pst_ev
         q.caller.facts = &facts;
     }
     for (uint32_t i = 0; i < v->role_count; i++)
-        bindings[i] = (struct pst_binding){.id = i + 1, .role = i + 1,
+        bindings[i] = (struct pst_binding){.id = i + 1,
+                                           .role = i + 1,
                                            .workspace = place == EVERYWHERE ? 0
                                                         : place == SAME     ? HERE
                                                                             : THERE};
@@ -156,7 +161,9 @@ static bool check(struct vector *v, enum place place, const char *expect)
     if (strcmp(got, expect) == 0)
         return true;
     printf("FAIL %s%s: expected %s, got %s (%s%s%.*s)\n", v->id,
-           place == EVERYWHERE ? "" : place == SAME ? " (in the workspace)" : " (in another workspace)",
+           place == EVERYWHERE ? ""
+           : place == SAME     ? " (in the workspace)"
+                               : " (in another workspace)",
            expect, got, pst_reason_name(detail.reason), detail.attribute.len > 0 ? " of " : "",
            (int)detail.attribute.len, detail.attribute.len > 0 ? detail.attribute.ptr : "");
     return false;
@@ -217,13 +224,16 @@ static const char *not_applicable(const json_t *json)
 
 static void run(struct tally *t, const json_t *json, struct pst_levels *levels)
 {
-    struct vector v = {.json = json, .levels = levels, .request = json_object_get(json, "request"),
+    struct vector v = {.json = json,
+                       .levels = levels,
+                       .request = json_object_get(json, "request"),
                        .settings = json_object_get(json, "settings"),
                        .user = json_object_get(json, "user"),
                        .id = json_string_value(json_object_get(json, "id"))};
     const char *expect = json_string_value(json_object_get(json, "expect")), *why;
 
-    if (v.id == NULL || expect == NULL || (strcmp(expect, "allow") != 0 && strcmp(expect, "deny") != 0))
+    if (v.id == NULL || expect == NULL ||
+        (strcmp(expect, "allow") != 0 && strcmp(expect, "deny") != 0))
         mv_die("vector", v.id == NULL ? "without an id" : v.id);
     why = not_applicable(json);
     if (why != NULL) {
@@ -250,7 +260,8 @@ int main(int argc, char **argv)
     json_t *cases = mv_load(dir, "mage_cases.json"), *policies = mv_load(dir, "mage_policies.json");
 
     if (cases == NULL) {
-        printf("absent: mage_cases.json\nsuite mage_decisions: 0 passed, 0 failed, 0 not applicable\n");
+        printf("absent: mage_cases.json\nsuite mage_decisions: 0 passed, 0 failed, 0 not "
+               "applicable\n");
         return 0;
     }
     if (policies == NULL) /* the table belongs to the project, the cases to the folder */

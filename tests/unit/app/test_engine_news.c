@@ -1,5 +1,5 @@
-/* authz/engine between two revisions: what it does with rows that are older or newer than what it was told
- * (C4), and that no decision sees a half of a change (C7). */
+/* authz/engine between two revisions: what it does with rows that are older or newer than what it
+ * was told (C4), and that no decision sees a half of a change (C7). */
 #include "../test.h"
 
 #include <stdio.h>
@@ -17,7 +17,8 @@
 static const char CONFIG[] =
     "state_dir: %s\n"
     "identity: {issuers: [{issuer: 'https://postern.local/', audiences: [postern]}]}\n"
-    "listeners: [{kind: auth_request, address: '127.0.0.1:1', mounts: [{host: '*', prefix: /, profile: rest}]}]\n";
+    "listeners: [{kind: auth_request, address: '127.0.0.1:1', mounts: [{host: '*', prefix: /, "
+    "profile: rest}]}]\n";
 
 static const char POLICY[] =
     "workspaces: [{name: blue, kind: project}, {name: red, kind: project}]\n"
@@ -56,7 +57,8 @@ static void apply(struct world *w, const char *text)
     const struct pst_apply_options options = {.actor = PST_LIT("test")};
     uint32_t steps;
 
-    assert_int_equal(pst_yaml_load_text(PST_LIT("policy"), pst_bytes_of(text, strlen(text)), &tree, &e), PST_OK);
+    assert_int_equal(
+        pst_yaml_load_text(PST_LIT("policy"), pst_bytes_of(text, strlen(text)), &tree, &e), PST_OK);
     assert_int_equal(pst_store_open(w->url, PST_STORE_CREATE, &store, &e), PST_OK);
     assert_int_equal(pst_store_migrate(store, &steps, &e), PST_OK);
     if (pst_apply(store, list, 1, &options, &e, &report) != PST_OK)
@@ -66,16 +68,20 @@ static void apply(struct world *w, const char *text)
     pst_tree_fini(&tree);
 }
 
-static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch, struct pst_error *error)
+static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch,
+                                struct pst_error *error)
 {
     struct world *w = ctx;
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
     struct pst_bundle *bundle;
-    const struct pst_engine_news news = {
-        .bundle = batch->model != NULL, .new_history = batch->new_history, .all_users = true,
-        .epoch = batch->revision.epoch, .n = batch->revision.n,
-        .lease_start_ns = batch->lease_start_ns, .lease_bound_ns = batch->bound_ns};
+    const struct pst_engine_news news = {.bundle = batch->model != NULL,
+                                         .new_history = batch->new_history,
+                                         .all_users = true,
+                                         .epoch = batch->revision.epoch,
+                                         .n = batch->revision.n,
+                                         .lease_start_ns = batch->lease_start_ns,
+                                         .lease_bound_ns = batch->bound_ns};
 
     w->told = batch->revision;
     if (batch->model != NULL) {
@@ -83,7 +89,8 @@ static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch, s
         pst_model_fini(batch->model);
         free(batch->model);
         assert_int_equal(pst_shared_policy_create(policy, &shared), PST_OK);
-        assert_int_equal(pst_bundle_create(w->site, shared, w->told.epoch, w->told.n, &bundle), PST_OK);
+        assert_int_equal(pst_bundle_create(w->site, shared, w->told.epoch, w->told.n, &bundle),
+                         PST_OK);
         pst_shared_policy_release(shared);
         pst_policy_publish(w->hub, &bundle->snapshot);
     }
@@ -114,8 +121,10 @@ static int set_up(void **state)
     (void)snprintf(base, sizeof(base), "%s/", w->dir);
     pst_arena_init(&w->arena, 4096, 1u << 20);
     assert_int_equal(pst_arena_copy(&w->arena, pst_bytes_of(base, strlen(base)), &dir), PST_OK);
-    if (pst_config_load_text(PST_LIT("t.yaml"), pst_bytes_of(text, strlen(text)), dir, &w->config, &e) != PST_OK ||
-        pst_state_prepare(w->config, &e) != PST_OK || pst_key_ring_create(w->config, &w->ring, &e) != PST_OK ||
+    if (pst_config_load_text(PST_LIT("t.yaml"), pst_bytes_of(text, strlen(text)), dir, &w->config,
+                             &e) != PST_OK ||
+        pst_state_prepare(w->config, &e) != PST_OK ||
+        pst_key_ring_create(w->config, &w->ring, &e) != PST_OK ||
         pst_site_build(w->config, &w->ring, &w->site, &e) != PST_OK)
         fail_msg("%s: %s", e.where, e.message);
     w->url = pst_store_url(w->config, &w->arena);
@@ -126,8 +135,12 @@ static int set_up(void **state)
     assert_int_equal(pst_policy_hub_create(&w->hub), PST_OK);
     assert_int_equal(pst_facts_service_create(&facts, &w->facts, &e), PST_OK);
     assert_int_equal(pst_worker_create(0, &w->worker), PST_OK);
-    struct pst_engine_config engine = {.worker = w->worker, .hub = w->hub, .facts = w->facts, .log = w->log,
-                                       .token_cache = 16, .fact_cache = 16};
+    struct pst_engine_config engine = {.worker = w->worker,
+                                       .hub = w->hub,
+                                       .facts = w->facts,
+                                       .log = w->log,
+                                       .token_cache = 16,
+                                       .fact_cache = 16};
     assert_int_equal(pst_engine_create(&engine, &w->engine), PST_OK);
     assert_int_equal(pst_tail_create(&tail, &w->tail), PST_OK);
     poll_tail(w);
@@ -138,7 +151,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    static const char *const FILES[] = {"postern.db", "postern.db-wal", "postern.db-shm", "keys/issuer.pem", "keys/issuer.jwks.json", "keys"};
+    static const char *const FILES[] = {
+        "postern.db",      "postern.db-wal",        "postern.db-shm",
+        "keys/issuer.pem", "keys/issuer.jwks.json", "keys"};
     struct world *w = *state;
     char path[128];
 
@@ -172,12 +187,15 @@ static void on_resume(struct pst_decide *d)
     pst_container_of(d, struct world, decide)->resumed = true;
 }
 
-/* Begins a decision about alice, whose rows are not in memory, and waits until their reply is in the mail. */
+/* Begins a decision about alice, whose rows are not in memory, and waits until their reply is in
+ * the mail. */
 static void begin(struct world *w, const char *path)
 {
-    w->request = (struct pst_request){.method = PST_LIT("GET"), .host = PST_LIT("h"), .path = pst_bytes_of(path, strlen(path))};
+    w->request = (struct pst_request){
+        .method = PST_LIT("GET"), .host = PST_LIT("h"), .path = pst_bytes_of(path, strlen(path))};
     w->decide = (struct pst_decide){.resume = on_resume};
-    assert_int_equal(pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE), PST_STEP_WAIT);
+    assert_int_equal(pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE),
+                     PST_STEP_WAIT);
     while (pst_facts_service_stats(w->facts).reads == 0)
         (void)usleep(1000);
     (void)usleep(20000); /* counted before it is sent */
@@ -213,7 +231,8 @@ static void rows_that_a_change_has_touched_are_read_again_at_once(void **state)
 {
     struct world *w = *state;
     uint64_t user = id_of_alice(w), n = w->told.n + 1;
-    const struct pst_engine_news news = {.users = &user, .changes = &n, .user_count = 1, .epoch = w->told.epoch, .n = n};
+    const struct pst_engine_news news = {
+        .users = &user, .changes = &n, .user_count = 1, .epoch = w->told.epoch, .n = n};
 
     assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
     begin(w, "/w/blue/x/1"); /* reads what was before the change; the reply comes behind the news */
@@ -231,20 +250,23 @@ static void steady_writes_starve_nobody(void **state)
     pst_worker_turn(w->worker, 0);
     assert_false(w->resumed);
     apply(w, "workspaces: [{name: grey, kind: project}]");
-    const struct pst_engine_news news = {.epoch = w->told.epoch, .n = w->told.n + 1}; /* the first of the two */
+    const struct pst_engine_news news = {.epoch = w->told.epoch,
+                                         .n = w->told.n + 1}; /* the first of the two */
     assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
     pst_worker_turn(w->worker, 0);
     assert_true(w->resumed);
     assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
 }
 
-/* One transaction makes a role harmless and gives it to alice: at no revision may she read in red. */
+/* One transaction makes a role harmless and gives it to alice: at no revision may she read in red.
+ */
 static void new_rows_are_never_judged_by_an_old_policy(void **state)
 {
     struct world *w = *state;
 
-    apply(w, "roles: [{name: wide, workspace: red, permissions: [{entity: none, allow: [detail]}]}]\n"
-             "bindings: [{user: alice, role: wide, workspace: red}]");
+    apply(w,
+          "roles: [{name: wide, workspace: red, permissions: [{entity: none, allow: [detail]}]}]\n"
+          "bindings: [{user: alice, role: wide, workspace: red}]");
     begin(w, "/w/red/x/1"); /* with the policy from before, and the rows from after the change */
     pst_worker_turn(w->worker, 0);
     assert_false(w->resumed);
@@ -257,9 +279,11 @@ static void new_rows_are_never_judged_by_an_old_policy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(rows_that_a_change_has_touched_are_read_again_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(rows_that_a_change_has_touched_are_read_again_at_once,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(steady_writes_starve_nobody, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(new_rows_are_never_judged_by_an_old_policy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(new_rows_are_never_judged_by_an_old_policy, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("authz/engine news", tests, NULL, NULL);
 }

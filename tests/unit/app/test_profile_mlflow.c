@@ -164,8 +164,10 @@ static void test_a_body_of_too_many_values(void **state)
 
     (void)state;
     pst_arena_init(&arena, 4096, 1u << 20);
-    send("POST", V2 "/experiments/update", body_of(99990, false, &arena), "ws=default; experiment:11 update");
-    send("POST", V2 "/experiments/update", body_of(100001, true, &arena), "ws=default; experiment:11 update");
+    send("POST", V2 "/experiments/update", body_of(99990, false, &arena),
+         "ws=default; experiment:11 update");
+    send("POST", V2 "/experiments/update", body_of(100001, true, &arena),
+         "ws=default; experiment:11 update");
     send("POST", V2 "/experiments/update", body_of(100001, false, &arena),
          "body-too-large:more than 100000 values");
     pst_arena_fini(&arena);
@@ -191,8 +193,9 @@ static void test_ids_that_the_server_would_fold(void **state)
 
 static void test_ids_are_utf8(void **state)
 {
-    static const char *const bad[] = {"%FF", "a%FE", "%C0%AF", "%C1%81", "%E0%80%AF", "%ED%A0%80",
-                                      "%F4%90%80%80", "%F8%88%80%80%80", "a%C3", "%80", "%E2%82"};
+    static const char *const bad[] = {"%FF",       "a%FE",      "%C0%AF",       "%C1%81",
+                                      "%E0%80%AF", "%ED%A0%80", "%F4%90%80%80", "%F8%88%80%80%80",
+                                      "a%C3",      "%80",       "%E2%82"};
     char query[128];
 
     (void)state;
@@ -200,7 +203,8 @@ static void test_ids_are_utf8(void **state)
         (void)snprintf(query, sizeof(query), "run_id=%s", bad[i]);
         get(V2 "/runs/get", query, "bad-id:run");
     }
-    get(V2 "/users/get", "username=%C3%A9%E2%82%AC%F0%9F%98%80", "ws=default; self \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80 | admin");
+    get(V2 "/users/get", "username=%C3%A9%E2%82%AC%F0%9F%98%80",
+        "ws=default; self \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80 | admin");
 }
 
 static void test_an_unread_place_must_agree(void **state)

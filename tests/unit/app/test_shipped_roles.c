@@ -1,6 +1,6 @@
 /*
- * The policy files that ship, read as they are and held against the vectors: the level table of Mage, the
- * six Mage roles, the levels, the workspace roles and those of MLflow.
+ * The policy files that ship, read as they are and held against the vectors: the level table of
+ * Mage, the six Mage roles, the levels, the workspace roles and those of MLflow.
  *
  * Runs in the project's top folder.
  */
@@ -53,10 +53,13 @@ static uint64_t access_of(const struct pst_node *p, const struct pst_presets *pr
 static void add_permission(struct pst_model *model, uint32_t role, const struct pst_tree *tree,
                            const struct pst_node *p, const struct pst_presets *presets)
 {
-    static const char *const KEYS[] = {"entity", "access", "level", "attributes_only", "conditions",
-                                       "query_attributes", "write_attributes", "read_attributes", NULL};
+    static const char *const KEYS[] = {"entity",           "access",          "level",
+                                       "attributes_only",  "conditions",      "query_attributes",
+                                       "write_attributes", "read_attributes", NULL};
     struct pst_bytes names[PST_ATTR_KINDS][MV_LIST_MAX];
-    struct pst_permission_row row = {.id = model->permission_count + 1, .role = role, .has_access = true,
+    struct pst_permission_row row = {.id = model->permission_count + 1,
+                                     .role = role,
+                                     .has_access = true,
                                      .access = access_of(p, presets)};
     const struct pst_node *conditions = pst_node_get(p, "conditions");
     bool attributes_only = false;
@@ -65,7 +68,8 @@ static void add_permission(struct pst_model *model, uint32_t role, const struct 
     assert_int_equal(pst_node_text(tree, p, "entity", &row.entity, NULL), PST_OK);
     assert_int_equal(pst_node_bool(tree, p, "attributes_only", &attributes_only, NULL), PST_OK);
     row.access |= attributes_only ? PST_A_ATTRIBUTES_ONLY : 0;
-    for (const struct pst_node *n = conditions == NULL ? NULL : conditions->first; n != NULL; n = n->next) {
+    for (const struct pst_node *n = conditions == NULL ? NULL : conditions->first; n != NULL;
+         n = n->next) {
         assert_true(pst_condition_of(n->text) != 0);
         row.conditions |= pst_condition_of(n->text);
     }
@@ -127,13 +131,19 @@ static void trial_fini(struct trial *t)
     pst_model_fini(&t->model);
 }
 
-static bool may(struct trial *t, const char *role, const char *entity, const char *id, enum pst_op op)
+static bool may(struct trial *t, const char *role, const char *entity, const char *id,
+                enum pst_op op)
 {
     struct pst_binding binding = {.id = 1, .role = pst_policy_role(t->policy, mv_cstr(role), 0)};
-    struct pst_facts facts = {.user_id = 7, .name = PST_LIT("u"), .binding_count = 1, .bindings = &binding};
+    struct pst_facts facts = {
+        .user_id = 7, .name = PST_LIT("u"), .binding_count = 1, .bindings = &binding};
     struct pst_requirement r = {.key_count = 1};
-    struct pst_question q = {.policy = t->policy, .settings = &t->settings, .caller = {.facts = &facts},
-                             .workspace = 1, .combining = t->combining, .requirements = &r,
+    struct pst_question q = {.policy = t->policy,
+                             .settings = &t->settings,
+                             .caller = {.facts = &facts},
+                             .workspace = 1,
+                             .combining = t->combining,
+                             .requirements = &r,
                              .requirement_count = 1};
     struct pst_eval_detail detail;
 
@@ -158,22 +168,25 @@ static void same_attributes(const struct pst_levels *a, const struct pst_levels 
             struct pst_level_rule y = pst_levels_attribute(b, entity, (enum pst_op)op,
                                                            (enum pst_attribute_kind)kind, name);
             if (x.signed_in != y.signed_in || x.signed_out != y.signed_out)
-                fail_msg("%.*s %.*s, kind %u, operation %u", (int)entity.len, entity.ptr, (int)name.len,
-                         name.ptr, kind, op);
+                fail_msg("%.*s %.*s, kind %u, operation %u", (int)entity.len, entity.ptr,
+                         (int)name.len, name.ptr, kind, op);
         }
     }
 }
 
-static void same_entity(const struct pst_levels *a, const struct pst_levels *b, struct pst_bytes entity)
+static void same_entity(const struct pst_levels *a, const struct pst_levels *b,
+                        struct pst_bytes entity)
 {
     assert_int_equal(pst_levels_question(a, entity), pst_levels_question(b, entity));
     for (unsigned op = PST_OP_LIST; op <= PST_OP_DELETE; op++) {
         enum pst_op o = (enum pst_op)op;
-        struct pst_level_rule x = pst_levels_operation(a, entity, o), y = pst_levels_operation(b, entity, o);
+        struct pst_level_rule x = pst_levels_operation(a, entity, o),
+                              y = pst_levels_operation(b, entity, o);
         assert_int_equal(x.signed_in, y.signed_in);
         assert_int_equal(x.signed_out, y.signed_out);
         assert_int_equal(pst_levels_open(a, entity, o, true), pst_levels_open(b, entity, o, true));
-        assert_int_equal(pst_levels_open(a, entity, o, false), pst_levels_open(b, entity, o, false));
+        assert_int_equal(pst_levels_open(a, entity, o, false),
+                         pst_levels_open(b, entity, o, false));
         assert_int_equal(pst_levels_closed(a, entity, o), pst_levels_closed(b, entity, o));
     }
 }
@@ -198,13 +211,16 @@ static void test_the_level_table_is_that_of_the_vectors(void **state)
     assert_int_equal(pst_node_get(tree.root, "levels")->count,
                      json_object_size(json_object_get(policies, "entities")));
     pst_tree_fini(&tree);
-    json_object_foreach(json_object_get(policies, "entities"), name, policy) {
+    json_object_foreach(json_object_get(policies, "entities"), name, policy)
+    {
         same_entity(expected, shipped, mv_cstr(name));
         same_attributes(expected, shipped, mv_cstr(name), PST_LIT("unheard_of"));
         for (size_t kind = 0; kind < 3; kind++) {
             table = json_object_get(policy, KINDS[kind]);
-            json_object_foreach(table, op, rules) {
-                json_array_foreach(rules, i, item) {
+            json_object_foreach(table, op, rules)
+            {
+                json_array_foreach(rules, i, item)
+                {
                     json_t *names = json_object_get(item, "attributes");
                     for (k = 0; k < json_array_size(names); k++, compared++)
                         same_attributes(expected, shipped, mv_cstr(name),
@@ -229,7 +245,8 @@ static int compare_names(const void *a, const void *b)
     return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
 }
 
-static bool same_list(const struct pst_permission_row *a, const struct pst_permission_row *b, unsigned kind)
+static bool same_list(const struct pst_permission_row *a, const struct pst_permission_row *b,
+                      unsigned kind)
 {
     struct pst_bytes x[MV_LIST_MAX], y[MV_LIST_MAX];
     uint32_t n = a->attribute_count[kind];
@@ -270,7 +287,8 @@ static void test_the_mage_roles_hold_the_seeded_rows(void **state)
     pst_model_init(&expected, 64u << 20);
     for (uint32_t r = 0; r < shipped.role_count; r++) {
         bool found = false;
-        json_object_foreach(json_object_get(defaults, "roles"), name, rows) {
+        json_object_foreach(json_object_get(defaults, "roles"), name, rows)
+        {
             if (!pst_bytes_equal(shipped.roles[r].name, mv_cstr(name)))
                 continue;
             found = true;
@@ -315,7 +333,8 @@ static bool is_due(const struct pst_levels *levels, size_t role, const char *ent
         return MAGE_ROLES[role].level == PST_LEVEL_ADMIN;
     if (strcmp(entity, "Seed") == 0 && op == PST_OP_CREATE)
         return false;
-    return (pst_levels_operation(levels, mv_cstr(entity), op).signed_in >> MAGE_ROLES[role].level & 1) != 0;
+    return (pst_levels_operation(levels, mv_cstr(entity), op).signed_in >> MAGE_ROLES[role].level &
+            1) != 0;
 }
 
 static void test_the_mage_roles_allow_the_level_table_and_no_more(void **state)
@@ -329,7 +348,8 @@ static void test_the_mage_roles_allow_the_level_table_and_no_more(void **state)
     (void)state;
     trial_init(&t, "policies/roles/mage.yaml", "blue");
     for (size_t role = 0; role < 6; role++) {
-        json_object_foreach(json_object_get(policies, "entities"), entity, policy) {
+        json_object_foreach(json_object_get(policies, "entities"), entity, policy)
+        {
             for (unsigned o = PST_OP_LIST; o <= PST_OP_DELETE; o++) {
                 enum pst_op op = (enum pst_op)o;
                 const char *id = op == PST_OP_LIST || op == PST_OP_CREATE ? NULL : "9";
@@ -351,7 +371,8 @@ static void test_the_mage_roles_allow_the_level_table_and_no_more(void **state)
 static void test_conditions_of_the_mage_roles_hold(void **state)
 {
     struct trial t;
-    const char *viewer = MAGE_ROLES[0].name, *notebook = MAGE_ROLES[2].name, *pipeline = MAGE_ROLES[3].name;
+    const char *viewer = MAGE_ROLES[0].name, *notebook = MAGE_ROLES[2].name,
+               *pipeline = MAGE_ROLES[3].name;
 
     (void)state;
     trial_init(&t, "policies/roles/mage.yaml", "blue");
@@ -395,8 +416,9 @@ static void test_the_levels_are_nested(void **state)
 
 static void test_the_mlflow_roles(void **state)
 {
-    static const char *const TYPES[] = {"experiment", "registered_model", "prompt", "gateway_secret",
-                                        "gateway_endpoint", "gateway_model_definition", "mcp_server"};
+    static const char *const TYPES[] = {
+        "experiment",       "registered_model",         "prompt",    "gateway_secret",
+        "gateway_endpoint", "gateway_model_definition", "mcp_server"};
     struct trial t;
 
     (void)state;
@@ -439,7 +461,8 @@ static void test_the_workspace_roles(void **state)
         assert_int_equal(may(&t, role, "postern:secret", "1", PST_OP_DETAIL), TABLE[i].secrets);
         assert_int_equal(may(&t, role, "postern:secret", "1", PST_OP_UPDATE), TABLE[i].secrets);
         assert_int_equal(may(&t, role, "postern:member", NULL, PST_OP_CREATE), TABLE[i].members);
-        assert_int_equal(may(&t, role, "postern:workspace", "blue", PST_OP_DELETE), TABLE[i].delete);
+        assert_int_equal(may(&t, role, "postern:workspace", "blue", PST_OP_DELETE),
+                         TABLE[i].delete);
     }
     trial_fini(&t);
 }

@@ -16,7 +16,9 @@ static struct pst_facts *facts_of(uint64_t user)
 
 static struct pst_who who_of(const char *name)
 {
-    return (struct pst_who){.kind = PST_WHO_SUBJECT, .issuer = PST_LIT("https://idp/"), .value = pst_bytes_of(name, strlen(name))};
+    return (struct pst_who){.kind = PST_WHO_SUBJECT,
+                            .issuer = PST_LIT("https://idp/"),
+                            .value = pst_bytes_of(name, strlen(name))};
 }
 
 static struct pst_facts_cache *cache_at(uint64_t n)

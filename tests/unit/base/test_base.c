@@ -65,12 +65,13 @@ static void json_text_is_escaped_and_made_utf8(void **state)
     struct pst_buf b = pst_buf_of(room, sizeof(room));
 
     pst_buf_json(&b, PST_LIT("a\"\\\n\x7f\xc3\xa9\xff\xed\xa0\x80"));
-    assert_true(pst_bytes_equal(pst_buf_bytes(&b),
-                                PST_LIT("\"a\\\"\\\\\\u000a\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"")));
+    assert_true(pst_bytes_equal(
+        pst_buf_bytes(&b),
+        PST_LIT("\"a\\\"\\\\\\u000a\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"")));
 }
 
-/* Texts are looked at in blocks, the last of which overlaps: whatever its length and wherever the byte
- * stands, it is seen. */
+/* Texts are looked at in blocks, the last of which overlaps: whatever its length and wherever the
+ * byte stands, it is seen. */
 static void bytes_to_be_escaped_are_seen_at_any_place(void **state)
 {
     (void)state;
@@ -107,7 +108,8 @@ static void a_line_is_written_whole_or_not_at_all(void **state)
 {
     (void)state;
     char room[12];
-    struct pst_buf b = pst_buf_of(room, sizeof(room)), c = pst_buf_of(room, sizeof(room)), d = pst_buf_of(room, sizeof(room));
+    struct pst_buf b = pst_buf_of(room, sizeof(room)), c = pst_buf_of(room, sizeof(room)),
+                   d = pst_buf_of(room, sizeof(room));
 
     pst_buf_line(&b, PST_LIT("Name"), PST_LIT("text"));
     assert_true(!b.full && pst_bytes_equal(pst_buf_bytes(&b), PST_LIT("Name: text\r\n")));
@@ -181,7 +183,8 @@ static void numbers_and_times_are_written_exactly(void **state)
     pst_buf_char(&b, ' ');
     pst_buf_time(&b, 0);
     assert_true(pst_bytes_equal(pst_buf_bytes(&b),
-                                PST_LIT("18446744073709551615 00beef9a0f123456789abcdef010100 2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
+                                PST_LIT("18446744073709551615 00beef9a0f123456789abcdef010100 "
+                                        "2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
 }
 
 static void every_small_number_is_read_back(void **state)
@@ -191,7 +194,10 @@ static void every_small_number_is_read_back(void **state)
     uint64_t v;
 
     for (uint64_t n = 0; n < 12000; n++) {
-        struct pst_buf b = pst_buf_of(room, sizeof(room)), tight = pst_buf_of(room, n < 10 ? 0 : n < 100 ? 1 : n < 1000 ? 2 : 3);
+        struct pst_buf b = pst_buf_of(room, sizeof(room)), tight = pst_buf_of(room, n < 10     ? 0
+                                                                                    : n < 100  ? 1
+                                                                                    : n < 1000 ? 2
+                                                                                               : 3);
         pst_buf_u64(&tight, n);
         assert_true(tight.full && tight.len == 0);
         pst_buf_u64(&b, n);
@@ -222,7 +228,8 @@ static void a_tree_names_file_line_and_key(void **state)
 
     pst_tree_init(&t, PST_LIT("postern.yaml"), 65536);
     struct pst_node *root = pst_tree_add(&t, NULL, PST_NODE_MAP, PST_LIT(""), PST_LIT(""), 1);
-    struct pst_node *list = pst_tree_add(&t, root, PST_NODE_LIST, PST_LIT("listeners"), PST_LIT(""), 2);
+    struct pst_node *list =
+        pst_tree_add(&t, root, PST_NODE_LIST, PST_LIT("listeners"), PST_LIT(""), 2);
     struct pst_node *map = pst_tree_add(&t, list, PST_NODE_MAP, PST_LIT(""), PST_LIT(""), 3);
     assert_non_null(pst_tree_add(&t, map, PST_NODE_SCALAR, PST_LIT("workers"), PST_LIT("x"), 4));
 

@@ -33,8 +33,8 @@ static void plain_round(uint64_t v[4])
 
 static uint64_t plain_hash(const unsigned char *p, size_t len)
 {
-    uint64_t v[4] = {KEY.k0 ^ 0x736f6d6570736575u, KEY.k1 ^ 0x646f72616e646f6du, KEY.k0 ^ 0x6c7967656e657261u,
-                     KEY.k1 ^ 0x7465646279746573u};
+    uint64_t v[4] = {KEY.k0 ^ 0x736f6d6570736575u, KEY.k1 ^ 0x646f72616e646f6du,
+                     KEY.k0 ^ 0x6c7967656e657261u, KEY.k1 ^ 0x7465646279746573u};
 
     for (size_t at = 0; at <= len; at += 8) {
         uint64_t word = len - at < 8 ? (uint64_t)len << 56 : 0;

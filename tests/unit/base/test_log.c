@@ -21,7 +21,8 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     struct pst_error error;
 
-    (void)snprintf(f->dir, sizeof(f->dir), "%s/pst-log-XXXXXX", getenv("TMPDIR") == NULL ? "/var/tmp" : getenv("TMPDIR"));
+    (void)snprintf(f->dir, sizeof(f->dir), "%s/pst-log-XXXXXX",
+                   getenv("TMPDIR") == NULL ? "/var/tmp" : getenv("TMPDIR"));
     assert_non_null(mkdtemp(f->dir));
     (void)snprintf(f->path, sizeof(f->path), "%s/access", f->dir);
     (void)snprintf(f->moved, sizeof(f->moved), "%s/access.1", f->dir);
@@ -181,7 +182,8 @@ static unsigned read_lines(int fd, char *kept, size_t *kept_len)
     return lines;
 }
 
-/* Whoever reads standard output may stop reading: nothing but its lines is lost, and nobody waits. */
+/* Whoever reads standard output may stop reading: nothing but its lines is lost, and nobody waits.
+ */
 static void a_reader_that_stops_holds_up_nobody(void **state)
 {
     struct fixture *f = *state;

@@ -234,7 +234,8 @@ static void agrees_with_the_model(void **state)
 static void keys_that_are_hashes_are_eight_bytes(void **state)
 {
     (void)state;
-    struct pst_lru_config config = {.capacity = 2, .key_max = 8, .value_size = sizeof(int), .keys_are_hashes = true};
+    struct pst_lru_config config = {
+        .capacity = 2, .key_max = 8, .value_size = sizeof(int), .keys_are_hashes = true};
     struct pst_lru *lru;
     int value = 0;
 

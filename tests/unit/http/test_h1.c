@@ -217,7 +217,8 @@ static void test_one_valid_host(void **state)
 static void test_canonical_host_is_marked(void **state)
 {
     (void)state;
-    const struct pst_head *h = accepted(PST_LIT("GET / HTTP/1.1\r\nHost: app.example:8080\r\n\r\n"));
+    const struct pst_head *h =
+        accepted(PST_LIT("GET / HTTP/1.1\r\nHost: app.example:8080\r\n\r\n"));
     assert_int_equal(h->host_name_len, 11);
     assert_int_equal(h->host_port, 8080);
     h = accepted(PST_LIT("GET / HTTP/1.1\r\nHost: app\r\n\r\n"));

@@ -532,8 +532,8 @@ static void test_uuids(void **state)
             fail_msg("taken for a UUID: %s", none[i]);
 }
 
-/* Ordinary paths are read by a way of their own. A `~` in front makes no path ordinary and changes nothing
- * else about it: both ways must say the same. */
+/* Ordinary paths are read by a way of their own. A `~` in front makes no path ordinary and changes
+ * nothing else about it: both ways must say the same. */
 static void test_ordinary_paths_are_no_exception(void **state)
 {
     (void)state;
@@ -543,7 +543,8 @@ static void test_ordinary_paths_are_no_exception(void **state)
     for (unsigned round = 0; round < 60000; round++) {
         char text[96] = "/~/";
         size_t len = 1 + round % 80;
-        unsigned kinds = round % 3 == 0 ? sizeof(alphabet) - 1 : 26; /* often letters and slashes alone */
+        unsigned kinds =
+            round % 3 == 0 ? sizeof(alphabet) - 1 : 26; /* often letters and slashes alone */
         for (size_t i = 1; i < len; i++) {
             random = random * 1664525u + 1013904223u;
             text[2 + i] = alphabet[(random >> 16) % kinds];
@@ -560,7 +561,8 @@ static void test_ordinary_paths_are_no_exception(void **state)
             assert_int_equal(fast->fault.status, slow.fault.status);
             continue;
         }
-        assert_true(pst_bytes_equal(fast->target.target, pst_bytes_of(canonical + 2, expect.len - 2)));
+        assert_true(
+            pst_bytes_equal(fast->target.target, pst_bytes_of(canonical + 2, expect.len - 2)));
         assert_int_equal(fast->target.path.len, slow.target.path.len - 2);
         assert_int_equal(fast->target.has_query, slow.target.has_query);
         unsigned root = fast->target.path.len == 1 ? PST_ODD_TRAILING_SLASH : 0;

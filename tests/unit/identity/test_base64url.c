@@ -1,4 +1,5 @@
-/* identity/base64url: every text of up to three characters against what a slow reader says of it. */
+/* identity/base64url: every text of up to three characters against what a slow reader says of it.
+ */
 #include "../test.h"
 
 #include "postern/identity/base64url.h"
@@ -19,7 +20,8 @@ static void three_bytes_are_read_as_the_rfc_says(void **state)
     unsigned char text[3], out[8];
     size_t len;
 
-    for (unsigned n = 0; n < 256u * 256 * 256; n += 7) { /* 7: all values of each byte, in a second */
+    for (unsigned n = 0; n < 256u * 256 * 256;
+         n += 7) { /* 7: all values of each byte, in a second */
         text[0] = (unsigned char)n;
         text[1] = (unsigned char)(n >> 8);
         text[2] = (unsigned char)(n >> 16);
@@ -27,7 +29,8 @@ static void three_bytes_are_read_as_the_rfc_says(void **state)
         bool good = a >= 0 && b >= 0 && c >= 0 && (c & 3) == 0;
         bool got = pst_base64url_decode(pst_bytes_of(text, 3), out, sizeof(out), &len);
         if (got != good || len != (good ? 2u : 0u) ||
-            (good && (out[0] != (unsigned char)(a << 2 | b >> 4) || out[1] != (unsigned char)(b << 4 | c >> 2))))
+            (good && (out[0] != (unsigned char)(a << 2 | b >> 4) ||
+                      out[1] != (unsigned char)(b << 4 | c >> 2))))
             fail_msg("%02x %02x %02x", text[0], text[1], text[2]);
     }
 }
@@ -67,7 +70,8 @@ static void what_is_written_is_read_back(void **state)
         assert_memory_equal(back, bytes, n);
         assert_true(n <= pst_base64url_bytes(b.len));
         if (n > 0)
-            assert_false(pst_base64url_decode(pst_buf_bytes(&b), back, n - 1, &len)); /* too little room */
+            assert_false(
+                pst_base64url_decode(pst_buf_bytes(&b), back, n - 1, &len)); /* too little room */
     }
 }
 

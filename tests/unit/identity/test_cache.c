@@ -28,7 +28,8 @@ static struct pst_token_outcome ask_at(struct cache_world *c, struct pst_bytes t
 {
     struct pst_token_outcome out;
 
-    assert_int_equal(pst_token_cache_verify(c->cache, c->w.checker, token, now_s, &c->w.arena, &out), PST_OK);
+    assert_int_equal(
+        pst_token_cache_verify(c->cache, c->w.checker, token, now_s, &c->w.arena, &out), PST_OK);
     return out;
 }
 
@@ -40,7 +41,8 @@ static uint64_t hits(const struct cache_world *c)
 static void a_hit_gives_the_same_claims(void **state)
 {
     (void)state;
-    static const struct pst_bytes groups[] = {{.ptr = "data-team", .len = 9}, {.ptr = "ops", .len = 3}};
+    static const struct pst_bytes groups[] = {{.ptr = "data-team", .len = 9},
+                                              {.ptr = "ops", .len = 3}};
     struct cache_world c;
 
     open_world(&c, 16);
@@ -55,7 +57,8 @@ static void a_hit_gives_the_same_claims(void **state)
     assert_true(pst_bytes_equal(a.claims.jti, b.claims.jti));
     assert_true(pst_bytes_equal(a.claims.kid, b.claims.kid));
     assert_int_equal(b.claims.groups_count, 2);
-    assert_true(pst_bytes_equal(b.claims.groups[0], groups[0]) && pst_bytes_equal(b.claims.groups[1], groups[1]));
+    assert_true(pst_bytes_equal(b.claims.groups[0], groups[0]) &&
+                pst_bytes_equal(b.claims.groups[1], groups[1]));
     assert_int_equal(a.claims.exp_s, b.claims.exp_s);
 
     /* what was given out stays when the entry goes */
@@ -103,7 +106,8 @@ static void a_key_that_is_gone_takes_its_tokens_along(void **state)
 
     /* the same kid, another key */
     struct pst_bytes renamed;
-    assert_int_equal(pst_mint_jwks(pem, PST_ALG_ES256, c.w.kid, &c.w.keys, &renamed, &kid, NULL), PST_OK);
+    assert_int_equal(pst_mint_jwks(pem, PST_ALG_ES256, c.w.kid, &c.w.keys, &renamed, &kid, NULL),
+                     PST_OK);
     mint_world_publish(&c.w, c.w.jwks);
     assert_true(ask_at(&c, token, NOW_S).accepted);
     mint_world_publish(&c.w, renamed);
@@ -153,7 +157,8 @@ static void a_bad_signature_is_remembered_until_the_keys_change(void **state)
     struct pst_bytes good = mint(&c.w);
     assert_int_equal(pst_mint_key_new(PST_ALG_ES256, &c.w.keys, &pem, &other, &kid, NULL), PST_OK);
     struct pst_bytes renamed;
-    assert_int_equal(pst_mint_jwks(pem, PST_ALG_ES256, c.w.kid, &c.w.keys, &renamed, &kid, NULL), PST_OK);
+    assert_int_equal(pst_mint_jwks(pem, PST_ALG_ES256, c.w.kid, &c.w.keys, &renamed, &kid, NULL),
+                     PST_OK);
     mint_world_publish(&c.w, renamed);
 
     assert_int_equal(ask_at(&c, good, NOW_S).reason, PST_ID_BAD_SIGNATURE);

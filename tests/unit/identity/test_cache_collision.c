@@ -22,7 +22,8 @@ static void equal_hashes_do_not_make_tokens_equal(void **state)
     struct pst_token_cache *cache;
     struct pst_token_outcome out;
     struct pst_bytes tokens[2];
-    static const struct pst_bytes names[2] = {{.ptr = "alice", .len = 5}, {.ptr = "malry", .len = 5}};
+    static const struct pst_bytes names[2] = {{.ptr = "alice", .len = 5},
+                                              {.ptr = "malry", .len = 5}};
 
     mint_world_open(&w, PST_ALG_EDDSA);
     assert_int_equal(pst_token_cache_create(8, &cache), PST_OK);
@@ -32,10 +33,13 @@ static void equal_hashes_do_not_make_tokens_equal(void **state)
     }
     assert_int_equal(tokens[0].len, tokens[1].len);
     for (int i = 0; i < 6; i++) {
-        assert_int_equal(pst_token_cache_verify(cache, w.checker, tokens[i / 2 % 2], NOW_S, &w.arena, &out), PST_OK);
+        assert_int_equal(
+            pst_token_cache_verify(cache, w.checker, tokens[i / 2 % 2], NOW_S, &w.arena, &out),
+            PST_OK);
         assert_true(out.accepted && pst_bytes_equal(out.claims.subject, names[i / 2 % 2]));
     }
-    assert_int_equal(pst_token_cache_stats(cache).hits, 3); /* each second time: the other one had taken the place */
+    assert_int_equal(pst_token_cache_stats(cache).hits,
+                     3); /* each second time: the other one had taken the place */
     pst_token_cache_destroy(cache);
     mint_world_close(&w);
 }

@@ -11,7 +11,8 @@ static const struct pst_credential_config usual = {
 };
 
 /* Fields as "Name: value", up to a NULL. */
-static struct pst_credential find(const struct pst_credential_config *config, const char *const *lines)
+static struct pst_credential find(const struct pst_credential_config *config,
+                                  const char *const *lines)
 {
     struct pst_field fields[8];
     size_t n = 0;
@@ -19,7 +20,8 @@ static struct pst_credential find(const struct pst_credential_config *config, co
     for (; lines[n] != NULL; n++) {
         struct pst_bytes line = pst_bytes_of(lines[n], strlen(lines[n]));
         size_t colon = pst_bytes_find(line, ':');
-        fields[n] = (struct pst_field){pst_bytes_of(line.ptr, colon), pst_bytes_trim(pst_bytes_from(line, colon + 1))};
+        fields[n] = (struct pst_field){pst_bytes_of(line.ptr, colon),
+                                       pst_bytes_trim(pst_bytes_from(line, colon + 1))};
     }
     return pst_credential_find(config, fields, n);
 }
@@ -36,20 +38,24 @@ static void a_token_is_found_in_each_place(void **state)
     c = find(&usual, LINES("Cookie: a=1; postern_token=a.b.c;b=2"));
     assert_int_equal(c.source, PST_CREDENTIAL_COOKIE);
     assert_true(pst_bytes_equal(c.token, PST_LIT("a.b.c")));
-    assert_int_equal(find(&usual, LINES("Cookie: postern_token=\"a.b.c\"")).source, PST_CREDENTIAL_COOKIE);
-    assert_int_equal(find(&usual, LINES("Cookie: x=1", "Cookie: postern_token=a.b.c")).source, PST_CREDENTIAL_COOKIE);
+    assert_int_equal(find(&usual, LINES("Cookie: postern_token=\"a.b.c\"")).source,
+                     PST_CREDENTIAL_COOKIE);
+    assert_int_equal(find(&usual, LINES("Cookie: x=1", "Cookie: postern_token=a.b.c")).source,
+                     PST_CREDENTIAL_COOKIE);
 
     struct pst_credential_config other = {.header = PST_LIT("X-Token")};
     c = find(&other, LINES("x-token: a.b.c", "Authorization: Basic eDp5"));
     assert_int_equal(c.source, PST_CREDENTIAL_HEADER);
     assert_true(pst_bytes_equal(c.token, PST_LIT("a.b.c")));
-    assert_int_equal(find(&other, LINES("X-Token: Bearer a.b.c")).reason, PST_ID_MALFORMED_CREDENTIAL);
+    assert_int_equal(find(&other, LINES("X-Token: Bearer a.b.c")).reason,
+                     PST_ID_MALFORMED_CREDENTIAL);
 }
 
 static void what_was_sought_is_judged_afterwards(void **state)
 {
     (void)state;
-    struct pst_field field = {PST_LIT("Authorization"), PST_LIT("Bearer a b")}, bare = {PST_LIT("Authorization"), PST_LIT("Bearer")};
+    struct pst_field field = {PST_LIT("Authorization"), PST_LIT("Bearer a b")},
+                     bare = {PST_LIT("Authorization"), PST_LIT("Bearer")};
     struct pst_credential c = pst_credential_seek(&usual, &field, 1);
 
     assert_int_equal(c.source, PST_CREDENTIAL_HEADER);
@@ -67,8 +73,11 @@ static void other_names_are_no_credentials(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "Authorization_: Bearer a.b.c", "HTTP_AUTHORIZATION: Bearer a.b.c", "Proxy-Authorization: Bearer a.b.c",
-        "Cookie: xpostern_token=a.b.c; POSTERN_TOKEN=a.b.c; postern_token", "Cookie: a=postern_token=a.b.c",
+        "Authorization_: Bearer a.b.c",
+        "HTTP_AUTHORIZATION: Bearer a.b.c",
+        "Proxy-Authorization: Bearer a.b.c",
+        "Cookie: xpostern_token=a.b.c; POSTERN_TOKEN=a.b.c; postern_token",
+        "Cookie: a=postern_token=a.b.c",
         "Sec-WebSocket-Protocol: bearer, a.b.c",
     };
 
@@ -84,10 +93,21 @@ static void a_field_that_is_not_right_is_malformed(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "Authorization:", "Authorization: Bearer", "Authorization: Bearer  a.b.c", "Authorization: Bearer\ta.b.c",
-        "Authorization: Basic eDp5", "Authorization: BearerX a.b.c", "Authorization: Bearer a.b.c d",
-        "Authorization: Bearer \"a.b.c\"", "Authorization: a.b.c", "Authorization: Bearer a.b.c,d", "Authorization: Bearer =",
-        "Authorization: Bearer a=b", "Cookie: postern_token=", "Cookie: postern_token=a b", "Authorization: Bearer \x80",
+        "Authorization:",
+        "Authorization: Bearer",
+        "Authorization: Bearer  a.b.c",
+        "Authorization: Bearer\ta.b.c",
+        "Authorization: Basic eDp5",
+        "Authorization: BearerX a.b.c",
+        "Authorization: Bearer a.b.c d",
+        "Authorization: Bearer \"a.b.c\"",
+        "Authorization: a.b.c",
+        "Authorization: Bearer a.b.c,d",
+        "Authorization: Bearer =",
+        "Authorization: Bearer a=b",
+        "Cookie: postern_token=",
+        "Cookie: postern_token=a b",
+        "Authorization: Bearer \x80",
     };
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
@@ -100,12 +120,21 @@ static void a_field_that_is_not_right_is_malformed(void **state)
 static void two_credentials_are_ambiguous(void **state)
 {
     (void)state;
-    assert_int_equal(find(&usual, LINES("Authorization: Bearer a", "Authorization: Bearer a")).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
-    assert_int_equal(find(&usual, LINES("Authorization: Bearer a", "Cookie: postern_token=b")).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
-    assert_int_equal(find(&usual, LINES("Cookie: postern_token=a; postern_token=a")).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
-    assert_int_equal(find(&usual, LINES("Cookie: postern_token=a", "Cookie: postern_token=a")).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
+    assert_int_equal(
+        find(&usual, LINES("Authorization: Bearer a", "Authorization: Bearer a")).reason,
+        PST_ID_AMBIGUOUS_CREDENTIAL);
+    assert_int_equal(
+        find(&usual, LINES("Authorization: Bearer a", "Cookie: postern_token=b")).reason,
+        PST_ID_AMBIGUOUS_CREDENTIAL);
+    assert_int_equal(find(&usual, LINES("Cookie: postern_token=a; postern_token=a")).reason,
+                     PST_ID_AMBIGUOUS_CREDENTIAL);
+    assert_int_equal(
+        find(&usual, LINES("Cookie: postern_token=a", "Cookie: postern_token=a")).reason,
+        PST_ID_AMBIGUOUS_CREDENTIAL);
     /* a broken one beside a good one is still a second one */
-    assert_int_equal(find(&usual, LINES("Authorization: Basic x", "Cookie: postern_token=a")).reason, PST_ID_AMBIGUOUS_CREDENTIAL);
+    assert_int_equal(
+        find(&usual, LINES("Authorization: Basic x", "Cookie: postern_token=a")).reason,
+        PST_ID_AMBIGUOUS_CREDENTIAL);
 }
 
 static void a_subprotocol_counts_in_a_handshake_only(void **state)
@@ -115,16 +144,19 @@ static void a_subprotocol_counts_in_a_handshake_only(void **state)
     struct pst_credential c;
 
     config.websocket_protocol = PST_LIT("bearer");
-    c = find(&config, LINES("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k",
-                            "Sec-WebSocket-Protocol: chat, bearer, a.b.c"));
+    c = find(&config, LINES("Connection: keep-alive, Upgrade", "Upgrade: websocket",
+                            "Sec-WebSocket-Key: k", "Sec-WebSocket-Protocol: chat, bearer, a.b.c"));
     assert_int_equal(c.source, PST_CREDENTIAL_WEBSOCKET);
     assert_true(pst_bytes_equal(c.token, PST_LIT("a.b.c")));
-    assert_int_equal(find(&config, LINES("Upgrade: websocket", "Sec-WebSocket-Key: k", "Sec-WebSocket-Protocol: bearer, a.b.c")).reason,
+    assert_int_equal(find(&config, LINES("Upgrade: websocket", "Sec-WebSocket-Key: k",
+                                         "Sec-WebSocket-Protocol: bearer, a.b.c"))
+                         .reason,
                      PST_ID_NO_CREDENTIAL);
-    c = find(&config, LINES("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k", "Cookie: postern_token=x",
-                            "Sec-WebSocket-Protocol: bearer, a.b.c"));
+    c = find(&config, LINES("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k",
+                            "Cookie: postern_token=x", "Sec-WebSocket-Protocol: bearer, a.b.c"));
     assert_int_equal(c.reason, PST_ID_AMBIGUOUS_CREDENTIAL);
-    c = find(&config, LINES("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k", "Sec-WebSocket-Protocol: bearer"));
+    c = find(&config, LINES("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k",
+                            "Sec-WebSocket-Protocol: bearer"));
     assert_int_equal(c.reason, PST_ID_NO_CREDENTIAL);
 }
 

@@ -1,4 +1,5 @@
-/* identity/jwks and wall: when keys are fetched, kept and taken away; and a clock that is set back. */
+/* identity/jwks and wall: when keys are fetched, kept and taken away; and a clock that is set back.
+ */
 #include "../test.h"
 
 #include <stdio.h>
@@ -9,7 +10,8 @@
 #include "postern/identity/wall.h"
 
 #define S PST_NS_PER_S
-#define ED "\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\""
+#define ED                                                                                         \
+    "\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\""
 #define KEYS_A "{\"keys\":[{" ED ",\"kid\":\"a\"}]}"
 #define KEYS_B "{\"keys\":[{" ED ",\"kid\":\"b\"}]}"
 
@@ -46,11 +48,13 @@ static void on_change(void *ctx, uint32_t source)
 static void open_world(struct world *w)
 {
     struct pst_jwks_limits limits = pst_jwks_limits_default();
-    struct pst_jwks_ops ops = {.ctx = w, .fetch = on_fetch, .event = on_event, .changed = on_change};
+    struct pst_jwks_ops ops = {
+        .ctx = w, .fetch = on_fetch, .event = on_event, .changed = on_change};
 
     *w = (struct world){0};
     assert_int_equal(pst_keyslot_create(&w->slot), PST_OK);
-    struct pst_jwks_source source = {.issuer = 3, .url = PST_LIT("https://idp.test/jwks.json"), .slot = w->slot};
+    struct pst_jwks_source source = {
+        .issuer = 3, .url = PST_LIT("https://idp.test/jwks.json"), .slot = w->slot};
     assert_int_equal(pst_jwks_create(&limits, &source, 1, &ops, &w->jwks, NULL), PST_OK);
 }
 
@@ -60,7 +64,8 @@ static void close_world(struct world *w)
     pst_keyslot_destroy(w->slot);
 }
 
-static void reply(struct world *w, unsigned status, const char *body, const char *etag, const char *cache_control, uint64_t now_ns)
+static void reply(struct world *w, unsigned status, const char *body, const char *etag,
+                  const char *cache_control, uint64_t now_ns)
 {
     struct pst_jwks_answer answer = {
         .status = status == 0 ? PST_E_IO : PST_OK,
@@ -117,9 +122,14 @@ static void max_age_is_honoured_between_the_bounds(void **state)
     static const struct {
         const char *field;
         uint64_t min, max;
-    } cases[] = {{"max-age=0", 60, 66},           {"no-store", 270, 330},       {"public, Max-Age=600", 540, 660},
-                 {"max-age=31536000", 3240, 3600}, {"max-age=-1", 270, 330},     {"max-age=99999999999999999999", 270, 330},
-                 {"s-maxage=5", 270, 330},         {"max-age=100", 90, 110}};
+    } cases[] = {{"max-age=0", 60, 66},
+                 {"no-store", 270, 330},
+                 {"public, Max-Age=600", 540, 660},
+                 {"max-age=31536000", 3240, 3600},
+                 {"max-age=-1", 270, 330},
+                 {"max-age=99999999999999999999", 270, 330},
+                 {"s-maxage=5", 270, 330},
+                 {"max-age=100", 90, 110}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct world w;
@@ -141,7 +151,8 @@ static void failures_keep_the_set_and_are_tried_again_ever_later(void **state)
     static const struct {
         unsigned status;
         const char *body;
-    } bad[] = {{0, KEYS_B}, {404, KEYS_B}, {302, KEYS_B}, {200, "{\"keys\":[]}"}, {200, "x"}, {304, ""}, {500, ""}, {0, ""}};
+    } bad[] = {{0, KEYS_B}, {404, KEYS_B}, {302, KEYS_B}, {200, "{\"keys\":[]}"},
+               {200, "x"},  {304, ""},     {500, ""},     {0, ""}};
 
     open_world(&w);
     (void)pst_jwks_tick(w.jwks, now);
@@ -233,22 +244,26 @@ static void an_unknown_kid_causes_one_fetch_in_thirty_seconds(void **state)
     open_world(&w);
     (void)pst_jwks_tick(w.jwks, 0);
     reply(&w, 200, KEYS_A, "", "", 0);
-    assert_int_equal(pst_jwks_want(w.jwks, 7, PST_LIT("x"), 10 * S), PST_E_BUSY); /* no URL of that issuer */
+    assert_int_equal(pst_jwks_want(w.jwks, 7, PST_LIT("x"), 10 * S),
+                     PST_E_BUSY); /* no URL of that issuer */
     assert_int_equal(w.requests, 1);
     for (int i = 0; i < 100; i++) { /* all at once: all wait for the one */
         int n = snprintf(kid, sizeof(kid), "k%d", i);
-        assert_int_equal(pst_jwks_want(w.jwks, 3, pst_bytes_of(kid, (size_t)n), 10 * S), PST_PENDING);
+        assert_int_equal(pst_jwks_want(w.jwks, 3, pst_bytes_of(kid, (size_t)n), 10 * S),
+                         PST_PENDING);
     }
     assert_int_equal(w.requests, 2);
     reply(&w, 200, KEYS_A, "", "", 11 * S);
     assert_int_equal(w.changes, 2);
     assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("other"), 39 * S), PST_E_BUSY);
-    assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("k0"), 41 * S), PST_E_BUSY); /* in vain already */
+    assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("k0"), 41 * S),
+                     PST_E_BUSY); /* in vain already */
     assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("other"), 41 * S), PST_PENDING);
     assert_int_equal(w.requests, 3);
     reply(&w, 200, KEYS_B, "", "", 41 * S);
     assert_true(has_kid(&w, "b"));
-    assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("k0"), 72 * S), PST_PENDING); /* other keys: worth asking again */
+    assert_int_equal(pst_jwks_want(w.jwks, 3, PST_LIT("k0"), 72 * S),
+                     PST_PENDING); /* other keys: worth asking again */
     close_world(&w);
 }
 
@@ -275,7 +290,8 @@ static void who_follows_inherits_the_keys_with_their_age(void **state)
     assert_true(pst_jwks_ready(new.jwks));
     (void)pst_jwks_tick(new.jwks, (1000 + 86400) * S - 1);
     assert_true(has_kid(&new, "a"));
-    (void)pst_jwks_tick(new.jwks, (1000 + 86400) * S); /* a day since the old one had them confirmed */
+    (void)pst_jwks_tick(new.jwks,
+                        (1000 + 86400) * S); /* a day since the old one had them confirmed */
     assert_false(has_kid(&new, "a"));
     assert_int_equal(new.events[PST_JWKS_WITHDRAWN], 1);
     close_world(&new);
@@ -289,7 +305,8 @@ static void a_leaked_key_raises_an_alarm(void **state)
 
     open_world(&w);
     (void)pst_jwks_tick(w.jwks, 0);
-    reply(&w, 200, "{\"keys\":[{" ED ",\"kid\":\"a\"},{" ED ",\"d\":\"AQ\",\"kid\":\"b\"}]}", "", "", 0);
+    reply(&w, 200, "{\"keys\":[{" ED ",\"kid\":\"a\"},{" ED ",\"d\":\"AQ\",\"kid\":\"b\"}]}", "",
+          "", 0);
     assert_int_equal(w.events[PST_JWKS_KEY_LEAKED], 1);
     assert_int_equal(w.events[PST_JWKS_KEY_REFUSED], 1);
     assert_true(has_kid(&w, "a"));
@@ -299,8 +316,16 @@ static void a_leaked_key_raises_an_alarm(void **state)
 static void urls_are_plain_https(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",           "http://x/",     "https://",        "https:///x",      "https://u@x/",
-                                      "https://x#f", "https://x/ y", "https://x/\r\n", "https://u:p@x/k", "https://x\\@y/",
+    static const char *const bad[] = {"",
+                                      "http://x/",
+                                      "https://",
+                                      "https:///x",
+                                      "https://u@x/",
+                                      "https://x#f",
+                                      "https://x/ y",
+                                      "https://x/\r\n",
+                                      "https://u:p@x/k",
+                                      "https://x\\@y/",
                                       "https://:1/"};
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -316,15 +341,18 @@ static void a_clock_set_back_does_not_run_back(void **state)
     const uint64_t wall = 1800000000 * S, boot = 500 * S;
 
     assert_int_equal(pst_wall_now_s(&w, wall, boot), 1800000000);
-    assert_int_equal(pst_wall_now_s(&w, wall + 9 * S, boot + 10 * S), 1800000009); /* small: followed */
+    assert_int_equal(pst_wall_now_s(&w, wall + 9 * S, boot + 10 * S),
+                     1800000009); /* small: followed */
     assert_int_equal(pst_wall_now_s(&w, wall - 3600 * S, boot + 20 * S), 1800000019);
     assert_int_equal(w.steps_back, 1);
     assert_int_equal(pst_wall_now_s(&w, wall - 3500 * S, boot + 120 * S), 1800000119);
     assert_int_equal(w.steps_back, 1); /* one step, one alarm */
-    assert_int_equal(pst_wall_now_s(&w, wall + 200 * S, boot + 200 * S), 1800000200); /* it has been put right */
+    assert_int_equal(pst_wall_now_s(&w, wall + 200 * S, boot + 200 * S),
+                     1800000200); /* it has been put right */
     assert_int_equal(pst_wall_now_s(&w, wall, boot + 300 * S), 1800000300);
     assert_int_equal(w.steps_back, 2);
-    assert_int_equal(pst_wall_now_s(&w, wall + 86500 * S, boot + (300 + 86500) * S), 1800000000 + 86500); /* believed at last */
+    assert_int_equal(pst_wall_now_s(&w, wall + 86500 * S, boot + (300 + 86500) * S),
+                     1800000000 + 86500); /* believed at last */
 }
 
 static void the_way_back_from_a_step_ahead_is_followed(void **state)
@@ -337,7 +365,8 @@ static void the_way_back_from_a_step_ahead_is_followed(void **state)
     assert_int_equal(pst_wall_now_s(&w, wall + 3601 * S, boot + 1 * S), 1800003601);
     assert_int_equal(pst_wall_now_s(&w, wall + 5 * S, boot + 5 * S), 1800000005);
     assert_int_equal(w.steps_back, 1);
-    assert_int_equal(pst_wall_now_s(&w, wall - 95 * S, boot + 6 * S), 1800000006); /* further back than it came from */
+    assert_int_equal(pst_wall_now_s(&w, wall - 95 * S, boot + 6 * S),
+                     1800000006); /* further back than it came from */
 }
 
 int main(void)

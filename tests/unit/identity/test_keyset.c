@@ -10,10 +10,11 @@
 #include "postern/identity/keyset.h"
 
 /* A good EC key of Wycheproof's, as members without the braces. */
-#define EC_XY                                                                                     \
-    "\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","       \
+#define EC_XY                                                                                      \
+    "\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","      \
     "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\""
-#define ED_GOOD "\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\""
+#define ED_GOOD                                                                                    \
+    "\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\""
 
 static struct pst_keyset *load(const char *text)
 {
@@ -29,7 +30,8 @@ static uint32_t algs_of(const char *members)
 {
     char text[1024];
 
-    (void)snprintf(text, sizeof(text), "{\"keys\":[{%s,\"kid\":\"k\"},{" ED_GOOD ",\"kid\":\"other\"}]}", members);
+    (void)snprintf(text, sizeof(text),
+                   "{\"keys\":[{%s,\"kid\":\"k\"},{" ED_GOOD ",\"kid\":\"other\"}]}", members);
     struct pst_keyset *set = load(text);
     const struct pst_key *key = pst_keyset_find(set, PST_LIT("k"));
     uint32_t algs = key == NULL ? 0 : pst_key_algs(key);
@@ -63,8 +65,10 @@ static void a_key_that_breaks_a_rule_is_refused_by_name(void **state)
         EC_XY ",\"d\":\"AQ\"",
         "\"kty\":\"oct\",\"k\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"",
         "\"kty\":\"AKP\",\"pub\":\"AAAA\"",
-        "\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\",\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgm0\"",
-        "\"kty\":\"EC\",\"crv\":\"P-384\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\",\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\"",
+        "\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","
+        "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgm0\"",
+        "\"kty\":\"EC\",\"crv\":\"P-384\",\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","
+        "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\"",
         "\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AAAA\",\"y\":\"AAAA\"",
         "\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"RSvI2fQ8RwLxHu09AngF8tTro5nGSJO6mAicbgp2wWU\"",
         /* Ed25519: y = 0, 1, p - 1, a point of order 8, y = p */
@@ -82,7 +86,8 @@ static void a_key_that_breaks_a_rule_is_refused_by_name(void **state)
     enum pst_identity_reason reason;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        (void)snprintf(text, sizeof(text), "{\"keys\":[{" ED_GOOD ",\"kid\":\"good\"},{%s,\"kid\":\"bad\"}]}", bad[i]);
+        (void)snprintf(text, sizeof(text),
+                       "{\"keys\":[{" ED_GOOD ",\"kid\":\"good\"},{%s,\"kid\":\"bad\"}]}", bad[i]);
         struct pst_keyset *set = load(text);
         const struct pst_key *key = pst_keyset_find(set, PST_LIT("bad"));
         if (key == NULL || !pst_key_refused(key, &reason) || pst_key_algs(key) != 0)
@@ -96,8 +101,15 @@ static void a_document_is_one_or_none(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"keys\":{}}", "{\"keys\":[]}", "{\"keys\":[1]}", "{\"keys\":[{" ED_GOOD "}]} x",
-        "{\"keys\":[{" ED_GOOD "}],\"keys\":[]}", "{\"keys\":[{" ED_GOOD ",\"kid\":1}]}",
+        "",
+        "[]",
+        "{}",
+        "{\"keys\":{}}",
+        "{\"keys\":[]}",
+        "{\"keys\":[1]}",
+        "{\"keys\":[{" ED_GOOD "}]} x",
+        "{\"keys\":[{" ED_GOOD "}],\"keys\":[]}",
+        "{\"keys\":[{" ED_GOOD ",\"kid\":1}]}",
         "{\"keys\":[{" ED_GOOD ",\"kid\":\"a\"},{" EC_XY ",\"kid\":\"a\"}]}",
         "{\"keys\":[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]}",
     };
@@ -105,7 +117,8 @@ static void a_document_is_one_or_none(void **state)
     struct pst_error error;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        if (pst_keyset_from_jwks(pst_bytes_of(bad[i], strlen(bad[i])), &set, NULL, &error) == PST_OK)
+        if (pst_keyset_from_jwks(pst_bytes_of(bad[i], strlen(bad[i])), &set, NULL, &error) ==
+            PST_OK)
             fail_msg("taken: %s", bad[i]);
         assert_null(set);
         assert_true(error.message[0] != '\0');
@@ -117,7 +130,8 @@ static void a_leaked_private_key_is_reported(void **state)
     (void)state;
     struct pst_keyset_report report;
     struct pst_keyset *set;
-    struct pst_bytes text = PST_LIT("{\"keys\":[{" ED_GOOD ",\"kid\":\"a\"},{" EC_XY ",\"d\":\"AQ\",\"kid\":\"b\"}]}");
+    struct pst_bytes text =
+        PST_LIT("{\"keys\":[{" ED_GOOD ",\"kid\":\"a\"},{" EC_XY ",\"d\":\"AQ\",\"kid\":\"b\"}]}");
 
     assert_int_equal(pst_keyset_from_jwks(text, &set, &report, NULL), PST_OK);
     assert_true(report.private_published);
@@ -135,9 +149,11 @@ static void more_than_a_hundred_keys_are_refused(void **state)
     size_t at = 0;
 
     for (int i = 0; i < 101; i++)
-        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s{" ED_GOOD ",\"kid\":\"%d\"}", i == 0 ? "{\"keys\":[" : ",", i);
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s{" ED_GOOD ",\"kid\":\"%d\"}",
+                               i == 0 ? "{\"keys\":[" : ",", i);
     (void)snprintf(text + at, sizeof(text) - at, "]}");
-    assert_int_equal(pst_keyset_from_jwks(pst_bytes_of(text, strlen(text)), &set, NULL, NULL), PST_E_LIMIT);
+    assert_int_equal(pst_keyset_from_jwks(pst_bytes_of(text, strlen(text)), &set, NULL, NULL),
+                     PST_E_LIMIT);
 }
 
 static void secrets_have_the_length_of_their_hash(void **state)
@@ -174,12 +190,15 @@ static void pem_and_document_of_one_key_are_the_same_key(void **state)
     struct pst_keyset *a, *b = load("{\"keys\":[{" ED_GOOD "}]}");
 
     assert_int_equal(pst_keyset_from_pem(pem, PST_LIT("k"), PST_ALG_EDDSA, &a, NULL), PST_OK);
-    assert_memory_equal(pst_key_thumbprint(pst_keyset_at(a, 0)), pst_key_thumbprint(pst_keyset_at(b, 0)),
-                        PST_THUMBPRINT_BYTES);
+    assert_memory_equal(pst_key_thumbprint(pst_keyset_at(a, 0)),
+                        pst_key_thumbprint(pst_keyset_at(b, 0)), PST_THUMBPRINT_BYTES);
     assert_null(pst_keyset_find(b, PST_LIT(""))); /* no kid is no name */
     pst_keyset_release(a);
-    assert_int_equal(pst_keyset_from_pem(pem, PST_LIT("k"), PST_ALG_RS256, &a, NULL), PST_E_INVALID);
-    assert_int_equal(pst_keyset_from_pem(PST_LIT("nothing"), PST_LIT("k"), PST_ALG_UNKNOWN, &a, NULL), PST_E_INVALID);
+    assert_int_equal(pst_keyset_from_pem(pem, PST_LIT("k"), PST_ALG_RS256, &a, NULL),
+                     PST_E_INVALID);
+    assert_int_equal(
+        pst_keyset_from_pem(PST_LIT("nothing"), PST_LIT("k"), PST_ALG_UNKNOWN, &a, NULL),
+        PST_E_INVALID);
     pst_keyset_release(b);
 }
 
@@ -230,7 +249,8 @@ static void readers_never_see_a_set_that_is_gone(void **state)
         assert_int_equal(pthread_create(&readers[i].thread, NULL, read_sets, &readers[i]), 0);
     }
     for (uint32_t n = 0; least < CHANGES && n < PUBLICATIONS_MAX; n++) {
-        pst_keyslot_publish(slot, n % 7 == 6 ? NULL : load("{\"keys\":[{" ED_GOOD ",\"kid\":\"k\"}]}"));
+        pst_keyslot_publish(slot,
+                            n % 7 == 6 ? NULL : load("{\"keys\":[{" ED_GOOD ",\"kid\":\"k\"}]}"));
         sched_yield();
         least = UINT32_MAX;
         for (int i = 0; i < READERS; i++) {

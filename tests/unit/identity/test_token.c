@@ -10,8 +10,9 @@
 static void every_algorithm_goes_there_and_back(void **state)
 {
     (void)state;
-    static const enum pst_alg algs[] = {PST_ALG_RS256, PST_ALG_RS384, PST_ALG_RS512, PST_ALG_PS256, PST_ALG_PS384,
-                                        PST_ALG_PS512, PST_ALG_ES256, PST_ALG_ES384, PST_ALG_ES512, PST_ALG_EDDSA};
+    static const enum pst_alg algs[] = {PST_ALG_RS256, PST_ALG_RS384, PST_ALG_RS512, PST_ALG_PS256,
+                                        PST_ALG_PS384, PST_ALG_PS512, PST_ALG_ES256, PST_ALG_ES384,
+                                        PST_ALG_ES512, PST_ALG_EDDSA};
 
     for (size_t i = 0; i < sizeof(algs) / sizeof(algs[0]); i++) {
         struct mint_world w;
@@ -82,7 +83,9 @@ static struct pst_token_outcome judge(struct mint_world *w, const char *header, 
 
     for (; *header != '\0'; header++)
         pst_buf_put(&b, *header == '@' ? w->kid : pst_bytes_of(header, 1));
-    assert_int_equal(pst_mint_raw(&w->key, pst_buf_bytes(&b), pst_bytes_of(payload, strlen(payload)), &w->keys, &token), PST_OK);
+    assert_int_equal(pst_mint_raw(&w->key, pst_buf_bytes(&b),
+                                  pst_bytes_of(payload, strlen(payload)), &w->keys, &token),
+                     PST_OK);
     return verify_at(w, token, NOW_S);
 }
 
@@ -108,13 +111,24 @@ static void claims_are_judged_one_by_one(void **state)
         {"{" BASE ",\"sub\":\"alice\",\"nbf\":1800000030.5}", PST_ID_TIME},
         {"{" BASE ",\"sub\":\"alice\",\"iat\":1799913899}", PST_ID_TIME},
         {"{" BASE ",\"sub\":\"alice\"} ", 0},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":[\"x\",\"Postern\"],\"exp\":1800000300,\"sub\":\"alice\"}", PST_ID_AUD},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":[],\"exp\":1800000300,\"sub\":\"alice\"}", PST_ID_AUD},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern \",\"exp\":1800000300,\"sub\":\"alice\"}", PST_ID_AUD},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":{\"postern\":1},\"exp\":1800000300,\"sub\":\"alice\"}", PST_ID_MALFORMED},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern\",\"exp\":1799999970,\"sub\":\"alice\"}", PST_ID_TIME},
-        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern\",\"exp\":1800086401,\"sub\":\"alice\"}", PST_ID_TIME},
-        {"{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]," BASE ",\"sub\":\"alice\"}", PST_ID_MALFORMED},
+        {"{\"iss\":\"https://idp.test/"
+         "\",\"aud\":[\"x\",\"Postern\"],\"exp\":1800000300,\"sub\":\"alice\"}",
+         PST_ID_AUD},
+        {"{\"iss\":\"https://idp.test/\",\"aud\":[],\"exp\":1800000300,\"sub\":\"alice\"}",
+         PST_ID_AUD},
+        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern "
+         "\",\"exp\":1800000300,\"sub\":\"alice\"}",
+         PST_ID_AUD},
+        {"{\"iss\":\"https://idp.test/"
+         "\",\"aud\":{\"postern\":1},\"exp\":1800000300,\"sub\":\"alice\"}",
+         PST_ID_MALFORMED},
+        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern\",\"exp\":1799999970,\"sub\":\"alice\"}",
+         PST_ID_TIME},
+        {"{\"iss\":\"https://idp.test/\",\"aud\":\"postern\",\"exp\":1800086401,\"sub\":\"alice\"}",
+         PST_ID_TIME},
+        {"{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]," BASE
+         ",\"sub\":\"alice\"}",
+         PST_ID_MALFORMED},
     };
     struct mint_world w;
 
@@ -124,10 +138,15 @@ static void claims_are_judged_one_by_one(void **state)
         if (bad[i].reason == 0 && out.accepted)
             continue; /* white space behind it is JSON */
         if (out.accepted || out.reason != bad[i].reason)
-            fail_msg("%s: %s", bad[i].payload, out.accepted ? "accepted" : pst_identity_reason_name(out.reason));
+            fail_msg("%s: %s", bad[i].payload,
+                     out.accepted ? "accepted" : pst_identity_reason_name(out.reason));
     }
     /* an escaped issuer is the same issuer; a slash may be escaped */
-    assert_true(judge(&w, HEADER, "{\"iss\":\"https:\\/\\/idp.test\\u002f\",\"aud\":[\"x\",\"postern\"],\"exp\":1800000300,\"sub\":\"a\"}").accepted);
+    assert_true(
+        judge(&w, HEADER,
+              "{\"iss\":\"https:\\/\\/"
+              "idp.test\\u002f\",\"aud\":[\"x\",\"postern\"],\"exp\":1800000300,\"sub\":\"a\"}")
+            .accepted);
     mint_world_close(&w);
 }
 
@@ -138,7 +157,10 @@ static void a_second_issuer_behind_the_first_is_not_believed(void **state)
 
     mint_world_open(&w, PST_ALG_ES256);
     /* the peek sees one, the parser would see two */
-    struct pst_token_outcome out = judge(&w, HEADER, "{\"iss\":\"https://idp.test/\",\"\\u0069ss\":\"https://evil.test/\",\"aud\":\"postern\",\"exp\":1800000300,\"sub\":\"a\"}");
+    struct pst_token_outcome out =
+        judge(&w, HEADER,
+              "{\"iss\":\"https://idp.test/\",\"\\u0069ss\":\"https://evil.test/"
+              "\",\"aud\":\"postern\",\"exp\":1800000300,\"sub\":\"a\"}");
     assert_false(out.accepted);
     assert_int_equal(out.reason, PST_ID_MALFORMED);
     mint_world_close(&w);
@@ -159,11 +181,19 @@ static void headers_are_held_to_their_limits(void **state)
     assert_true(judge(&w, many, payload).accepted);
     (void)snprintf(many + at, sizeof(many) - at, ",\"z\":1}");
     assert_int_equal(judge(&w, many, payload).reason, PST_ID_MALFORMED);
-    assert_true(judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"x\":[[[[[[[1]]]]]]]}", payload).accepted);
-    assert_false(judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"x\":[[[[[[[[1]]]]]]]]}", payload).accepted);
-    assert_int_equal(judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"crit\":[\"x\"],\"x\":1}", payload).reason, PST_ID_CRIT);
-    assert_int_equal(judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"typ\":\"logout+jwt\"}", payload).reason, PST_ID_TYP);
-    assert_true(judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"typ\":\"Application/AT+JWT\"}", payload).accepted);
+    assert_true(
+        judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"x\":[[[[[[[1]]]]]]]}", payload).accepted);
+    assert_false(
+        judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"x\":[[[[[[[[1]]]]]]]]}", payload).accepted);
+    assert_int_equal(
+        judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"crit\":[\"x\"],\"x\":1}", payload).reason,
+        PST_ID_CRIT);
+    assert_int_equal(
+        judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"typ\":\"logout+jwt\"}", payload).reason,
+        PST_ID_TYP);
+    assert_true(
+        judge(&w, "{\"alg\":\"ES256\",\"kid\":\"@\",\"typ\":\"Application/AT+JWT\"}", payload)
+            .accepted);
 
     w.config.typ_required = true;
     mint_world_reopen(&w);
@@ -211,7 +241,8 @@ static void without_a_kid_the_only_key_is_taken_if_configured(void **state)
 static void a_user_is_named_by_the_configured_claim(void **state)
 {
     (void)state;
-    static const struct pst_bytes groups[] = {{.ptr = "data-team", .len = 9}, {.ptr = "ops", .len = 3}};
+    static const struct pst_bytes groups[] = {{.ptr = "data-team", .len = 9},
+                                              {.ptr = "ops", .len = 3}};
     struct mint_world w;
 
     mint_world_open(&w, PST_ALG_ES256);
@@ -228,8 +259,14 @@ static void a_user_is_named_by_the_configured_claim(void **state)
     out = verify_at(&w, mint(&w), NOW_S);
     assert_true(out.accepted && pst_bytes_equal(out.claims.user, PST_LIT("alice@example.org")));
     /* an address that nobody verified is nobody's */
-    assert_int_equal(judge(&w, HEADER, "{" BASE ",\"sub\":\"a\",\"email\":\"root@example.org\"}").reason, PST_ID_SUB);
-    assert_int_equal(judge(&w, HEADER, "{" BASE ",\"sub\":\"a\",\"email\":\"root@example.org\",\"email_verified\":\"true\"}").reason, PST_ID_SUB);
+    assert_int_equal(
+        judge(&w, HEADER, "{" BASE ",\"sub\":\"a\",\"email\":\"root@example.org\"}").reason,
+        PST_ID_SUB);
+    assert_int_equal(
+        judge(&w, HEADER,
+              "{" BASE ",\"sub\":\"a\",\"email\":\"root@example.org\",\"email_verified\":\"true\"}")
+            .reason,
+        PST_ID_SUB);
 
     w.issuer.user_claim = PST_USER_PREFERRED_USERNAME;
     mint_world_reopen(&w);
@@ -280,10 +317,14 @@ static void minting_refuses_what_does_not_fit(void **state)
     assert_int_equal(pst_mint_inspect(token, &w.keys, &header, &payload, &error), PST_OK);
     assert_non_null(memmem(header.ptr, header.len, "\"ES256\"", 7));
     assert_non_null(memmem(payload.ptr, payload.len, "\"x\": 1", 6));
-    assert_int_equal(pst_mint_inspect(PST_LIT("abc"), &w.keys, &header, &payload, &error), PST_E_INVALID);
-    assert_int_equal(pst_mint_inspect(PST_LIT("e30.!.x"), &w.keys, &header, &payload, &error), PST_E_INVALID);
+    assert_int_equal(pst_mint_inspect(PST_LIT("abc"), &w.keys, &header, &payload, &error),
+                     PST_E_INVALID);
+    assert_int_equal(pst_mint_inspect(PST_LIT("e30.!.x"), &w.keys, &header, &payload, &error),
+                     PST_E_INVALID);
 
-    assert_int_equal(pst_mint_jwks(w.pem, PST_ALG_ES256, (struct pst_bytes){0}, &w.keys, &jwks, &kid, &error), PST_OK);
+    assert_int_equal(
+        pst_mint_jwks(w.pem, PST_ALG_ES256, (struct pst_bytes){0}, &w.keys, &jwks, &kid, &error),
+        PST_OK);
     assert_true(pst_bytes_equal(jwks, w.jwks));
     assert_true(pst_bytes_equal(kid, w.kid));
     assert_null(memmem(jwks.ptr, jwks.len, "\"d\"", 3)); /* the public part only */

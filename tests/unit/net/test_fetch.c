@@ -26,8 +26,8 @@ struct authority {
     char file[64];
 };
 
-static X509 *certificate_for(EVP_PKEY *key, const char *name, const char *san, const struct authority *by, long from_s,
-                             long to_s)
+static X509 *certificate_for(EVP_PKEY *key, const char *name, const char *san,
+                             const struct authority *by, long from_s, long to_s)
 {
     X509 *x = X509_new();
     X509V3_CTX v3;
@@ -41,8 +41,9 @@ static X509 *certificate_for(EVP_PKEY *key, const char *name, const char *san, c
     X509_set_issuer_name(x, by == NULL ? subject : X509_get_subject_name(by->certificate));
     X509_set_pubkey(x, key);
     X509V3_set_ctx(&v3, by == NULL ? x : by->certificate, x, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &v3, by == NULL ? NID_basic_constraints : NID_subject_alt_name,
-                                            by == NULL ? "critical,CA:TRUE" : san);
+    X509_EXTENSION *e =
+        X509V3_EXT_conf_nid(NULL, &v3, by == NULL ? NID_basic_constraints : NID_subject_alt_name,
+                            by == NULL ? "critical,CA:TRUE" : san);
     assert_non_null(e);
     X509_add_ext(x, e, -1);
     X509_EXTENSION_free(e);
@@ -87,7 +88,8 @@ static void send_text(SSL *ssl, const char *text)
 }
 
 /* Goes on until the client has had enough. */
-static void send_for_ever(struct server *s, SSL *ssl, const char *piece, size_t piece_len, unsigned pause_us)
+static void send_for_ever(struct server *s, SSL *ssl, const char *piece, size_t piece_len,
+                          unsigned pause_us)
 {
     while (!atomic_load(&s->stop) && SSL_write(ssl, piece, (int)piece_len) > 0)
         if (pause_us > 0)
@@ -101,10 +103,13 @@ static void answer(struct server *s, SSL *ssl, const char *head)
     memset(spaces, ' ', sizeof(spaces));
     if (strncmp(head, "GET /ok ", 8) == 0) {
         if (strstr(head, "If-None-Match: \"v1\"") != NULL)
-            send_text(ssl, "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\nCache-Control: max-age=90\r\n\r\n");
+            send_text(
+                ssl,
+                "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\nCache-Control: max-age=90\r\n\r\n");
         else
-            send_text(ssl, "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nCache-Control: public, max-age=60\r\n"
-                           "Content-Length: 11\r\n\r\n{\"keys\":[]}");
+            send_text(ssl,
+                      "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nCache-Control: public, max-age=60\r\n"
+                      "Content-Length: 11\r\n\r\n{\"keys\":[]}");
     } else if (strncmp(head, "GET /redirect ", 14) == 0) {
         send_text(ssl, "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n");
     } else if (strncmp(head, "GET /error ", 11) == 0) {
@@ -174,7 +179,8 @@ static void server_start(struct server *s, const struct authority *by, const cha
     EVP_PKEY *key = EVP_EC_gen("prime256v1");
     X509 *certificate = certificate_for(key, "test server", san, by, -7200, to_s);
 
-    *s = (struct server){.tls = SSL_CTX_new(TLS_server_method()), .listener = socket(AF_INET, SOCK_STREAM, 0)};
+    *s = (struct server){.tls = SSL_CTX_new(TLS_server_method()),
+                         .listener = socket(AF_INET, SOCK_STREAM, 0)};
     assert_int_equal(SSL_CTX_use_certificate(s->tls, certificate), 1);
     assert_int_equal(SSL_CTX_use_PrivateKey(s->tls, key), 1);
     X509_free(certificate);
@@ -296,7 +302,10 @@ static void an_answer_is_bounded_and_whole(void **state)
     static const struct {
         const char *path;
         enum pst_status status;
-    } cases[] = {{"/long", PST_E_LIMIT}, {"/endless", PST_E_LIMIT}, {"/heads", PST_E_LIMIT}, {"/cut", PST_E_IO}};
+    } cases[] = {{"/long", PST_E_LIMIT},
+                 {"/endless", PST_E_LIMIT},
+                 {"/heads", PST_E_LIMIT},
+                 {"/cut", PST_E_IO}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct pst_fetch_response r = get(cases[i].path);
@@ -319,7 +328,8 @@ static void time_is_bounded_from_end_to_end(void **state)
         uint64_t from = pst_clock_boot_ns();
         pst_fetch_run(&request, &r);
         assert_int_equal(r.status, PST_E_IO);
-        assert_true(pst_clock_boot_ns() - from < 3 * PST_NS_PER_S); /* a busy machine has its time, too */
+        assert_true(pst_clock_boot_ns() - from <
+                    3 * PST_NS_PER_S); /* a busy machine has its time, too */
         pst_fetch_response_fini(&r);
     }
 }
@@ -361,7 +371,8 @@ static void the_certificate_must_hold(void **state)
 static void an_unlisted_loopback_is_never_connected_to(void **state)
 {
     (void)state;
-    static const char *const hosts[] = {"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "0"};
+    static const char *const hosts[] = {"127.0.0.1",  "localhost", "[::ffff:127.0.0.1]",
+                                        "2130706433", "0x7f.1",    "0"};
     uint32_t before = atomic_load(&server.connections);
 
     for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
@@ -375,8 +386,12 @@ static void an_unlisted_loopback_is_never_connected_to(void **state)
 static void only_plain_https_urls_are_asked(void **state)
 {
     (void)state;
-    static const char *const urls[] = {"http://127.0.0.1/", "file:///etc/passwd", "https://", "",
-                                       "https://user:secret@127.0.0.1/", "https://127.0.0.1/\r\nX: y"};
+    static const char *const urls[] = {"http://127.0.0.1/",
+                                       "file:///etc/passwd",
+                                       "https://",
+                                       "",
+                                       "https://user:secret@127.0.0.1/",
+                                       "https://127.0.0.1/\r\nX: y"};
     struct pst_fetch_request request = request_for("127.0.0.1", server.port, "/ok");
 
     for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
@@ -398,13 +413,15 @@ static void special_addresses_are_known(void **state)
 {
     (void)state;
     static const char *const special[] = {
-        "127.0.0.1:1",  "127.255.255.255:1", "10.1.2.3:1",        "172.16.0.1:1",       "172.31.255.255:1",
-        "192.168.0.1:1", "169.254.169.254:1", "0.0.0.0:1",        "100.64.0.1:1",       "224.0.0.1:1",
-        "255.255.255.255:1", "[::]:1",       "[::1]:1",           "[::ffff:127.0.0.1]:1", "[::ffff:a9fe:a9fe]:1",
-        "[fe80::1]:1",  "[fd00:ec2::254]:1", "[2002:7f00:1::]:1", "[64:ff9b::7f00:1]:1", "[ff02::1]:1",
-        "[::7f00:1]:1", "unix:/tmp/x",
+        "127.0.0.1:1",       "127.255.255.255:1",    "10.1.2.3:1",           "172.16.0.1:1",
+        "172.31.255.255:1",  "192.168.0.1:1",        "169.254.169.254:1",    "0.0.0.0:1",
+        "100.64.0.1:1",      "224.0.0.1:1",          "255.255.255.255:1",    "[::]:1",
+        "[::1]:1",           "[::ffff:127.0.0.1]:1", "[::ffff:a9fe:a9fe]:1", "[fe80::1]:1",
+        "[fd00:ec2::254]:1", "[2002:7f00:1::]:1",    "[64:ff9b::7f00:1]:1",  "[ff02::1]:1",
+        "[::7f00:1]:1",      "unix:/tmp/x",
     };
-    static const char *const ordinary[] = {"8.8.8.8:1", "172.32.0.1:1", "100.128.0.1:1", "[2606:4700::1]:1", "192.169.0.1:1"};
+    static const char *const ordinary[] = {"8.8.8.8:1", "172.32.0.1:1", "100.128.0.1:1",
+                                           "[2606:4700::1]:1", "192.169.0.1:1"};
     struct pst_cidr listed;
 
     for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++)

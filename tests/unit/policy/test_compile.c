@@ -70,8 +70,8 @@ static void test_equal_rows_merge_and_idle_ones_are_left_out(void **state)
         fx_grant(&f, 1, "Pipeline", NULL, PST_A_LIST);
     fx_grant(&f, 1, "Pipeline", "p1", PST_A_LIST);
     fx_grant(&f, 1, "Pipeline", "p1", PST_A_LIST);
-    fx_grant(&f, 1, "", NULL, PST_A_LIST);                 /* names no entity */
-    fx_grant(&f, 1, "Pipeline", NULL, UINT64_C(1) << 8);   /* a bit without a meaning */
+    fx_grant(&f, 1, "", NULL, PST_A_LIST);               /* names no entity */
+    fx_grant(&f, 1, "Pipeline", NULL, UINT64_C(1) << 8); /* a bit without a meaning */
     assert_int_equal(pst_model_add_permission(&f.model, &null_access), PST_OK);
     f.policy = compile(&f);
     assert_int_equal(stats_of(f.policy).permissions, 10);
@@ -153,7 +153,8 @@ static void test_a_change_of_one_role_shares_the_others(void **state)
     fx_role(&after, 1, "kept", 0);
     fx_role(&after, 2, "changed", 0);
     fx_grant(&after, 2, "Pipeline", "p3", PST_A_UPDATE);
-    assert_int_equal(pst_policy_rebuild(f.policy, &after.model, changed, 1, &rebuilt, NULL), PST_OK);
+    assert_int_equal(pst_policy_rebuild(f.policy, &after.model, changed, 1, &rebuilt, NULL),
+                     PST_OK);
     fx_role(&after, 4, "new", 0);
     assert_int_equal(pst_policy_rebuild(f.policy, &after.model, changed, 1, &failed, NULL),
                      PST_E_ABSENT);
@@ -199,9 +200,13 @@ static void test_the_hub_frees_a_published_policy(void **state)
 static void test_short_memory_at_every_step(void **state)
 {
     struct pst_bytes list[] = {PST_LIT("a"), PST_LIT("b")};
-    struct pst_permission_row listed = {.id = 999, .role = 1, .has_access = true,
-                                        .access = PST_A_DISABLE_READ, .entity = PST_LIT("Pipeline"),
-                                        .has_entity_id = true, .entity_id = PST_LIT("p1")};
+    struct pst_permission_row listed = {.id = 999,
+                                        .role = 1,
+                                        .has_access = true,
+                                        .access = PST_A_DISABLE_READ,
+                                        .entity = PST_LIT("Pipeline"),
+                                        .has_entity_id = true,
+                                        .entity_id = PST_LIT("p1")};
     struct fixture f;
     char id[16];
     int failures = 0;

@@ -162,8 +162,8 @@ static void test_the_detail_names_what_granted_and_what_denied(void **state)
     assert_true((f->detail.missing & PST_A_DELETE) != 0 && (f->detail.missing & PST_A_UPDATE) == 0);
 }
 
-/* A row with an id grants no collection and denies it (the answer is not filtered); the cause is named
- * although the row stands for no object that was asked for. */
+/* A row with an id grants no collection and denies it (the answer is not filtered); the cause is
+ * named although the row stands for no object that was asked for. */
 static void test_rows_on_single_ids_and_collections(void **state)
 {
     struct fixture *f = *state;
@@ -182,7 +182,8 @@ static void test_rows_on_single_ids_and_collections(void **state)
     assert_int_equal(fx_decide(f), PST_R_GRANTED);
 }
 
-/* ALL in the row of one id is decided before that row's DISABLE_OPERATION_ALL, also for the collection. */
+/* ALL in the row of one id is decided before that row's DISABLE_OPERATION_ALL, also for the
+ * collection. */
 static void test_all_in_a_row_outweighs_its_later_denies(void **state)
 {
     struct fixture *f = *state;
@@ -202,8 +203,12 @@ static void test_denied_lists_of_single_ids_and_collections(void **state)
 {
     struct fixture *f = *state;
     struct pst_bytes names[] = {PST_LIT("name")}, others[] = {PST_LIT("blocks")};
-    struct pst_permission_row row = {.id = 10, .role = 1, .has_access = true, .entity = PST_LIT("Pipeline"),
-                                     .has_entity_id = true, .entity_id = PST_LIT("p1"),
+    struct pst_permission_row row = {.id = 10,
+                                     .role = 1,
+                                     .has_access = true,
+                                     .entity = PST_LIT("Pipeline"),
+                                     .has_entity_id = true,
+                                     .entity_id = PST_LIT("p1"),
                                      .access = PST_A_ALL | PST_A_DISABLE_READ};
 
     fx_role(f, 1, "r", 0);
@@ -251,7 +256,10 @@ static void test_many_attributes_are_each_asked(void **state)
     struct fixture *f = *state;
     static char text[200][8];
     static struct pst_bytes names[200];
-    struct pst_permission_row row = {.id = 1, .role = 1, .has_access = true, .entity = PST_LIT("Pipeline"),
+    struct pst_permission_row row = {.id = 1,
+                                     .role = 1,
+                                     .has_access = true,
+                                     .entity = PST_LIT("Pipeline"),
                                      .access = PST_A_LIST | PST_A_READ};
 
     fx_role(f, 1, "r", 0);
@@ -298,7 +306,10 @@ static void test_a_failed_condition_withholds_the_attributes_too(void **state)
 {
     struct fixture *f = *state;
     struct pst_bytes names[] = {PST_LIT("name")};
-    struct pst_permission_row row = {.id = 1, .role = 1, .has_access = true, .entity = PST_LIT("Pipeline"),
+    struct pst_permission_row row = {.id = 1,
+                                     .role = 1,
+                                     .has_access = true,
+                                     .entity = PST_LIT("Pipeline"),
                                      .access = PST_A_UPDATE | PST_A_WRITE_ALL,
                                      .conditions = PST_COND_PIPELINE_EDIT};
 
@@ -332,8 +343,12 @@ static void test_all_except_reserved_stops_at_what_postern_keeps(void **state)
 static void test_own_user_object(void **state)
 {
     struct fixture *f = *state;
-    struct pst_permission_row row = {.id = 1, .role = 1, .has_access = true, .entity = PST_LIT("User"),
-                                     .access = PST_A_OPERATION_ALL, .conditions = PST_COND_OWNS_ENTITY};
+    struct pst_permission_row row = {.id = 1,
+                                     .role = 1,
+                                     .has_access = true,
+                                     .entity = PST_LIT("User"),
+                                     .access = PST_A_OPERATION_ALL,
+                                     .conditions = PST_COND_OWNS_ENTITY};
 
     fx_role(f, 1, "r", 0);
     fx_bind(f, 1, 0);

@@ -104,7 +104,8 @@ static void test_an_attribute_is_named(void **state)
     f->requirements[0].attribute_count[PST_ATTR_WRITE] = 1;
     const char *text = text_of(f);
     expect(text, "payload key title");
-    expect(text, "Grant title with WRITE or WRITE_ALL beside update in one permission on Pipeline/p1");
+    expect(text,
+           "Grant title with WRITE or WRITE_ALL beside update in one permission on Pipeline/p1");
 }
 
 static void test_other_reasons_have_their_advice(void **state)

@@ -3,7 +3,8 @@
 #include "policy_fixture.h"
 #include "postern/policy/level.h"
 
-/* A tree from indented lines: "key: text", "key:" opens a map, "key[]:" a list, "- text" an item. */
+/* A tree from indented lines: "key: text", "key:" opens a map, "key[]:" a list, "- text" an item.
+ */
 static void build(struct pst_tree *tree, const char *text)
 {
     struct pst_node *open[16] = {0};
@@ -20,14 +21,16 @@ static void build(struct pst_tree *tree, const char *text)
             assert_non_null(pst_tree_add(tree, open[depth], PST_NODE_SCALAR, PST_LIT(""),
                                          pst_bytes_from(rest, 2), line));
         } else {
-            struct pst_bytes key = pst_bytes_of(rest.ptr, colon), value = pst_bytes_from(rest, colon + 1);
+            struct pst_bytes key = pst_bytes_of(rest.ptr, colon),
+                             value = pst_bytes_from(rest, colon + 1);
             bool list = key.len > 2 && key.ptr[key.len - 2] == '[';
             if (list)
                 key.len -= 2;
             enum pst_node_kind kind = value.len > 0 ? PST_NODE_SCALAR
                                       : list        ? PST_NODE_LIST
                                                     : PST_NODE_MAP;
-            open[depth + 1] = pst_tree_add(tree, open[depth], kind, key, pst_bytes_trim(value), line);
+            open[depth + 1] =
+                pst_tree_add(tree, open[depth], kind, key, pst_bytes_trim(value), line);
             assert_non_null(open[depth + 1]);
         }
         text += len + (text[len] == '\n');
@@ -136,7 +139,8 @@ static void test_broken_tables_are_refused_with_their_place(void **state)
         {"levels:\n  Run:\n    operations:\n      fly: viewer\n", "test.yaml:4"},
         {"levels:\n  Run:\n    operations:\n      list: king\n", "test.yaml:4"},
         {"levels:\n  Run:\n    operations:\n      list: public_king\n", "test.yaml:4"},
-        {"levels:\n  Run:\n    query:\n      list:\n        king[]:\n          - a\n", "test.yaml:5"},
+        {"levels:\n  Run:\n    query:\n      list:\n        king[]:\n          - a\n",
+         "test.yaml:5"},
         {"levels:\n  Run:\n    query:\n      list: viewer\n", "test.yaml:4"},
         {"levels:\n  Run:\n    open:\n      list: perhaps\n", "test.yaml:4"},
         {"levels:\n  Run:\n    closed: perhaps\n", "test.yaml:3"},
@@ -159,11 +163,17 @@ static void test_broken_tables_are_refused_with_their_place(void **state)
 
 /* ---- deciding by levels ---- */
 
-static void level_row(struct fixture *f, uint32_t role, uint64_t level, enum pst_scope scope, const char *id)
+static void level_row(struct fixture *f, uint32_t role, uint64_t level, enum pst_scope scope,
+                      const char *id)
 {
-    struct pst_permission_row row = {.id = f->model.permission_count + 1, .role = role, .direct = true,
-                                     .scope = scope, .has_access = true, .access = level,
-                                     .has_entity_id = id != NULL, .entity_id = fx_text(id)};
+    struct pst_permission_row row = {.id = f->model.permission_count + 1,
+                                     .role = role,
+                                     .direct = true,
+                                     .scope = scope,
+                                     .has_access = true,
+                                     .access = level,
+                                     .has_entity_id = id != NULL,
+                                     .entity_id = fx_text(id)};
 
     assert_int_equal(pst_model_add_permission(&f->model, &row), PST_OK);
 }
@@ -334,8 +344,7 @@ static void test_presets_build_on_each_other(void **state)
 static void test_broken_presets_are_refused(void **state)
 {
     static const char *const CASES[] = {"levels:\n  A[]:\n    - LATER\n  LATER[]:\n    - LIST\n",
-                                        "levels:\n  A: LIST\n",
-                                        "levels:\n  A[]:\n",
+                                        "levels:\n  A: LIST\n", "levels:\n  A[]:\n",
                                         "levels:\n  A[]:\n    - LIST\n  A[]:\n    - LIST\n",
                                         "roles:\n  A[]:\n    - LIST\n"};
 

@@ -163,7 +163,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rows_are_copied, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_star_means_all_and_any_id, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_broken_rows_are_refused_and_leave_no_trace, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_broken_rows_are_refused_and_leave_no_trace, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_short_memory_is_told_and_survived, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_limit_holds, setup, teardown),
     };

@@ -237,7 +237,8 @@ static void test_creates_a_user(void **state)
     wait_for(in, 2);
     assert_int_equal(in->replies[1].status, PST_E_EXISTS);
     assert_null(in->replies[1].facts);
-    user.name = PST_LIT("newcomer "); /* nor one that is read as somebody else's where blanks are cut */
+    user.name =
+        PST_LIT("newcomer "); /* nor one that is read as somebody else's where blanks are cut */
     assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
     wait_for(in, 3);
     assert_int_equal(in->replies[2].status, PST_OK);
