@@ -25,11 +25,14 @@ HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection 
 ifeq ($(IS_CLANG),)
 HARDEN := $(HARDEN:-D_FORTIFY_SOURCE=2=-D_FORTIFY_SOURCE=3)
 WARN   += -Wno-error=maybe-uninitialized
+# Calls across modules inline in the product: 5 % of a request. Objects are fat, so that tests link without waiting for it.
+LTO    := -flto=auto -ffat-lto-objects
 endif
 HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
 SAN    ?=
 ifneq ($(SAN),)
 HARDEN :=
+LTO    :=
 HARDLD := -pie
 endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
@@ -72,7 +75,7 @@ deps:
 	@tests/setup/packages.sh build
 
 $(BUILD)/postern: $(foreach l,$(closure_app),$(LIBDIR)/libpst_$(l).a)
-	@echo "  ld $@"; $(CC) $(CFLAGS) $(LDFLAGS) -Wl,--whole-archive $(LIBDIR)/libpst_app.a -Wl,--no-whole-archive \
+	@echo "  ld $@"; $(CC) $(CFLAGS) $(LTO) $(LDFLAGS) -Wl,--whole-archive $(LIBDIR)/libpst_app.a -Wl,--no-whole-archive \
 	    $(filter-out %/libpst_app.a,$^) $(LIBS) -o $@
 
 define layer_rules
@@ -85,7 +88,7 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	@echo "  cc $<"; $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	@echo "  cc $<"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LTO) -c $< -o $@
 $(BUILD)/obj/%.o: src/%.S Makefile
 	@mkdir -p $(@D)
 	@echo "  as $<"; $(CC) $(CPPFLAGS) -fcf-protection=full -c $< -o $@
@@ -97,15 +100,15 @@ $(BUILD)/obj/app/embed.o: $(wildcard policies/*/*.yaml)
 .SECONDEXPANSION:
 $(BUILD)/unit/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
-	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) \
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) -fno-lto $(LDFLAGS) $< $(filter %.a,$^) \
 	    $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's,^/\* wrap: \(.*\) \*/$$,\1,p' $<)) -lcmocka $(LIBS) -o $@
 comma := ,
 $(BUILD)/suites/%: tests/suites/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
-	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/suites $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) -Itests/suites $(CFLAGS) -fno-lto $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
 $(BUILD)/bench/micro/%: bench/micro/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
-	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
+	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LTO) $(LDFLAGS) $< $(filter %.a,$^) $(LIBS) -o $@
 $(BUILD)/bench/tools/%: bench/tools/%.c
 	@mkdir -p $(@D)
 	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@

@@ -132,7 +132,7 @@ static int run_mint(const struct token_args *a)
 {
     struct pst_arena arena;
     struct pst_error error = {0};
-    struct pst_bytes token;
+    struct pst_bytes token = {0};
     int64_t exp_s = 0;
 
     pst_arena_init(&arena, 16384, 1u << 22);
