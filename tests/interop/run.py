@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -44,10 +45,12 @@ def main():
     a = p.parse_args()
     os.environ["POSTERN_BUILD"] = os.path.abspath(a.build)
     passed = failed = 0
-    for name in a.only:
-        print("== %s" % name, flush=True)
-        p, f = scenario(name)
-        passed, failed = passed + p, failed + f
+    with tempfile.TemporaryDirectory(prefix="postern-interop-", ignore_cleanup_errors=True) as left:
+        os.environ["TMPDIR"] = left     # what the programs leave among temporary files goes with them
+        for name in a.only:
+            print("== %s" % name, flush=True)
+            p, f = scenario(name)
+            passed, failed = passed + p, failed + f
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 

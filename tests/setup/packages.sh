@@ -9,7 +9,7 @@ packages_of() {
                      libyaml-dev libcurl4-openssl-dev ;;
     test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
-    bench)      echo python3 wrk nginx-light strace openssl python3-venv ;;
+    bench)      echo python3 nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
     run-demo)   echo python3 openssl curl ;;
     run-mlflow) echo python3 python3-venv openssl curl ;;
@@ -36,7 +36,6 @@ why() {
     python3)              echo "runs tests and demo" ;;
     python3-venv)         echo "private environments for programs from PyPI" ;;
     git)                  echo "Mage AI looks for it" ;;
-    wrk)                  echo "load generator" ;;
     *)                    echo "needed by: $groups" ;;
     esac
 }
