@@ -258,29 +258,20 @@ static void print_answer(const struct pst_head *head, bool json)
         {"X-Postern-Roles", "roles"},       {"X-Postern-Decision-Id", "decision_id"},
         {"X-Postern-Revision", "revision"}, {"WWW-Authenticate", "www_authenticate"},
     };
-    char room[8192];
-    struct pst_buf b = pst_buf_of(room, sizeof(room));
+    const char *verdict = head->status == 200 ? "allow" : "deny";
 
-    pst_buf_put(&b, json ? PST_LIT("{\"verdict\":") : PST_LIT(""));
-    if (json)
-        pst_buf_json(&b, head->status == 200 ? PST_LIT("allow") : PST_LIT("deny"));
-    else
-        pst_buf_put(&b, head->status == 200 ? PST_LIT("allow") : PST_LIT("deny"));
-    pst_buf_put(&b, json ? PST_LIT(",\"status\":") : PST_LIT(" "));
-    pst_buf_u64(&b, head->status);
+    (void)printf(json ? "{\"verdict\":\"%s\",\"status\":%u" : "%s %u", verdict, head->status);
     for (size_t i = 0; i < sizeof(FIELDS) / sizeof(FIELDS[0]); i++) {
         struct pst_bytes value = field_of(head, FIELDS[i][0]);
         if (value.len == 0)
             continue;
-        pst_buf_put(&b, json ? PST_LIT(",\"") : PST_LIT("\n"));
-        pst_buf_put(&b, pst_bytes_of(FIELDS[i][1], strlen(FIELDS[i][1])));
-        pst_buf_put(&b, json ? PST_LIT("\":") : PST_LIT(": "));
+        (void)printf(json ? ",\"%s\":" : "\n%s: ", FIELDS[i][1]);
         if (json)
-            pst_buf_json(&b, value);
+            pst_cli_json(value);
         else
-            pst_buf_put(&b, value);
+            (void)fwrite(value.ptr, 1, value.len, stdout);
     }
-    (void)printf("%.*s%s\n", (int)b.len, b.data, json ? "}" : "");
+    (void)puts(json ? "}" : "");
 }
 
 static enum pst_status check_node(const struct check_args *a, const struct pst_check_request *in,
@@ -304,74 +295,83 @@ static enum pst_status check_node(const struct check_args *a, const struct pst_c
     return status;
 }
 
-static int run_check(int argc, char **argv)
+/* As pst_cli_options: -1, or the exit code. */
+static int read_args(int argc, char **argv, struct check_args *a)
 {
-    struct check_args a = {.method = "GET"};
     const char *rest[PST_CLI_REPEAT_MAX];
-    struct pst_bytes lines[PST_CLI_REPEAT_MAX], body = {0};
     uint32_t rest_count = 0;
     const struct pst_option options[] = {
         {.name = "--method",
          .letter = 'X',
          .value = "METHOD",
          .help = "default: GET",
-         .text = &a.method},
+         .text = &a->method},
         {.name = "--user",
          .letter = 'u',
          .value = "NAME",
          .help = "decide for this user of the store, without a token",
-         .text = &a.user},
+         .text = &a->user},
         {.name = "--token",
          .letter = 't',
          .value = "TOKEN",
          .help = "the caller's token",
-         .text = &a.token},
+         .text = &a->token},
         {.name = "--header",
          .letter = 'H',
          .value = "'Name: value'",
          .help = "a header line (again for more)",
-         .list = a.headers,
-         .list_count = &a.header_count},
+         .list = a->headers,
+         .list_count = &a->header_count},
         {.name = "--body",
          .letter = 'd',
          .value = "FILE",
          .help = "the request's body",
-         .text = &a.body},
+         .text = &a->body},
         {.name = "--host",
          .value = "HOST",
          .help = "default: that of the listener's first mount",
-         .text = &a.host},
+         .text = &a->host},
         {.name = "--listener",
          .value = "NAME",
          .help = "whose mounts decide; default: the first",
-         .text = &a.listener},
+         .text = &a->listener},
         {.name = "--config",
          .letter = 'c',
          .value = "FILE",
          .help = "configuration",
-         .text = &a.config},
+         .text = &a->config},
         {.name = "--store",
          .value = "URL",
          .help = "another store than the configuration's",
-         .text = &a.store},
+         .text = &a->store},
         {.name = "--node",
          .value = "ADDRESS",
          .help = "ask a running node through its auth_request listener",
-         .text = &a.node},
-        {.name = "--json", .help = "as JSON", .flag = &a.json},
+         .text = &a->node},
+        {.name = "--json", .help = "as JSON", .flag = &a->json},
         {0},
     };
-    struct pst_error error = {0};
-    struct pst_arena arena;
     int code = pst_cli_options(&pst_command_check, options, argc, argv, rest, &rest_count);
 
-    if (code >= 0)
-        return code;
-    if (rest_count != 1) {
+    if (code < 0 && rest_count != 1) {
         (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see "
                               "postern check --help)\n");
         return PST_EXIT_USAGE;
     }
+    a->target = rest_count == 1 ? rest[0] : NULL;
+    return code;
+}
+
+static int run_check(int argc, char **argv)
+{
+    struct check_args a = {.method = "GET"};
+    struct pst_bytes lines[PST_CLI_REPEAT_MAX], body = {0};
+    struct pst_error error = {0};
+    struct pst_arena arena;
+    int code = read_args(argc, argv, &a);
+
+    if (code >= 0)
+        return code;
     for (uint32_t i = 0; i < a.header_count; i++)
         lines[i] = pst_bytes_of(a.headers[i], strlen(a.headers[i]));
     pst_arena_init(&arena, 65536, 64u << 20);
@@ -379,7 +379,7 @@ static int run_check(int argc, char **argv)
         a.body == NULL ? PST_OK : pst_file_read(a.body, 16u << 20, &body, &error);
     const struct pst_check_request in = {
         .method = pst_bytes_of(a.method, strlen(a.method)),
-        .target = pst_bytes_of(rest[0], strlen(rest[0])),
+        .target = pst_bytes_of(a.target, strlen(a.target)),
         .host = pst_bytes_of(a.host, a.host == NULL ? 0 : strlen(a.host)),
         .lines = lines,
         .line_count = a.header_count,

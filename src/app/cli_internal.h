@@ -35,6 +35,8 @@ struct pst_command {
  * exit code (help was shown, or the line is wrong). */
 int pst_cli_options(const struct pst_command *command, const struct pst_option *options, int argc,
                     char **argv, const char **rest, uint32_t *rest_count);
+/* Writes text to standard output as a JSON string, whatever its length. */
+void pst_cli_json(struct pst_bytes text);
 /* Writes {"error":...} or a line to standard error; returns PST_EXIT_FAILED. */
 int pst_cli_fail(bool json, const struct pst_error *error);
 

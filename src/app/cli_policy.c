@@ -159,18 +159,15 @@ static enum pst_status read_request(struct suite *s, const struct pst_node *map,
 static void report(struct suite *s, struct pst_bytes name, bool good, const char *got,
                    const char *reason)
 {
-    char room[2048];
-    struct pst_buf b = pst_buf_of(room, sizeof(room));
-
     if (good)
         s->passed++;
     else
         s->failed++;
     if (s->json) {
-        pst_buf_json(&b, name);
-        (void)printf("%s{\"name\":%.*s,\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}",
-                     s->passed + s->failed > 1 ? "," : "", (int)b.len, b.data,
-                     good ? "true" : "false", got, reason);
+        (void)printf("%s{\"name\":", s->passed + s->failed > 1 ? "," : "");
+        pst_cli_json(name);
+        (void)printf(",\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}", good ? "true" : "false",
+                     got, reason);
     } else if (!good) {
         (void)printf("FAIL %.*s: got %s (%s)\n", (int)name.len, name.ptr, got, reason);
     }

@@ -178,38 +178,36 @@ const struct pst_command pst_command_diff = {
 
 /* --- export --- */
 
-static void put_json(const struct pst_node *n, FILE *out)
+static void put_json(const struct pst_node *n)
 {
-    char room[8192];
-    struct pst_buf b = pst_buf_of(room, sizeof(room));
     uint64_t number;
 
     if (n->kind == PST_NODE_LIST || n->kind == PST_NODE_MAP) {
         bool map = n->kind == PST_NODE_MAP;
-        (void)fputc(map ? '{' : '[', out);
+        (void)putchar(map ? '{' : '[');
         for (const struct pst_node *c = n->first; c != NULL; c = c->next) {
             if (c != n->first)
-                (void)fputc(',', out);
+                (void)putchar(',');
             if (map) {
-                b.len = 0;
-                pst_buf_json(&b, c->key);
-                (void)fprintf(out, "%.*s:", (int)b.len, b.data);
+                pst_cli_json(c->key);
+                (void)putchar(':');
             }
-            put_json(c, out);
+            put_json(c);
         }
-        (void)fputc(map ? '}' : ']', out);
+        (void)putchar(map ? '}' : ']');
         return;
     }
     if (n->kind == PST_NODE_NULL) {
-        (void)fputs("null", out);
+        (void)fputs("null", stdout);
         return;
     }
     bool bare = !n->quoted &&
                 (pst_bytes_u63(n->text, &number) || pst_bytes_equal(n->text, PST_LIT("true")) ||
                  pst_bytes_equal(n->text, PST_LIT("false")));
-    if (!bare)
-        pst_buf_json(&b, n->text);
-    (void)fprintf(out, "%.*s", bare ? (int)n->text.len : (int)b.len, bare ? n->text.ptr : b.data);
+    if (bare)
+        (void)fwrite(n->text.ptr, 1, n->text.len, stdout);
+    else
+        pst_cli_json(n->text);
 }
 
 /* The export is YAML; as JSON it is the same document, read back. */
@@ -228,7 +226,7 @@ static enum pst_status export_json(struct pst_store *store, struct pst_error *er
     if (status == PST_OK)
         status = pst_yaml_load_text(PST_LIT("export"), pst_bytes_of(text, len), &tree, error);
     if (status == PST_OK) {
-        put_json(tree.root, stdout);
+        put_json(tree.root);
         (void)fputc('\n', stdout);
     }
     pst_tree_fini(&tree);

@@ -103,26 +103,33 @@ int pst_cli_options(const struct pst_command *command, const struct pst_option *
     return -1;
 }
 
+void pst_cli_json(struct pst_bytes text)
+{
+    size_t cap = text.len * 6 + 2; /* all of it escaped, and the quotes */
+    struct pst_buf b = pst_buf_of(malloc(cap), cap);
+
+    if (b.data == NULL) {
+        (void)fputs("null", stdout);
+        return;
+    }
+    pst_buf_json(&b, text);
+    (void)fwrite(b.data, 1, b.len, stdout);
+    free(b.data);
+}
+
 int pst_cli_fail(bool json, const struct pst_error *error)
 {
-    char room[1536];
-    struct pst_buf b = pst_buf_of(room, sizeof(room));
-
     if (!json) {
         (void)fprintf(stderr, "postern: %s%s%s\n", error->where,
                       error->where[0] != '\0' ? ": " : "",
                       error->message[0] != '\0' ? error->message : pst_status_name(error->status));
         return PST_EXIT_FAILED;
     }
-    pst_buf_lit(&b, "{\"error\":{\"status\":");
-    const char *name = pst_status_name(error->status);
-    pst_buf_json(&b, pst_bytes_of(name, strlen(name)));
-    pst_buf_lit(&b, ",\"where\":");
-    pst_buf_json(&b, pst_bytes_of(error->where, strlen(error->where)));
-    pst_buf_lit(&b, ",\"message\":");
-    pst_buf_json(&b, pst_bytes_of(error->message, strlen(error->message)));
-    pst_buf_lit(&b, "}}\n");
-    (void)fwrite(b.data, 1, b.len, stdout);
+    (void)printf("{\"error\":{\"status\":\"%s\",\"where\":", pst_status_name(error->status));
+    pst_cli_json(pst_bytes_of(error->where, strlen(error->where)));
+    (void)fputs(",\"message\":", stdout);
+    pst_cli_json(pst_bytes_of(error->message, strlen(error->message)));
+    (void)fputs("}}\n", stdout);
     return PST_EXIT_FAILED;
 }
 

@@ -291,6 +291,11 @@ class Golden(Folder):
         tree = self.json("policy", "test", self.suite(good))
         self.assertEqual((tree["passed"], tree["failed"]), (5, 0))
 
+    def test_a_long_name_is_whole_in_json(self):
+        name = '"' * 3000
+        tree = self.json("policy", "test", self.suite([self.case(name, "alice", "GET", "/w/blue/pipelines/p1", "allow")]))
+        self.assertEqual(tree["cases"][0]["name"], name)
+
     def test_a_failing_case_fails_the_command(self):
         bad = [self.case("right", "alice", "GET", "/w/blue/pipelines/p1", "allow"),
                self.case("wrong verdict", "alice", "GET", "/w/red/pipelines/p1", "allow"),
