@@ -273,21 +273,39 @@ static struct pst_facts *pack_facts(const struct fact_rows *f)
     return facts;
 }
 
-static enum pst_status run_facts(struct pst_store *store, const struct pst_who *who,
-                                 struct fact_rows *f, struct pst_error *error)
+/* The statement that answers `who`, its parameters in params[2]. */
+static unsigned facts_sql(const struct pst_who *who, struct pst_sql_value *params, unsigned *count)
 {
+    *count = 1;
+    params[0] = pst_sql_text(who->value);
     switch (who->kind) {
     case PST_WHO_SUBJECT:
-        return PST_RUN(store, PST_SQL_FACTS_SUBJECT, on_fact, f, error, pst_sql_text(who->issuer),
-                       pst_sql_text(who->value));
+        *count = 2;
+        params[0] = pst_sql_text(who->issuer);
+        params[1] = pst_sql_text(who->value);
+        return PST_SQL_FACTS_SUBJECT;
     case PST_WHO_NAME:
-        return PST_RUN(store, PST_SQL_FACTS_NAME, on_fact, f, error, pst_sql_text(who->value));
+        return PST_SQL_FACTS_NAME;
     case PST_WHO_EMAIL:
-        return PST_RUN(store, PST_SQL_FACTS_EMAIL, on_fact, f, error, pst_sql_text(who->value));
+        return PST_SQL_FACTS_EMAIL;
     case PST_WHO_ID:
-        return PST_RUN(store, PST_SQL_FACTS_ID, on_fact, f, error, pst_sql_int(who->id));
+        break;
     }
-    return PST_E_INVALID;
+    params[0] = pst_sql_int(who->id);
+    return PST_SQL_FACTS_ID;
+}
+
+/* Takes the rows of `f` into one block, and frees what they stand in. */
+static enum pst_status take_facts(struct fact_rows *f, enum pst_status status,
+                                  struct pst_facts **out, struct pst_error *error)
+{
+    *out = NULL;
+    if (status == PST_OK && f->revision.epoch == 0 && f->revision.n == 0)
+        status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
+    if (status == PST_OK && (*out = pack_facts(f)) == NULL)
+        status = pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    free(f->bindings);
+    return status;
 }
 
 enum pst_status pst_store_load_facts(struct pst_store *store, const struct pst_who *who,
@@ -295,15 +313,41 @@ enum pst_status pst_store_load_facts(struct pst_store *store, const struct pst_w
                                      struct pst_error *error)
 {
     struct fact_rows f = {0};
+    struct pst_sql_value params[2];
+    unsigned count, sql = facts_sql(who, params, &count);
+    enum pst_status status =
+        store->ops->run(store->backend, sql, params, count, on_fact, &f, error);
 
-    *out = NULL;
-    enum pst_status status = run_facts(store, who, &f, error);
     *revision = f.revision;
-    if (status == PST_OK && f.revision.epoch == 0 && f.revision.n == 0)
-        status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
-    if (status == PST_OK && (*out = pack_facts(&f)) == NULL)
-        status = pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
-    free(f.bindings);
+    return take_facts(&f, status, out, error);
+}
+
+enum pst_status pst_store_load_many_facts(struct pst_store *store,
+                                          struct pst_facts_question *questions, unsigned count,
+                                          struct pst_error *error)
+{
+    struct pst_sql_call calls[PST_FACTS_QUESTIONS_MAX];
+    struct pst_sql_value params[PST_FACTS_QUESTIONS_MAX][2];
+    struct fact_rows *rows = calloc(count, sizeof(*rows));
+
+    for (unsigned i = 0; i < count; i++) {
+        questions[i].status = PST_E_NOMEM;
+        questions[i].facts = NULL;
+    }
+    if (rows == NULL || count > PST_FACTS_QUESTIONS_MAX) {
+        free(rows);
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        calls[i] = (struct pst_sql_call){.params = params[i], .row = on_fact, .ctx = &rows[i]};
+        calls[i].id = facts_sql(questions[i].who, params[i], &calls[i].count);
+    }
+    enum pst_status status = store->ops->run_all(store->backend, calls, count, error);
+    for (unsigned i = 0; i < count; i++) {
+        questions[i].revision = rows[i].revision;
+        questions[i].status = take_facts(&rows[i], calls[i].status, &questions[i].facts, error);
+    }
+    free(rows);
     return status;
 }
 

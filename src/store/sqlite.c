@@ -318,6 +318,31 @@ static enum pst_status sqlite_run(struct pst_backend *b, unsigned id,
     return status;
 }
 
+static enum pst_status sqlite_run_all(struct pst_backend *b, struct pst_sql_call *calls,
+                                      unsigned count, struct pst_error *error)
+{
+    enum pst_status result = PST_OK;
+    struct pst_error own = {0};
+    bool told = false;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct pst_sql_call *c = &calls[i];
+        c->status = sqlite_run(b, c->id, c->params, c->count, c->row, c->ctx, &own);
+        if (c->status == PST_E_IO)
+            result = PST_E_IO;
+        if (c->status != PST_OK && !told && error != NULL)
+            *error = own;
+        told = told || c->status != PST_OK;
+    }
+    return result;
+}
+
+static void sqlite_set_deadline(struct pst_backend *b, uint64_t at_ns)
+{
+    (void)b;
+    (void)at_ns;
+}
+
 static enum pst_status sqlite_begin_read(struct pst_backend *b, struct pst_error *error)
 {
     enum pst_status status = still_there(b, error);
@@ -465,6 +490,8 @@ const struct pst_store_ops pst_store_sqlite = {
     .open = sqlite_open,
     .close = sqlite_close,
     .run = sqlite_run,
+    .run_all = sqlite_run_all,
+    .set_deadline = sqlite_set_deadline,
     .begin_read = sqlite_begin_read,
     .begin_write = sqlite_begin_write,
     .commit = sqlite_commit,

@@ -137,6 +137,11 @@ const char *pst_store_backend(const struct pst_store *store)
     return store->ops->name;
 }
 
+void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns)
+{
+    store->ops->set_deadline(store->backend, at_ns);
+}
+
 /* Under the write lock: two processes that start together migrate once. */
 static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps,
                                       struct pst_error *error)

@@ -42,6 +42,16 @@ struct pst_sql {
 /* Anything but PST_OK ends the statement and is what run returns. */
 typedef enum pst_status pst_sql_row_fn(void *ctx, const struct pst_sql_value *row);
 
+/* One of several statements that go out together. */
+struct pst_sql_call {
+    unsigned id;
+    const struct pst_sql_value *params;
+    unsigned count;
+    pst_sql_row_fn *row; /* NULL: no columns */
+    void *ctx;
+    enum pst_status status; /* out: its own */
+};
+
 enum pst_store_mode {
     PST_STORE_READ, /* every write is refused by the connection */
     PST_STORE_WRITE,
@@ -61,6 +71,16 @@ struct pst_store_ops {
     enum pst_status (*run)(struct pst_backend *backend, unsigned id,
                            const struct pst_sql_value *params, unsigned count, pst_sql_row_fn *row,
                            void *ctx, struct pst_error *error);
+    /* Runs each call as `run` does, outside of a transaction, in their order; over a network all of
+     * them cost one round trip. A failed call does not stop the others, and `error` is the first
+     * one's; returned is PST_E_IO when the connection failed (a call that was not answered has it
+     * as its status), else PST_OK. */
+    enum pst_status (*run_all)(struct pst_backend *backend, struct pst_sql_call *calls,
+                               unsigned count, struct pst_error *error);
+    /* From now on a statement that is not answered at this instant of the boot clock is given up:
+     * PST_E_IO, and the connection is of no use any more. 0: each has 10 s. A local database, which
+     * answers or fails by itself, takes no notice. */
+    void (*set_deadline)(struct pst_backend *backend, uint64_t at_ns);
     /* One consistent view until the transaction ends. */
     enum pst_status (*begin_read)(struct pst_backend *backend, struct pst_error *error);
     /* The same, holding the one write lock of the database from the start. */

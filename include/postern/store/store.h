@@ -48,6 +48,10 @@ struct pst_store_status {
 PST_MUST_USE enum pst_status pst_store_status(struct pst_store *store, struct pst_store_status *out,
                                               struct pst_error *error);
 
+/* Statements that are not answered at this instant of the boot clock fail (PST_E_IO), and the store
+ * is to be closed then; 0: the usual patience. Nothing for SQLite, which answers by itself. */
+void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns);
+
 /* The revision that reads show now. */
 PST_MUST_USE enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
                                                 struct pst_error *error);
@@ -89,6 +93,18 @@ PST_MUST_USE enum pst_status pst_store_load_facts(struct pst_store *store,
                                                   const struct pst_who *who, struct pst_facts **out,
                                                   struct pst_revision *revision,
                                                   struct pst_error *error);
+/* Several users in one round trip. Each question has its own answer; returned is PST_E_IO when the
+ * connection failed. */
+struct pst_facts_question {
+    const struct pst_who *who;
+    enum pst_status status;       /* out */
+    struct pst_facts *facts;      /* out: as by pst_store_load_facts, NULL unless PST_OK */
+    struct pst_revision revision; /* out */
+};
+#define PST_FACTS_QUESTIONS_MAX 64
+PST_MUST_USE enum pst_status pst_store_load_many_facts(struct pst_store *store,
+                                                       struct pst_facts_question *questions,
+                                                       unsigned count, struct pst_error *error);
 /* Accepts NULL. */
 void pst_facts_free(struct pst_facts *facts);
 
