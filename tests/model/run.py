@@ -26,7 +26,6 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPIN = "/usr/bin/spin"
 VARIANT = re.compile(r"^/\* variant: +((?:-D\S+ +)*-D\S+|none) +(holds|broken|reached): +(\S.*) \*/$", re.M)
 SEARCH = re.compile(r"^/\* search: (.*) \*/$", re.M)
 SWITCH = re.compile(r"^ *#(?:ifdef|ifndef) (\w+)|defined\((\w+)\)", re.M)
@@ -107,7 +106,7 @@ def check(case):
     # a search that runs to its end is worth an optimised program; one that stops at the first fault is not
     level = "-O2" if case.expected == "holds" else "-O0"
     with tempfile.TemporaryDirectory(prefix="pst-model-") as folder:
-        steps = [[SPIN, "-a", *case.flags, case.path],
+        steps = [["spin", "-a", *case.flags, case.path],
                  ["gcc", level, "-w", "-DSAFETY", *case.options, "pan.c", "-o", "pan"],
                  ["./pan", "-n", "-m%d" % DEPTH, "-w20"]]
         for argv in steps:
@@ -115,7 +114,7 @@ def check(case):
                 code, text = command(argv, folder)
             except subprocess.TimeoutExpired:
                 return case, "no end after %d s: %s" % (LIMIT, argv[0]), 0, time.monotonic() - began, ""
-            if code != 0 or (argv[0] == SPIN and "error" in text.lower()):
+            if code != 0 or (argv[0] == "spin" and "error" in text.lower()):
                 return case, "%s: exit status %d" % (argv[0], code), 0, time.monotonic() - began, text
     states = re.search(r"^ *(\d+) states, stored", text, re.M)
     return case, judge(case, text), int(states[1]) if states else 0, time.monotonic() - began, text
