@@ -16,6 +16,7 @@
 struct interner {
     char *blob;
     struct pst_rule_name *items;
+    uint64_t *hashes; /* of the items */
     uint32_t *slots;
     size_t len, cap;
     uint32_t count, item_cap, mask;
@@ -40,9 +41,12 @@ struct builder {
     uint32_t wide_count, wide_cap;
 };
 
-static bool interner_init(struct interner *in)
+/* expected: how many different items it is sized for; more may come. */
+static bool interner_init(struct interner *in, uint32_t expected)
 {
     *in = (struct interner){.mask = 63};
+    while (in->mask / 2 < expected && in->mask < UINT32_MAX / 2)
+        in->mask = in->mask * 2 + 1;
     in->slots = calloc(in->mask + 1u, sizeof(*in->slots));
     return in->slots != NULL;
 }
@@ -51,6 +55,7 @@ static void interner_fini(struct interner *in)
 {
     free(in->blob);
     free(in->items);
+    free(in->hashes);
     free(in->slots);
 }
 
@@ -59,7 +64,7 @@ static struct pst_bytes interned(const struct interner *in, uint32_t number)
     return pst_bytes_of(in->blob + in->items[number].at, in->items[number].len);
 }
 
-static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
+static bool interner_rehash(struct interner *in)
 {
     uint32_t mask = in->mask * 2 + 1;
     uint32_t *slots = calloc((size_t)mask + 1, sizeof(*slots));
@@ -67,7 +72,7 @@ static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
     if (slots == NULL)
         return false;
     for (uint32_t i = 0; i < in->count; i++) {
-        uint32_t at = (uint32_t)pst_hash(key, interned(in, i)) & mask;
+        uint32_t at = (uint32_t)in->hashes[i] & mask;
         while (slots[at] != 0)
             at = (at + 1) & mask;
         slots[at] = i + 1;
@@ -78,9 +83,9 @@ static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
     return true;
 }
 
-static bool interner_room(struct interner *in, const struct pst_hash_key *key, size_t len)
+static bool interner_room(struct interner *in, size_t len)
 {
-    if (in->count > in->mask / 2 && !interner_rehash(in, key))
+    if (in->count > in->mask / 2 && !interner_rehash(in))
         return false;
     if (in->count == in->item_cap) {
         uint32_t cap = in->item_cap == 0 ? 64 : in->item_cap * 2;
@@ -88,6 +93,10 @@ static bool interner_room(struct interner *in, const struct pst_hash_key *key, s
         if (items == NULL)
             return false;
         in->items = items;
+        uint64_t *hashes = reallocarray(in->hashes, cap, sizeof(*hashes));
+        if (hashes == NULL)
+            return false;
+        in->hashes = hashes;
         in->item_cap = cap;
     }
     if (len >= in->cap - in->len) { /* never a NULL blob, not even for empty texts */
@@ -107,15 +116,17 @@ static bool interner_room(struct interner *in, const struct pst_hash_key *key, s
 static bool intern(struct interner *in, const struct pst_hash_key *key, struct pst_bytes bytes,
                    uint32_t *number)
 {
-    if (!interner_room(in, key, bytes.len))
+    if (!interner_room(in, bytes.len))
         return false;
-    uint32_t at = (uint32_t)pst_hash(key, bytes) & in->mask;
+    uint64_t hash = pst_hash(key, bytes);
+    uint32_t at = (uint32_t)hash & in->mask;
     for (; in->slots[at] != 0; at = (at + 1) & in->mask) {
         *number = in->slots[at] - 1;
-        if (pst_bytes_equal(interned(in, *number), bytes))
+        if (in->hashes[*number] == hash && pst_bytes_equal(interned(in, *number), bytes))
             return true;
     }
     *number = in->count++;
+    in->hashes[*number] = hash;
     in->slots[at] = *number + 1;
     in->items[*number] = (struct pst_rule_name){(uint32_t)in->len, (uint32_t)bytes.len};
     if (bytes.len > 0)
@@ -144,7 +155,7 @@ static struct builder *builder_new(const struct pst_hash_key *key, uint32_t rows
         return NULL;
     b->key = key;
     b->drafts = calloc(rows == 0 ? 1 : rows, sizeof(*b->drafts));
-    if (!interner_init(&b->texts) || !interner_init(&b->lists) || b->drafts == NULL) {
+    if (!interner_init(&b->texts, rows) || !interner_init(&b->lists, 0) || b->drafts == NULL) {
         builder_free(b);
         return NULL;
     }
@@ -540,7 +551,7 @@ static void fill_entities(const struct builder *b, const struct pst_role_rules *
     for (uint32_t i = 0; i < b->entity_count; i++) {
         uint32_t text = b->entity_texts[i];
         entities[i].name = b->texts.items[text];
-        entities[i].hash = pst_hash(b->key, interned(&b->texts, text));
+        entities[i].hash = b->texts.hashes[text];
         uint32_t at = (uint32_t)entities[i].hash & r->entity_mask;
         while (slots[at] != 0)
             at = (at + 1) & r->entity_mask;
@@ -548,16 +559,18 @@ static void fill_entities(const struct builder *b, const struct pst_role_rules *
     }
 }
 
+/* Drafts stand in the order of the rules, but without the wide ones between them. */
 static void fill_slots(const struct builder *b, const struct pst_role_rules *r, uint32_t *slots)
 {
+    const struct draft *d = b->drafts + r->direct_count;
+
     for (uint32_t e = 0; e < r->entity_count; e++) {
         const struct pst_entity_rules *entity = &r->entities[e];
-        for (uint32_t i = 0; i < entity->id_count; i++) {
-            const struct pst_rule *rule = &r->rules[entity->ids + i];
-            if (i > 0 && rule->id_at == rule[-1].id_at && rule->id_len == rule[-1].id_len)
+        d += entity->plain_count;
+        for (uint32_t i = 0; i < entity->id_count; i++, d++) {
+            if (i > 0 && d->id == d[-1].id)
                 continue;
-            uint64_t h = pst_slot_hash(
-                entity->hash, pst_hash(b->key, pst_rules_text(r, rule->id_at, rule->id_len)));
+            uint64_t h = pst_slot_hash(entity->hash, b->texts.hashes[d->id]);
             uint32_t at = (uint32_t)h & r->slot_mask;
             while (slots[at] != 0)
                 at = (at + 1) & r->slot_mask;
