@@ -1,7 +1,6 @@
 /*
- * Builds the index of one role (rules.h). Everything is collected in a builder of temporary arrays
- * and copied into one block at the end, so that a role is one allocation and half-built ones do not
- * exist.
+ * Builds the index of one role (rules.h) from its rows. Everything is collected in a builder of
+ * temporary arrays and copied into one block (rules_block.c) at the end.
  *
  * Texts and lists are interned: an interner gives equal bytes one number. A list is interned as the
  * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so
@@ -422,30 +421,14 @@ static bool push_wides(struct builder *b, uint32_t from, uint32_t to)
 
 /* ---- the block ---- */
 
-static uint32_t mask_for(uint32_t count, uint32_t percent)
-{
-    uint32_t size = 4;
-
-    while ((uint64_t)size * percent / 100 <= count)
-        size *= 2;
-    return size - 1;
-}
-
-static size_t aligned(size_t size)
-{
-    return (size + 7) & ~(size_t)7;
-}
-
-struct sizes {
-    uint32_t rules, entities, ids, lists, names, extras;
-};
-
 /* Lists and extras are told apart by who refers to them; counted here and filled in the same order.
  */
-static void count_sizes(const struct builder *b, struct sizes *s)
+static void count_sizes(const struct builder *b, struct pst_rules_size *s)
 {
-    *s = (struct sizes){.rules = b->draft_count + b->wide_count, .entities = b->entity_count};
-    s->lists = s->extras = b->lists.count;
+    *s = (struct pst_rules_size){.rules = b->draft_count + b->wide_count,
+                                 .entities = b->entity_count,
+                                 .lists = b->lists.count,
+                                 .text = (uint32_t)b->texts.len};
     for (uint32_t i = 0; i < b->lists.count; i++)
         s->names += b->lists.items[i].len / (uint32_t)sizeof(uint32_t);
     for (uint32_t i = 0; i < b->draft_count; i++)
@@ -456,18 +439,9 @@ static void count_sizes(const struct builder *b, struct sizes *s)
             s->ids++;
 }
 
-static void *carve(char **at, size_t size)
-{
-    void *here = *at;
-
-    *at += aligned(size);
-    return here;
-}
-
 /* Every interned blob becomes a list and an extra of the same number; what a number is used as
  * decides which of the two is looked at. The other is small and never read. */
-static void fill_lists(const struct builder *b, struct pst_rule_list *lists,
-                       struct pst_rule_name *names, struct pst_rule_extra *extras)
+static void fill_lists(const struct builder *b, const struct pst_rules_parts *to)
 {
     uint32_t next = 0;
 
@@ -475,25 +449,20 @@ static void fill_lists(const struct builder *b, struct pst_rule_list *lists,
         struct pst_bytes blob = interned(&b->lists, i);
         uint32_t count = (uint32_t)(blob.len / sizeof(uint32_t)), numbers[PST_ATTR_KINDS + 1];
 
-        lists[i] = (struct pst_rule_list){.first = next, .count = count};
+        to->lists[i] = (struct pst_rule_list){.first = next, .count = count};
         for (uint32_t k = 0; k < count; k++) {
             uint32_t number;
             memcpy(&number, blob.ptr + k * sizeof(number), sizeof(number));
-            if (number >= b->texts.count) { /* the blob is no list */
-                names[next++] = (struct pst_rule_name){0, 0};
-                continue;
-            }
-            struct pst_bytes text = interned(&b->texts, number);
-            lists[i].bloom |= pst_name_bit(text);
-            lists[i].every |= pst_bytes_equal(text, PST_LIT("__*MAGE*__"));
-            names[next++] = b->texts.items[number];
+            to->names[next++] = number < b->texts.count
+                                    ? b->texts.items[number]
+                                    : (struct pst_rule_name){0, 0}; /* no list */
         }
         if (count != PST_ATTR_KINDS + 1)
             continue;
         memcpy(numbers, blob.ptr, sizeof(numbers));
-        memcpy(extras[i].list, numbers, sizeof(extras[i].list));
+        memcpy(to->extras[i].list, numbers, sizeof(to->extras[i].list));
         if (numbers[PST_ATTR_KINDS] > 0 && numbers[PST_ATTR_KINDS] <= b->texts.count)
-            extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
+            to->extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
     }
 }
 
@@ -510,9 +479,10 @@ static struct pst_rule rule_of(const struct builder *b, const struct draft *d)
 }
 
 /* Copies drafts and wide rows into their final order and notes the ranges. */
-static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_rule *rules,
-                       struct pst_entity_rules *entities)
+static void fill_rules(const struct builder *b, struct pst_role_rules *r,
+                       const struct pst_rules_parts *to)
 {
+    struct pst_rule *rules = to->rules;
     uint32_t out = 0, i = 0, w = 0;
 
     for (; i < b->draft_count && b->drafts[i].entity == DIRECT; i++)
@@ -520,7 +490,8 @@ static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_r
     r->direct_count = out;
     while (i < b->draft_count) {
         uint32_t number = b->drafts[i].entity;
-        struct pst_entity_rules *e = &entities[number];
+        struct pst_entity_rules *e = &to->entities[number];
+        e->name = b->texts.items[b->entity_texts[number]];
         e->plain = out;
         for (; i < b->draft_count && b->drafts[i].entity == number &&
                (b->drafts[i].word & PST_RULE_HAS_ID) == 0;
@@ -528,34 +499,13 @@ static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_r
             rules[out++] = rule_of(b, &b->drafts[i]);
         e->plain_count = out - e->plain;
         e->ids = out;
-        for (; i < b->draft_count && b->drafts[i].entity == number; i++) {
-            e->id_access |= b->drafts[i].word & PST_RULE_ACCESS;
+        for (; i < b->draft_count && b->drafts[i].entity == number; i++)
             rules[out++] = rule_of(b, &b->drafts[i]);
-        }
         e->id_count = out - e->ids;
-        if (e->id_count > 0) {
-            e->id_text = rules[e->ids].id_at;
-            e->id_stride = rules[e->ids].id_len;
-        }
         e->wide = out;
         for (; w < b->wide_count && b->wide[w].entity == number; w++)
             rules[out++] = rule_of(b, &b->wide[w]);
         e->wide_count = out - e->wide;
-    }
-    r->rule_count = out;
-}
-
-static void fill_entities(const struct builder *b, const struct pst_role_rules *r,
-                          struct pst_entity_rules *entities, uint16_t *slots)
-{
-    for (uint32_t i = 0; i < b->entity_count; i++) {
-        uint32_t text = b->entity_texts[i];
-        entities[i].name = b->texts.items[text];
-        entities[i].hash = b->texts.hashes[text];
-        uint32_t at = (uint32_t)entities[i].hash & r->entity_mask;
-        while (slots[at] != 0)
-            at = (at + 1) & r->entity_mask;
-        slots[at] = (uint16_t)(i + 1);
     }
 }
 
@@ -571,88 +521,29 @@ static void fill_slots(const struct builder *b, const struct pst_role_rules *r, 
             if (i > 0 && d->id == d[-1].id)
                 continue;
             uint64_t h = pst_slot_hash(entity->hash, b->texts.hashes[d->id]);
-            uint32_t at = (uint32_t)h & r->slot_mask;
-            while (slots[at] != 0)
-                at = (at + 1) & r->slot_mask;
-            slots[at] = (uint32_t)(h >> 56) << 24 | (entity->ids + i + 1);
+            slots[pst_rules_free_slot(r, h)] = pst_rules_slot(h, entity->ids + i);
         }
-    }
-}
-
-static void fill_summary(const struct pst_hash_key *key, struct pst_role_rules *r)
-{
-    const struct pst_entity_rules *w;
-
-    r->all = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
-    r->all_except = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
-                                     PST_LIT("ALL_EXCEPT_RESERVED"));
-    for (uint32_t i = 0; r->all != NULL && i < r->all->plain_count; i++) {
-        const struct pst_rule *rule = &r->rules[r->all->plain + i];
-        bool typed = rule->extra != 0 && r->extras[rule->extra - 1].type.len > 0;
-        if ((rule->word & PST_A_OWNER) != 0 && !typed)
-            r->owner_all = true;
-    }
-    for (uint32_t i = 0; i < r->direct_count; i++)
-        if ((r->rules[i].word & PST_A_OWNER) != 0 &&
-            (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
-            r->owner_direct = true;
-    w = pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
-    for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
-        uint64_t word = r->rules[w->plain + i].word;
-        bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;
-        r->workspace_denies |= word & (PST_A_DISABLE_USE | PST_A_DISABLE_MANAGE);
-        if (!bound && (word & PST_A_ATTRIBUTES_ONLY) == 0)
-            r->workspace_grants |= word & PST_RULE_ACCESS;
     }
 }
 
 static struct pst_role_rules *assemble(struct builder *b)
 {
-    struct sizes s;
+    struct pst_rules_parts to;
+    struct pst_rules_size size;
 
-    count_sizes(b, &s);
-    uint32_t slot_mask = mask_for(s.ids, 75), entity_mask = mask_for(s.entities, 50);
-    size_t bytes = aligned(sizeof(struct pst_role_rules)) +
-                   aligned(s.rules * sizeof(struct pst_rule)) +
-                   aligned(s.entities * sizeof(struct pst_entity_rules)) +
-                   aligned(((size_t)slot_mask + 1) * sizeof(uint32_t)) +
-                   aligned(((size_t)entity_mask + 1) * sizeof(uint16_t)) +
-                   aligned(s.lists * sizeof(struct pst_rule_list)) +
-                   aligned(s.names * sizeof(struct pst_rule_name)) +
-                   aligned(s.extras * sizeof(struct pst_rule_extra)) + aligned(b->texts.len);
-    char *at = calloc(1, bytes);
-    if (at == NULL)
+    count_sizes(b, &size);
+    struct pst_role_rules *r = pst_rules_new(&size, &to);
+    if (r == NULL)
         return NULL;
-    struct pst_role_rules *r = carve(&at, sizeof(*r));
-    struct pst_rule *rules = carve(&at, s.rules * sizeof(*rules));
-    struct pst_entity_rules *entities = carve(&at, s.entities * sizeof(*entities));
-    uint32_t *slots = carve(&at, ((size_t)slot_mask + 1) * sizeof(*slots));
-    uint16_t *entity_slots = carve(&at, ((size_t)entity_mask + 1) * sizeof(*entity_slots));
-    struct pst_rule_list *lists = carve(&at, s.lists * sizeof(*lists));
-    struct pst_rule_name *names = carve(&at, s.names * sizeof(*names));
-    struct pst_rule_extra *extras = carve(&at, s.extras * sizeof(*extras));
-    char *text = carve(&at, b->texts.len);
-
-    r->bytes = bytes;
-    r->slot_mask = slot_mask;
-    r->entity_mask = entity_mask;
-    r->entity_count = s.entities;
-    r->rules = rules;
-    r->entities = entities;
-    r->slots = slots;
-    r->entity_slots = entity_slots;
-    r->lists = lists;
-    r->names = names;
-    r->extras = extras;
-    r->text = text;
-    r->text_len = (uint32_t)b->texts.len;
     if (b->texts.len > 0)
-        memcpy(text, b->texts.blob, b->texts.len);
-    fill_lists(b, lists, names, extras);
-    fill_entities(b, r, entities, entity_slots);
-    fill_rules(b, r, rules, entities);
-    fill_slots(b, r, slots);
-    fill_summary(b->key, r);
+        memcpy(to.text, b->texts.blob, b->texts.len);
+    fill_lists(b, &to);
+    fill_rules(b, r, &to);
+    if (!pst_rules_seal(b->key, r, &to)) { /* cannot be: an entity has one number */
+        pst_rules_release(r);
+        return NULL;
+    }
+    fill_slots(b, r, to.slots);
     return r;
 }
 
@@ -694,13 +585,6 @@ enum pst_status pst_rules_build(const struct pst_hash_key *key,
                              count);
     if (status != PST_OK)
         return pst_error_set(error, status, NULL, "no memory for the rows of a role");
-    atomic_init(&(*out)->refs, 1);
     (*out)->permissions = count;
     return PST_OK;
-}
-
-void pst_rules_release(struct pst_role_rules *rules)
-{
-    if (rules != NULL && atomic_fetch_sub_explicit(&rules->refs, 1, memory_order_acq_rel) == 1)
-        free(rules);
 }
