@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "postern/base/secret.h"
-#include "rules.h"
+#include "compile_internal.h"
 
 /* Permission rows of the model, grouped by role: rows[first[i]..first[i+1]) belong to
  * model->roles[i]. */
@@ -70,7 +70,6 @@ static struct pst_bytes keep(struct pst_policy *p, struct pst_bytes text)
     return kept;
 }
 
-/* Room for so much and no more: what a policy weighs does not depend on how it came about. */
 static struct pst_policy *allocate(uint32_t roles, uint32_t workspaces, size_t text)
 {
     struct pst_policy *p = calloc(1, sizeof(*p));
@@ -117,9 +116,8 @@ static enum pst_status add_workspace(struct pst_policy *p, struct pst_workspace_
     return PST_OK;
 }
 
-/* Without rules: those are built or shared later. */
-static enum pst_status add_role(struct pst_policy *p, const struct pst_role_row *row,
-                                struct pst_error *error)
+enum pst_status pst_policy_add_role(struct pst_policy *p, const struct pst_role_row *row,
+                                    struct pst_error *error)
 {
     uint32_t at = pst_role_hash(row->id) & p->role_mask;
 
@@ -140,7 +138,7 @@ static enum pst_status add_roles(struct pst_policy *p, const struct pst_model *m
     enum pst_status status = PST_OK;
 
     for (uint32_t i = 0; i < m->role_count && status == PST_OK; i++)
-        status = add_role(p, &m->roles[i], error);
+        status = pst_policy_add_role(p, &m->roles[i], error);
     return status;
 }
 
@@ -210,11 +208,10 @@ static enum pst_status build_roles(struct pst_policy *p, const struct pst_model 
     return status;
 }
 
-/* A policy with these workspaces, that has room for so many roles and no more: what it weighs does
- * not depend on how it came about. */
-static enum pst_status start(struct pst_hash_key key, const struct pst_workspace_row *workspaces,
-                             uint32_t workspace_count, uint32_t roles, size_t role_text,
-                             struct pst_policy **out, struct pst_error *error)
+enum pst_status pst_policy_start(struct pst_hash_key key,
+                                 const struct pst_workspace_row *workspaces,
+                                 uint32_t workspace_count, uint32_t roles, size_t role_text,
+                                 struct pst_policy **out, struct pst_error *error)
 {
     enum pst_status status = PST_OK;
     size_t text = role_text;
@@ -239,8 +236,8 @@ static size_t role_text(const struct pst_model *m)
     return text;
 }
 
-/* The policy becomes *out when all went well. */
-static enum pst_status finish(struct pst_policy *p, enum pst_status status, struct pst_policy **out)
+enum pst_status pst_policy_finish(struct pst_policy *p, enum pst_status status,
+                                  struct pst_policy **out)
 {
     if (status != PST_OK)
         free_policy(p);
@@ -252,14 +249,15 @@ enum pst_status pst_policy_compile(const struct pst_model *m, struct pst_policy 
                                    struct pst_error *error)
 {
     struct pst_policy *p;
-    enum pst_status status = start(pst_random_hash_key(), m->workspaces, m->workspace_count,
-                                   m->role_count, role_text(m), &p, error);
+    enum pst_status status =
+        pst_policy_start(pst_random_hash_key(), m->workspaces, m->workspace_count, m->role_count,
+                         role_text(m), &p, error);
 
     if (status == PST_OK)
         status = add_roles(p, m, error);
     if (status == PST_OK)
         status = build_roles(p, m, error);
-    return finish(p, status, out);
+    return pst_policy_finish(p, status, out);
 }
 
 /* Every role that is not marked has its rules from base. */
@@ -283,8 +281,8 @@ enum pst_status pst_policy_rebuild(const struct pst_policy *base, const struct p
                                    struct pst_policy **out, struct pst_error *error)
 {
     struct pst_policy *p;
-    enum pst_status status =
-        start(base->key, m->workspaces, m->workspace_count, m->role_count, role_text(m), &p, error);
+    enum pst_status status = pst_policy_start(base->key, m->workspaces, m->workspace_count,
+                                              m->role_count, role_text(m), &p, error);
 
     if (status == PST_OK)
         status = add_roles(p, m, error);
@@ -296,7 +294,7 @@ enum pst_status pst_policy_rebuild(const struct pst_policy *base, const struct p
     }
     if (status == PST_OK)
         status = build_roles(p, m, error);
-    return finish(p, status, out);
+    return pst_policy_finish(p, status, out);
 }
 
 /* Takes over what is not marked. */
@@ -309,7 +307,7 @@ static enum pst_status keep_roles(struct pst_policy *p, const struct pst_policy 
             .id = old->id, .name = old->name, .workspace = old->workspace, .builtin = old->builtin};
         if (marks[i])
             continue;
-        enum pst_status status = add_role(p, &row, error);
+        enum pst_status status = pst_policy_add_role(p, &row, error);
         if (status != PST_OK)
             return status;
         share_rules(&p->roles[p->role_count - 1], old);
@@ -332,15 +330,16 @@ static enum pst_status patch_marked(const struct pst_policy *base, const struct 
     }
     enum pst_status status =
         c->workspaces
-            ? start(base->key, m->workspaces, m->workspace_count, roles, text, &p, error)
-            : start(base->key, base->workspaces, base->workspace_count, roles, text, &p, error);
+            ? pst_policy_start(base->key, m->workspaces, m->workspace_count, roles, text, &p, error)
+            : pst_policy_start(base->key, base->workspaces, base->workspace_count, roles, text, &p,
+                               error);
     if (status == PST_OK)
         status = keep_roles(p, base, marks, error);
     if (status == PST_OK)
         status = add_roles(p, m, error);
     if (status == PST_OK)
         status = build_roles(p, m, error);
-    return finish(p, status, out);
+    return pst_policy_finish(p, status, out);
 }
 
 enum pst_status pst_policy_patch(const struct pst_policy *base,

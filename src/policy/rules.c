@@ -439,6 +439,16 @@ static void count_sizes(const struct builder *b, struct pst_rules_size *s)
             s->ids++;
 }
 
+/* False: it is a list of four names; nothing in a block is out of range, not even what is not read.
+ */
+static bool may_be_extra(const struct builder *b, const uint32_t numbers[PST_ATTR_KINDS + 1])
+{
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+        if (numbers[kind] > b->lists.count)
+            return false;
+    return numbers[PST_ATTR_KINDS] <= b->texts.count;
+}
+
 /* Every interned blob becomes a list and an extra of the same number; what a number is used as
  * decides which of the two is looked at. The other is small and never read. */
 static void fill_lists(const struct builder *b, const struct pst_rules_parts *to)
@@ -460,8 +470,10 @@ static void fill_lists(const struct builder *b, const struct pst_rules_parts *to
         if (count != PST_ATTR_KINDS + 1)
             continue;
         memcpy(numbers, blob.ptr, sizeof(numbers));
+        if (!may_be_extra(b, numbers))
+            continue;
         memcpy(to->extras[i].list, numbers, sizeof(to->extras[i].list));
-        if (numbers[PST_ATTR_KINDS] > 0 && numbers[PST_ATTR_KINDS] <= b->texts.count)
+        if (numbers[PST_ATTR_KINDS] > 0)
             to->extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
     }
 }

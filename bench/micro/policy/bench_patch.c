@@ -1,18 +1,20 @@
 /*
- * ms to make a policy of a million permissions (100 roles of 10^4): whole, and from an older one
- * after a change of one role. The rows are prepared; what is timed is the compiler alone.
+ * ms to make a policy of a million permissions (100 roles of 10^4): whole, from an older one after
+ * a change of one role, and from its image. The rows are prepared; what is timed is the compiler
+ * and the reader alone.
  *
  * Two kinds of policy: `ids`, rows on distinct ids of one entity, and `mixed`, which has 40
  * entities and lists of attributes in every tenth row. The fastest of some turns is printed.
  *
- * Prints: compile_ms KIND MS; patch_ms KIND MS.
+ * Prints: compile_ms KIND MS; patch_ms KIND MS; image_write_ms KIND MS; image_read_ms KIND MS;
+ * image_bytes_per_permission KIND N.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "postern/policy/compile.h"
+#include "postern/policy/image.h"
 
 #define ROLES   100u
 #define ROWS    10000u /* of a role */
@@ -103,6 +105,50 @@ static struct pst_policy *compile(const char *kind, bool mixed)
     return policy;
 }
 
+struct image {
+    char *data;
+    size_t len, cap;
+};
+
+static enum pst_status append(void *ctx, struct pst_bytes bytes)
+{
+    struct image *image = ctx;
+
+    if (bytes.len > image->cap - image->len)
+        return PST_E_LIMIT;
+    memcpy(image->data + image->len, bytes.ptr, bytes.len);
+    image->len += bytes.len;
+    return PST_OK;
+}
+
+static void measure_image(const char *kind, const struct pst_policy *policy)
+{
+    struct image image = {.cap = (size_t)ROLES * ROWS * 128};
+    struct pst_error error;
+    double write = 0, read = 0;
+
+    image.data = malloc(image.cap);
+    if (image.data == NULL)
+        die("memory");
+    for (int turn = 0; turn < TURNS; turn++) {
+        struct pst_policy *again;
+        image.len = 0;
+        double from = now_ms();
+        if (pst_policy_image_write(policy, append, &image) != PST_OK)
+            die("image");
+        double between = now_ms();
+        if (pst_policy_image_read(pst_bytes_of(image.data, image.len), &again, &error) != PST_OK)
+            die(error.message);
+        double to = now_ms();
+        write = turn == 0 || between - from < write ? between - from : write;
+        read = turn == 0 || to - between < read ? to - between : read;
+        pst_policy_destroy(again);
+    }
+    printf("image_write_ms %s %.1f\nimage_read_ms %s %.1f\nimage_bytes_per_permission %s %.1f\n",
+           kind, write, kind, read, kind, (double)image.len / (ROLES * ROWS));
+    free(image.data);
+}
+
 static void measure(const char *kind, bool mixed)
 {
     struct pst_policy *policy = compile(kind, mixed), *patched;
@@ -125,6 +171,7 @@ static void measure(const char *kind, bool mixed)
     }
     printf("patch_ms %s %.2f\n", kind, best);
     pst_model_fini(&model);
+    measure_image(kind, policy);
     pst_policy_destroy(policy);
 }
 
