@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "stream_internal.h"
+
 #define SMALL_BYTES 2048
 
-static void drop_in(struct pst_stream *s)
+void pst_stream_drop_in_(struct pst_stream *s)
 {
     if (s->in.data != NULL)
         pst_block_give(s->worker, s->in.data);
@@ -32,7 +34,7 @@ static void drop_out(struct pst_stream *s)
     s->stalled_ns = 0;
 }
 
-static void set_reading(struct pst_stream *s, bool on)
+void pst_stream_set_reading_(struct pst_stream *s, bool on)
 {
     if (s->reading_ == on)
         return;
@@ -54,17 +56,17 @@ static void set_writing(struct pst_stream *s, bool on)
         event_del(&s->write_event_);
 }
 
-static void mark_broken(struct pst_stream *s)
+void pst_stream_break_(struct pst_stream *s)
 {
     s->broken = s->send_broken = true;
     drop_out(s);
-    set_reading(s, false);
+    pst_stream_set_reading_(s, false);
     set_writing(s, false);
 }
 
 /* ---- reading ---- */
 
-static bool make_room(struct pst_stream *s)
+bool pst_stream_room_(struct pst_stream *s)
 {
     if (s->in.data == NULL) {
         s->in.data = pst_block_take(s->worker);
@@ -80,9 +82,11 @@ bool pst_stream_read(struct pst_stream *s)
 {
     if (s->fd < 0 || s->eof || s->broken)
         return false;
-    if (!make_room(s)) {
+    if (s->tls_ != NULL)
+        return pst_tls_read_(s);
+    if (!pst_stream_room_(s)) {
         if (s->in.data == NULL)
-            mark_broken(s); /* no memory for one block: this connection ends */
+            pst_stream_break_(s); /* no memory for one block: this connection ends */
         else
             pst_stream_pause(s);
         return s->broken;
@@ -95,17 +99,17 @@ bool pst_stream_read(struct pst_stream *s)
     }
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         if (s->in.end == 0)
-            drop_in(s);
+            pst_stream_drop_in_(s);
         return false;
     }
     if (n == 0) {
         s->eof = true;
-        set_reading(s, false); /* else the loop would report it again and again */
+        pst_stream_set_reading_(s, false); /* else the loop would report it again and again */
     } else {
-        mark_broken(s);
+        pst_stream_break_(s);
     }
     if (s->in.end == 0)
-        drop_in(s);
+        pst_stream_drop_in_(s);
     return true;
 }
 
@@ -125,21 +129,24 @@ void pst_stream_consume(struct pst_stream *s, size_t len)
     assert(len <= s->in.end - s->in.start);
     s->in.start += len;
     if (s->in.start == s->in.end)
-        drop_in(s);
+        pst_stream_drop_in_(s);
 }
 
 void pst_stream_pause(struct pst_stream *s)
 {
     s->paused = true;
     if (s->fd >= 0)
-        set_reading(s, false);
+        pst_stream_set_reading_(s, false);
 }
 
 void pst_stream_resume(struct pst_stream *s)
 {
     s->paused = false;
-    if (s->fd >= 0 && !s->eof && !s->broken && !s->connecting)
-        set_reading(s, true);
+    if (s->fd < 0 || s->eof || s->broken || s->connecting)
+        return;
+    pst_stream_set_reading_(s, true);
+    if (s->tls_ != NULL && pst_tls_pending_(s))
+        event_active(&s->read_event_, EV_READ, 0); /* the socket may have nothing more to say */
 }
 
 /* ---- writing ---- */
@@ -218,7 +225,7 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
 
-enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces, int count)
+enum pst_status pst_stream_send_raw_(struct pst_stream *s, const struct iovec *pieces, int count)
 {
     size_t total = 0, sent = 0;
 
@@ -245,6 +252,13 @@ enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces
     return PST_E_NOMEM;
 }
 
+enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces, int count)
+{
+    if (s->tls_ != NULL)
+        return pst_tls_send_(s, pieces, count);
+    return pst_stream_send_raw_(s, pieces, count);
+}
+
 static void shut_when_sent(struct pst_stream *s)
 {
     if (s->fin_wanted_ && !pst_stream_sending(s) && s->fd >= 0 && !s->connecting) {
@@ -255,6 +269,8 @@ static void shut_when_sent(struct pst_stream *s)
 
 void pst_stream_finish(struct pst_stream *s)
 {
+    if (s->tls_ != NULL && s->fd >= 0 && !s->connecting)
+        pst_tls_finish_(s);
     s->fin_wanted_ = true;
     shut_when_sent(s);
 }
@@ -293,9 +309,13 @@ static void on_connected(struct pst_stream *s)
     set_writing(s, false);
     s->connecting = false;
     if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0)
-        mark_broken(s);
+        pst_stream_break_(s);
     else
-        set_reading(s, !s->paused);
+        pst_stream_set_reading_(s, !s->paused);
+    if (!s->broken && s->tls_ != NULL) {
+        pst_tls_begin_(s);
+        return;
+    }
     if (!s->broken && pst_stream_sending(s))
         set_writing(s, true);
     s->ops->connected(s);
@@ -330,7 +350,7 @@ enum pst_status pst_stream_open(struct pst_stream *s, struct pst_worker *worker,
     enum pst_status status = init_stream(s, worker, ops, fd);
 
     if (status == PST_OK)
-        set_reading(s, true);
+        pst_stream_set_reading_(s, true);
     return status;
 }
 
@@ -352,7 +372,7 @@ enum pst_status pst_stream_connect(struct pst_stream *s, struct pst_worker *work
     if (address->sa.any.sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (connect(fd, &address->sa.any, address->len) == 0) {
-        set_reading(s, true);
+        pst_stream_set_reading_(s, true);
         return PST_OK;
     }
     if (errno != EINPROGRESS) { /* of a unix socket EAGAIN means a full backlog: refused as well */
@@ -364,14 +384,23 @@ enum pst_status pst_stream_connect(struct pst_stream *s, struct pst_worker *work
     return PST_PENDING;
 }
 
+void pst_stream_connect_later_(struct pst_stream *s)
+{
+    pst_stream_set_reading_(s, false);
+    s->connecting = true;
+    set_writing(s, true);
+}
+
 void pst_stream_close(struct pst_stream *s)
 {
     if (s->fd < 0)
         return;
-    set_reading(s, false);
+    pst_stream_set_reading_(s, false);
     set_writing(s, false);
-    drop_in(s);
+    pst_stream_drop_in_(s);
     drop_out(s);
+    if (s->tls_ != NULL)
+        pst_tls_free_(s);
     close(s->fd);
     s->fd = -1;
     s->send_broken = true;

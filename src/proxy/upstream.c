@@ -10,16 +10,13 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include <event2/dns.h>
-#include <event2/util.h>
-
 #include "postern/base/hash.h"
 #include "postern/base/secret.h"
+#include "postern/net/resolver.h"
 
 #define BUCKETS          1024
 #define ENDPOINTS_MAX    4096
 #define KEY_MAX          300
-#define ADDRESSES_MAX    8
 #define MAX_AGE_NS       (300 * PST_NS_PER_S)
 #define RESOLVE_AGAIN_NS (30 * PST_NS_PER_S)
 #define RESOLVE_RETRY_NS (2 * PST_NS_PER_S)
@@ -33,13 +30,12 @@ struct pst_endpoint {
     struct pst_endpoint *next; /* in its bucket */
     struct pst_list idle;      /* of leases, the youngest first */
     struct pst_list waiting;   /* of borrowers, for a name to be resolved */
-    struct pst_deferred wake;
     uint64_t used_ns, resolve_again_ns, rest_until_ns, rest_ns;
-    struct evdns_getaddrinfo_request *looking_up;
+    struct pst_lookup lookup;
     uint32_t leases, idle_count, failures;
-    bool probing, resolving, is_name;
+    bool probing, is_name;
     uint8_t address_count, address_next;
-    struct pst_address addresses[ADDRESSES_MAX];
+    struct pst_address addresses[PST_LOOKUP_ADDRESSES];
     uint16_t port;
     size_t key_len, host_len, authority_len;
     char key[KEY_MAX + 1], host[256], authority[KEY_MAX];
@@ -48,7 +44,7 @@ struct pst_endpoint {
 struct pst_pools {
     struct pst_worker *worker;
     struct pst_metrics *metrics;
-    struct evdns_base *dns;
+    struct pst_resolver *resolver;
     struct pst_hash_key hash_key;
     struct pst_ticker ticker;
     uint32_t endpoints, idle, busy;
@@ -264,9 +260,8 @@ void pst_loan_succeed(struct pst_loan *lease)
 
 /* ---- names ---- */
 
-static void wake_waiting(struct pst_deferred *deferred)
+static void wake_waiting(struct pst_endpoint *e)
 {
-    struct pst_endpoint *e = pst_container_of(deferred, struct pst_endpoint, wake);
     struct pst_list batch;
 
     pst_list_init(&batch);
@@ -285,59 +280,18 @@ static void wake_waiting(struct pst_deferred *deferred)
     }
 }
 
-static void on_resolved(int result, struct evutil_addrinfo *list, void *arg)
+static void on_resolved(struct pst_lookup *lookup, const struct pst_address *addresses,
+                        uint8_t count)
 {
-    struct pst_endpoint *e = arg;
+    struct pst_endpoint *e = pst_container_of(lookup, struct pst_endpoint, lookup);
     uint64_t now_ns = pst_worker_now(e->pools->worker);
-    uint8_t count = 0;
 
-    e->resolving = false;
-    e->looking_up = NULL;
-    for (struct evutil_addrinfo *at = list; result == 0 && at != NULL && count < ADDRESSES_MAX;
-         at = at->ai_next) {
-        struct pst_address *address = &e->addresses[count];
-        if (at->ai_addrlen > sizeof(address->sa) ||
-            (at->ai_family != AF_INET && at->ai_family != AF_INET6))
-            continue;
-        *address = (struct pst_address){.len = at->ai_addrlen};
-        memcpy(&address->sa, at->ai_addr, at->ai_addrlen);
-        pst_address_set_port(address, e->port);
-        count++;
-    }
-    if (list != NULL)
-        evutil_freeaddrinfo(list);
-    if (result == EVUTIL_EAI_CANCEL)
-        return;
-    if (count > 0)
+    if (count > 0) {
+        memcpy(e->addresses, addresses, count * sizeof(*addresses));
         e->address_count = count;
+    }
     e->resolve_again_ns = now_ns + (count > 0 ? RESOLVE_AGAIN_NS : RESOLVE_RETRY_NS);
-    pst_worker_defer(e->pools->worker, &e->wake);
-}
-
-static void resolve(struct pst_endpoint *e)
-{
-    struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct pst_pools *pools = e->pools;
-
-    if (pools->dns == NULL)
-        pools->dns = evdns_base_new(pools->worker->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
-                                                             EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-    if (pools->dns ==
-        NULL) { /* no usable resolver configuration: names of the hosts file still work */
-        pools->dns = evdns_base_new(pools->worker->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-        if (pools->dns != NULL)
-            evdns_base_load_hosts(pools->dns, "/etc/hosts");
-    }
-    e->resolving = true;
-    if (pools->dns == NULL) {
-        on_resolved(EVUTIL_EAI_FAIL, NULL, e);
-        return;
-    }
-    /* May call back at once; `resolving` tells whether it has. */
-    struct evdns_getaddrinfo_request *request =
-        evdns_getaddrinfo(pools->dns, e->host, NULL, &hints, on_resolved, e);
-    if (e->resolving)
-        e->looking_up = request;
+    wake_waiting(e);
 }
 
 /* ---- endpoints ---- */
@@ -397,7 +351,7 @@ static enum pst_status make_endpoint(struct pst_pools *pools, struct pst_bytes k
     if (e == NULL)
         return PST_E_NOMEM;
     e->pools = pools;
-    e->wake.run = wake_waiting;
+    e->lookup.done = on_resolved;
     pst_list_init(&e->idle);
     pst_list_init(&e->waiting);
     memcpy(e->key, key.ptr, key.len);
@@ -444,9 +398,7 @@ static enum pst_status find_endpoint(struct pst_pools *pools,
 
 static void free_endpoint(struct pst_endpoint *e)
 {
-    if (e->looking_up != NULL)
-        evdns_getaddrinfo_cancel(e->looking_up);
-    pst_deferred_cancel(&e->wake);
+    pst_lookup_cancel(&e->lookup);
     e->pools->endpoints--;
     free(e);
 }
@@ -481,15 +433,17 @@ enum pst_status pst_pools_lease(struct pst_pools *pools, const struct pst_upstre
     borrower->endpoint_ = e;
     borrower->max_idle_ = config->max_idle;
     borrower->idle_s_ = config->idle_s;
-    if (e->is_name && !e->resolving && now_ns >= e->resolve_again_ns)
-        resolve(e);
+    if (e->is_name && !pst_lookup_running(&e->lookup) && now_ns >= e->resolve_again_ns &&
+        pst_lookup_start(pools->resolver, &e->lookup, e->host, e->port) != PST_OK)
+        e->resolve_again_ns = now_ns + RESOLVE_RETRY_NS;
     if (!fresh)
         *out = take_idle(e, borrower);
     if (*out != NULL)
         return PST_OK;
     if (e->address_count > 0)
         return open_lease(e, borrower, out);
-    if (!e->resolving && e->wake.node_.next == NULL)
+    e->probing = e->probing && pst_lookup_running(&e->lookup);
+    if (!pst_lookup_running(&e->lookup))
         return PST_E_IO; /* the name was not found a moment ago */
     pst_list_append(&e->waiting, &borrower->wait_);
     return PST_PENDING;
@@ -538,8 +492,8 @@ static void on_second(struct pst_ticker *ticker)
         while (*link != NULL) {
             struct pst_endpoint *e = *link;
             close_idle(e, now_ns);
-            if (e->leases == 0 && pst_list_empty(&e->waiting) && !e->resolving &&
-                e->wake.node_.next == NULL && now_ns - e->used_ns > FORGET_NS) {
+            if (e->leases == 0 && pst_list_empty(&e->waiting) &&
+                !pst_lookup_running(&e->lookup) && now_ns - e->used_ns > FORGET_NS) {
                 *link = e->next;
                 free_endpoint(e);
             } else {
@@ -562,9 +516,12 @@ enum pst_status pst_pools_create(struct pst_worker *worker, struct pst_metrics *
 {
     struct pst_pools *pools = calloc(1, sizeof(*pools));
 
-    *out = pools;
-    if (pools == NULL)
+    *out = NULL;
+    if (pools == NULL || pst_resolver_create(worker, &pools->resolver) != PST_OK) {
+        free(pools);
         return PST_E_NOMEM;
+    }
+    *out = pools;
     pools->worker = worker;
     pools->metrics = metrics;
     pools->hash_key = pst_random_hash_key();
@@ -586,7 +543,6 @@ void pst_pools_destroy(struct pst_pools *pools)
             pools->buckets[i] = e->next;
             free_endpoint(e);
         }
-    if (pools->dns != NULL)
-        evdns_base_free(pools->dns, 1);
+    pst_resolver_destroy(pools->resolver);
     free(pools);
 }

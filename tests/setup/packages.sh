@@ -6,8 +6,9 @@ set -eu
 packages_of() {
     case $1 in
     build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
-                     libyaml-dev libcurl4-openssl-dev ;;
-    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl spin ;;
+                     libyaml-dev libcurl4-openssl-dev libhiredis-dev ;;
+    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl redis-server \
+                     redis-sentinel spin ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
     bench)      echo python3 nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
@@ -27,6 +28,8 @@ why() {
     libsqlite3-dev)       echo "the embedded database" ;;
     libyaml-dev)          echo "configuration and profiles" ;;
     libcurl4-openssl-dev) echo "fetches key sets" ;;
+    libhiredis-dev)       echo "the protocol of Redis" ;;
+    redis-server|redis-sentinel) echo "the feed is tested on it" ;;
     libcmocka-dev)        echo "unit tests" ;;
     nginx-light)          echo "front proxy of the auth_request tests, yardstick of the bench" ;;
     strace)               echo "counts system calls per request" ;;

@@ -28,6 +28,7 @@
 #include "postern/net/address.h"
 
 struct pst_stream;
+struct pst_tls;
 
 struct pst_stream_ops {
     /* New bytes, or eof, or broken. */
@@ -57,6 +58,7 @@ struct pst_stream {
     uint64_t received, sent; /* bytes in all */
     uint64_t stalled_ns;     /* since when `out` makes no progress; 0: it is empty */
     struct event read_event_, write_event_;
+    struct pst_tls *tls_; /* NULL: plain */
 };
 
 /* Takes over a connected, non-blocking socket and reads from it. */
