@@ -35,10 +35,11 @@ HARDEN :=
 LTO    :=
 HARDLD := -pie
 endif
-CPPFLAGS += -Iinclude -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
+PQ_DIR   := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+CPPFLAGS += -Iinclude -isystem $(PQ_DIR) -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
 CFLAGS   += -std=c17 -g $(OPT) $(WARN) $(HARDEN) $(SAN) -fPIE -fno-omit-frame-pointer -pthread -MMD -MP
 LDFLAGS  += $(HARDLD) $(SAN) -pthread
-LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lyaml -lhiredis -lssl -lcrypto
+LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lpq -lyaml -lhiredis -lssl -lcrypto
 
 LAYERS := $(shell awk -F: '!/^\#/ && NF {print $$1}' src/LAYERS)
 SRC    := $(wildcard src/*/*.c) $(wildcard src/*/*.S)
