@@ -27,15 +27,14 @@ enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_
     return status;
 }
 
-static enum pst_status take_model(struct control *c, struct pst_model *model,
+static enum pst_status take_model(struct control *c, const struct pst_tail_batch *batch,
                                   struct pst_error *error)
 {
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
-    enum pst_status status = pst_policy_compile(model, &policy, error);
+    const struct pst_policy *base = c->policy == NULL ? NULL : c->policy->policy;
+    enum pst_status status = pst_tail_compile(batch, base, &policy, error);
 
-    pst_model_fini(model);
-    free(model);
     if (status == PST_OK)
         status = pst_shared_policy_create(policy, &shared);
     if (status != PST_OK)
@@ -79,7 +78,7 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
         .lease_bound_ns = batch->bound_ns,
     };
 
-    enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch->model, error);
+    enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch, error);
     if (status == PST_OK && (moved || batch->model != NULL)) {
         c->epoch = batch->revision.epoch;
         c->n = batch->revision.n;

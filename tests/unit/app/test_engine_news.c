@@ -39,6 +39,7 @@ struct world {
     struct pst_log *log;
     struct pst_service *service;
     struct pst_tail *tail;
+    struct pst_shared_policy *policy;
     bool reading;
     struct pst_worker *worker;
     struct pst_engine *engine;
@@ -86,13 +87,14 @@ static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch,
 
     w->told = batch->revision;
     if (batch->model != NULL) {
-        assert_int_equal(pst_policy_compile(batch->model, &policy, error), PST_OK);
-        pst_model_fini(batch->model);
-        free(batch->model);
+        assert_int_equal(
+            pst_tail_compile(batch, w->policy == NULL ? NULL : w->policy->policy, &policy, error),
+            PST_OK);
         assert_int_equal(pst_shared_policy_create(policy, &shared), PST_OK);
         assert_int_equal(pst_bundle_create(w->site, shared, w->told.epoch, w->told.n, &bundle),
                          PST_OK);
-        pst_shared_policy_release(shared);
+        pst_shared_policy_release(w->policy);
+        w->policy = shared;
         pst_policy_publish(w->hub, &bundle->snapshot);
     }
     return pst_engine_tell(w->engine, &news);
@@ -178,6 +180,7 @@ static int tear_down(void **state)
     pst_engine_destroy(w->engine);
     pst_worker_destroy(w->worker);
     pst_policy_hub_destroy(w->hub);
+    pst_shared_policy_release(w->policy);
     pst_site_release(w->site);
     pst_key_ring_destroy(&w->ring);
     pst_log_destroy(w->log);
