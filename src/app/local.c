@@ -19,6 +19,7 @@ struct pst_local {
     struct pst_tail *tail;
     struct pst_worker *worker;
     struct pst_engine *engine;
+    uint8_t fleet_key[PST_FLEET_KEY_BYTES];
     struct pst_shared_policy *policy; /* NULL before the first load */
 };
 
@@ -28,6 +29,8 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
     struct pst_bundle *bundle;
+    if (batch->fleet_key != NULL)
+        memcpy(l->fleet_key, batch->fleet_key, sizeof(l->fleet_key));
     const struct pst_policy *base = l->policy == NULL ? NULL : l->policy->policy;
     const struct pst_engine_news news = {
         .bundle = batch->model != NULL,
@@ -46,8 +49,7 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
             status = pst_shared_policy_create(policy, &shared);
         if (status != PST_OK)
             return status;
-        status =
-            pst_bundle_create(l->site, shared, batch->revision.epoch, batch->revision.n, &bundle);
+        status = pst_bundle_create(l->site, shared, &batch->revision, l->fleet_key, &bundle);
         pst_shared_policy_release(l->policy);
         l->policy = shared;
         if (status == PST_OK)
