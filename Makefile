@@ -35,10 +35,11 @@ HARDEN :=
 LTO    :=
 HARDLD := -pie
 endif
-CPPFLAGS += -Iinclude -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
+PQ_DIR   := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+CPPFLAGS += -Iinclude -isystem $(PQ_DIR) -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
 CFLAGS   += -std=c17 -g $(OPT) $(WARN) $(HARDEN) $(SAN) -fPIE -fno-omit-frame-pointer -pthread -MMD -MP
 LDFLAGS  += $(HARDLD) $(SAN) -pthread
-LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lyaml -lhiredis -lssl -lcrypto
+LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lpq -lyaml -lhiredis -lssl -lcrypto
 
 LAYERS := $(shell awk -F: '!/^\#/ && NF {print $$1}' src/LAYERS)
 SRC    := $(wildcard src/*/*.c) $(wildcard src/*/*.S)
@@ -54,7 +55,7 @@ MICRO := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/micro/*/bench_*.
 TOOLS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/tools/*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
 
-.PHONY: all help deps run test check interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
+.PHONY: all help deps run test check model interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
         bench cover fmt clean install
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -66,6 +67,7 @@ help:
 	@echo "make            build $(BUILD)/postern"
 	@echo "make run        Postern in front of a demo app (APP=demo|mlflow|mage, PORT=8080)"
 	@echo "make test       everything that Debian packages allow"
+	@echo "make model      the models of tests/model alone, a line for each variant"
 	@echo "make interop    the outside world: MLflow and Mage AI from PyPI"
 	@echo "make vectors    the vector suites (DIR=tests/vectors)"
 	@echo "make bench      the comparisons; results in build/bench/results.json"
@@ -118,6 +120,7 @@ run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s -j$(JOBS) all && 
 test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
 check: all layers $(UNIT) $(SUITE) $(TOOLS)
 	@python3 tests/run_all.py --build $(BUILD)
+model: ; @tests/setup/packages.sh build test && python3 tests/model/run.py --verbose
 vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
 vectors-sync:
 	@python3 tests/vectors_sync.py

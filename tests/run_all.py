@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make test`: unit tests, vector suites and integration tests of one build; closes with `N passed, N failed`.
+"""`make test`: unit tests, vector suites, integration tests and models of one build; closes with `N passed, N failed`.
 
 Unit tests and suites run two at a time; the integration files that measure (memory, system calls, time) run alone."""
 import argparse
@@ -19,9 +19,11 @@ import vectors_sync  # noqa: E402
 
 UNIT_LIMIT = 180
 FILE_LIMIT = 240
+MODEL_LIMIT = 300
 ALONE = {"test_stream.py", "test_syscalls.py", "test_apply_live.py", "test_reload.py"}
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
+TOTAL = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.M)
 
 
@@ -79,6 +81,17 @@ def integration(path):
                   time.monotonic() - began)
 
 
+def models():
+    """They know nothing of the build, and use both processors themselves."""
+    began = time.monotonic()
+    code, text = execute([sys.executable, os.path.join(HERE, "model", "run.py")], MODEL_LIMIT)
+    total = TOTAL.search(text)
+    passed, failed = (int(total[1]), int(total[2])) if total else (0, 0)
+    if (code != 0 or not passed) and not failed:
+        failed, text = 1, text + "\nexit status %s" % code
+    return Result("models", passed, failed, text, time.monotonic() - began)
+
+
 def show(result):
     print("%-52s %4d passed, %d failed  %5.1f s" % (result.name, result.passed, result.failed, result.seconds),
           flush=True)
@@ -106,6 +119,8 @@ def main():
                                [(integration, f) for f in shared]):
             results.append(result)
             show(result)
+    results.append(models())
+    show(results[-1])
     for path in [f for f in files if f not in shared]:
         results.append(integration(path))
         show(results[-1])

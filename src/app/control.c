@@ -16,16 +16,84 @@
 
 /* --- the control loop --- */
 
-static void poll_tail(struct control *c)
+/* Any thread. */
+static void ask(struct call *call)
 {
-    struct pst_error error = {0};
-    enum pst_status status = pst_tail_poll(c->tail, &error);
+    if (!atomic_exchange_explicit(&call->waits, true, memory_order_acq_rel))
+        pst_worker_send(call->control->loop, &call->message);
+}
+
+static void on_lease_wanted(struct pst_worker *worker, struct pst_message *message)
+{
+    struct call *call = (struct call *)(void *)message;
+
+    (void)worker;
+    atomic_store_explicit(&call->waits, false, memory_order_release);
+    pst_tail_demand(call->control->tail);
+}
+
+static void on_changed(struct pst_worker *worker, struct pst_message *message)
+{
+    struct call *call = (struct call *)(void *)message;
+
+    (void)worker;
+    atomic_store_explicit(&call->waits, false, memory_order_release);
+    pst_tail_notice(call->control->tail);
+}
+
+void pst_control_want_lease(void *ctx)
+{
+    ask(&((struct control *)ctx)->lease_wanted);
+}
+
+static void store_changed(void *ctx)
+{
+    ask(&((struct control *)ctx)->changed);
+}
+
+/* Who waits for a lease must not wait for what will not come (C3). */
+static void refuse_waiting(struct control *c)
+{
+    const struct pst_engine_news news = {.refused = true};
+
+    if (pst_control_tell_all(c, &news) != PST_OK)
+        return; /* without memory: their own deadline ends the wait */
+}
+
+static void on_read_ended(void *ctx, enum pst_status status, const struct pst_error *error)
+{
+    struct control *c = ctx;
 
     if (status != PST_OK && !c->tail_failed)
-        pst_control_log_failure(c, "store.unreadable", &error);
+        pst_control_log_failure(c, "store.unreadable", error);
     else if (status == PST_OK && c->tail_failed)
         pst_log_event(c->log, PST_LOG_INFO, "store.readable", "%s", "");
     c->tail_failed = status != PST_OK;
+    if (status != PST_OK)
+        refuse_waiting(c);
+}
+
+static bool at_work(const struct control *c, uint64_t now_ns)
+{
+    uint64_t bound_ns =
+        atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < c->lane_count; i++) {
+        uint64_t active_ns = pst_engine_active_ns(c->lanes[i].engine);
+        if (active_ns != 0 && (now_ns < active_ns || now_ns - active_ns <= bound_ns))
+            return true;
+    }
+    return false;
+}
+
+static void follow_log(struct control *c, uint64_t now_ns)
+{
+    pst_tail_tick(c->tail, at_work(c, now_ns));
+    uint64_t since_ns = pst_tail_demanded_since(c->tail);
+    if (since_ns == 0 || since_ns == c->refused_ns || now_ns - since_ns < PST_LEASE_WAIT_NS)
+        return;
+    c->refused_ns = since_ns;
+    refuse_waiting(c);
 }
 
 /* Answers come on the fetcher's thread and may make a retry due: so it is looked at least once a
@@ -46,7 +114,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    poll_tail(c);
+    follow_log(c, now);
     if (c->setup->jwks != NULL && now >= c->jwks_due_ns)
         look_after_keys(c, now);
     pst_policy_reap(c->hub);
@@ -60,7 +128,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (atomic_load_explicit(&c->draining, memory_order_relaxed) &&
         (atomic_load_explicit(&c->drained, memory_order_acquire) == c->lane_count ||
          now > c->drain_until_ns))
-        event_base_loopbreak(c->base);
+        pst_worker_stop(c->loop);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -74,7 +142,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
         return;
     }
     if (atomic_exchange_explicit(&c->draining, true, memory_order_relaxed)) {
-        event_base_loopbreak(c->base); /* asked twice: now */
+        pst_worker_stop(c->loop); /* asked twice: now */
         return;
     }
     pst_log_event(c->log, PST_LOG_INFO, "drain", "%s", "");
@@ -114,11 +182,10 @@ static enum pst_status make_loop(struct control *c, struct pst_error *error)
     static const int SIGNALS[] = {SIGHUP, SIGTERM, SIGINT};
     const struct timeval period = {.tv_usec = TICK_MS * 1000};
 
-    c->base = event_base_new();
-    c->tick = c->base == NULL ? NULL : event_new(c->base, -1, EV_PERSIST, on_tick, c);
+    c->tick = event_new(c->loop->base, -1, EV_PERSIST, on_tick, c);
     bool good = c->tick != NULL && event_add(c->tick, &period) == 0;
     for (size_t i = 0; i < 3 && good; i++) {
-        c->signals[i] = evsignal_new(c->base, SIGNALS[i], on_signal, c);
+        c->signals[i] = evsignal_new(c->loop->base, SIGNALS[i], on_signal, c);
         good = c->signals[i] != NULL && event_add(c->signals[i], NULL) == 0;
     }
     return good ? PST_OK
@@ -127,10 +194,15 @@ static enum pst_status make_loop(struct control *c, struct pst_error *error)
 
 /* --- start and stop --- */
 
+/* The embedded database is made here. One that many share is made by `db migrate`, with other
+ * rights than a node has, and may be down: a node starts all the same, and is not ready. */
 static enum pst_status prepare_store(struct pst_bytes url, struct pst_error *error)
 {
     struct pst_store *store;
     uint32_t steps;
+
+    if (!pst_bytes_starts(url, PST_LIT("sqlite:")))
+        return PST_OK;
     enum pst_status status = pst_store_open(url, PST_STORE_CREATE, &store, error);
 
     if (status == PST_OK)
@@ -143,14 +215,23 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
 {
     const struct pst_config *config = c->setup->config;
     struct pst_bytes url = pst_store_url(config, &c->setup->arena);
-    struct pst_facts_config facts = {.url = url, .queue = FACTS_QUEUE};
-    struct pst_tail_config tail = {.url = url, .apply = pst_control_apply, .ctx = c};
+    struct pst_service_config service = {
+        .url = url, .queue = FACTS_QUEUE, .changed = store_changed, .ctx = c};
     enum pst_status status = prepare_store(url, error);
 
     if (status == PST_OK)
         status = pst_policy_hub_create(&c->hub);
     if (status == PST_OK)
-        status = pst_facts_service_create(&facts, &c->facts, error);
+        status = pst_worker_create(config->workers, &c->loop);
+    c->lease_wanted = (struct call){.message = {.run = on_lease_wanted}, .control = c};
+    c->changed = (struct call){.message = {.run = on_changed}, .control = c};
+    if (status == PST_OK)
+        status = pst_service_create(&service, &c->service, error);
+    struct pst_tail_config tail = {.worker = c->loop,
+                                   .service = c->service,
+                                   .apply = pst_control_apply,
+                                   .ended = on_read_ended,
+                                   .ctx = c};
     if (status == PST_OK)
         status = pst_tail_create(&tail, &c->tail);
     if (status == PST_OK)
@@ -204,7 +285,7 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     if (status == PST_OK && c->setup->jwks != NULL)
         look_after_keys(c, pst_clock_boot_ns());
     if (status == PST_OK)
-        poll_tail(c);
+        pst_tail_tick(c->tail, true);
     for (uint32_t i = 0; i < c->lane_count && status == PST_OK; i++) {
         status = pst_worker_start(c->lanes[i].worker);
         c->lanes[i].started = status == PST_OK;
@@ -224,8 +305,10 @@ static void stop_lanes(struct control *c)
             pst_worker_join(c->lanes[i].worker);
     for (uint32_t i = 0; i < c->lane_count; i++)
         pst_server_destroy(c->lanes[i].server);
-    pst_facts_service_destroy(c->facts);
+    pst_service_destroy(c->service);
     pst_fetcher_destroy(c->fetcher);
+    if (c->loop != NULL && c->tail != NULL)
+        pst_worker_turn(c->loop, 0); /* the service's last answer */
     for (uint32_t i = 0; i < c->lane_count; i++) {
         if (c->lanes[i].worker != NULL)
             pst_worker_turn(c->lanes[i].worker, 0); /* messages and graves */
@@ -252,8 +335,7 @@ static void stop(struct control *c)
             event_free(c->signals[i]);
     if (c->tick != NULL)
         event_free(c->tick);
-    if (c->base != NULL)
-        event_base_free(c->base);
+    pst_worker_destroy(c->loop);
     pst_log_destroy(c->log);
 }
 
@@ -272,7 +354,7 @@ enum pst_status pst_control_serve(const char *config_path, struct pst_error *err
                       "\"version\":\"%s\",\"pid\":%d,\"workers\":%u", PST_VERSION, (int)getpid(),
                       c->lane_count);
         pst_control_warn(c);
-        event_base_dispatch(c->base);
+        pst_worker_run(c->loop);
         pst_log_event(c->log, PST_LOG_INFO, "stopped", "%s", "");
     } else if (error->status == PST_OK) {
         error->status = status;

@@ -1,7 +1,7 @@
 /*
  * control_internal.h - what the files of the composition root share, one struct a lifetime:
  *
- *   control   the process: log, hub, facts service, tail, lanes            control.c, publish.c
+ *   control   the process: log, hub, database's service, tail, lanes       control.c, publish.c
  *   lane      one worker and what it owns: engine, server                  lanes.c
  *   setup     one configuration and what was built from it; an old one     setup.c, reload.c
  *             lives on until no bundle and no server names it
@@ -16,7 +16,6 @@
 #include "postern/authz/site.h"
 #include "postern/net/fetch.h"
 #include "postern/proxy/server.h"
-#include "postern/store/facts.h"
 #include "postern/surface/ops.h"
 #include "postern/sync/tail.h"
 
@@ -46,6 +45,13 @@ struct setup {
     _Atomic uint64_t refused;  /* sources, as bits, whose request the fetcher did not take */
 };
 
+/* Something that any thread asks of the control thread; asked again while it waits, it is one. */
+struct call {
+    struct pst_message message; /* first */
+    struct control *control;
+    _Atomic bool waits; /* set by the asker, acquire-release with the clearing before the run */
+};
+
 struct lane {
     struct control *control;
     struct pst_worker *worker;
@@ -59,8 +65,11 @@ struct control {
     const char *config_path;
     struct pst_log *log;
     struct pst_policy_hub *hub;
-    struct pst_facts_service *facts;
+    struct pst_worker *loop; /* of the control thread */
+    struct pst_service *service;
     struct pst_tail *tail;
+    struct call lease_wanted, changed; /* from workers, from the service */
+    uint64_t refused_ns; /* the demand that was answered with "no lease" already */
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
     struct setup *setup;             /* the current one first */
@@ -69,8 +78,7 @@ struct control {
     uint64_t epoch, n;
     struct lane *lanes;
     uint32_t lane_count;
-    struct event_base *base;
-    struct event *tick, *signals[4];
+    struct event *tick, *signals[3];
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
     _Atomic uint32_t drained;
@@ -90,6 +98,11 @@ void pst_setup_free(struct setup *s);
 /* Old setups whose doors nobody was lent any more, and whose site only they hold. */
 void pst_setup_free_old(struct control *c);
 void pst_setup_answer_refused(struct setup *s);
+
+/* --- control.c --- */
+
+/* A worker's decision waits for a lease (pst_engine_config.want_lease). Any thread. */
+void pst_control_want_lease(void *ctx);
 
 /* --- publish.c --- */
 

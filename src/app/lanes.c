@@ -37,12 +37,13 @@ enum pst_status pst_lane_make(struct control *c, uint32_t index, struct pst_erro
     struct pst_engine_config engine = {
         .worker = lane->worker,
         .hub = c->hub,
-        .facts = c->facts,
+        .service = c->service,
         .log = c->log,
         .token_cache = config->token_cache,
         .fact_cache = config->fact_cache,
         .want_keys = pst_control_want_keys,
-        .want_keys_ctx = c,
+        .want_lease = pst_control_want_lease,
+        .ctx = c,
     };
     if (status == PST_OK)
         status = pst_engine_create(&engine, &lane->engine);

@@ -4,7 +4,6 @@
 
 #include "postern/app/site_build.h"
 #include "postern/authz/site.h"
-#include "postern/store/facts.h"
 #include "postern/sync/tail.h"
 
 struct pst_local {
@@ -12,7 +11,11 @@ struct pst_local {
     struct pst_site *site;
     struct pst_policy_hub *hub;
     struct pst_log *log;
-    struct pst_facts_service *facts;
+    struct pst_service *service;
+    bool reading;         /* a read of the log is under way */
+    bool lost;            /* by pst_local_lose_lease */
+    enum pst_status read; /* how the last one ended */
+    struct pst_error error;
     struct pst_tail *tail;
     struct pst_worker *worker;
     struct pst_engine *engine;
@@ -52,17 +55,41 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     return status != PST_OK ? status : pst_engine_tell(l->engine, &news);
 }
 
+static void on_read_ended(void *ctx, enum pst_status status, const struct pst_error *error)
+{
+    struct pst_local *l = ctx;
+    const struct pst_engine_news news = {.refused = true};
+
+    l->reading = false;
+    l->read = status;
+    l->error = *error;
+    if (status != PST_OK && pst_engine_tell(l->engine, &news) != PST_OK)
+        return; /* the decision's own deadline ends its wait */
+}
+
+static void want_lease(void *ctx)
+{
+    static const struct pst_engine_news REFUSED = {.refused = true};
+    struct pst_local *l = ctx;
+
+    if (!l->lost) {
+        l->reading = true;
+        pst_tail_demand(l->tail);
+    } else if (pst_engine_tell(l->engine, &REFUSED) != PST_OK) {
+        return; /* the decision's own deadline ends its wait */
+    }
+}
+
 enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes store_url,
                                struct pst_local **out, struct pst_error *error)
 {
     struct pst_log_config log = {.level = PST_LOG_ERROR};
-    struct pst_facts_config facts = {.url = store_url, .queue = 16};
+    struct pst_service_config service = {.url = store_url, .queue = 16};
     struct pst_local *l = calloc(1, sizeof(*l));
 
     *out = NULL;
     if (l == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
-    struct pst_tail_config tail = {.url = store_url, .apply = apply, .ctx = l};
     enum pst_status status = pst_key_ring_create(config, &l->ring, error);
     if (status == PST_OK)
         status = pst_site_build(config, &l->ring, &l->site, error);
@@ -71,26 +98,32 @@ enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes
     if (status == PST_OK)
         status = pst_policy_hub_create(&l->hub);
     if (status == PST_OK)
-        status = pst_facts_service_create(&facts, &l->facts, error);
+        status = pst_service_create(&service, &l->service, error);
     if (status == PST_OK)
         status = pst_worker_create(0, &l->worker);
     struct pst_engine_config engine = {.worker = l->worker,
                                        .hub = l->hub,
-                                       .facts = l->facts,
+                                       .service = l->service,
                                        .log = l->log,
                                        .token_cache = 16,
-                                       .fact_cache = 16};
+                                       .fact_cache = 16,
+                                       .want_lease = want_lease,
+                                       .ctx = l};
     if (status == PST_OK)
         status = pst_engine_create(&engine, &l->engine);
+    struct pst_tail_config tail = {.worker = l->worker,
+                                   .service = l->service,
+                                   .apply = apply,
+                                   .ended = on_read_ended,
+                                   .ctx = l};
     if (status == PST_OK)
         status = pst_tail_create(&tail, &l->tail);
     if (status == PST_OK)
-        status = pst_tail_poll(l->tail, error);
+        status = pst_local_poll(l, error);
     if (status != PST_OK) {
         pst_local_close(l);
         return status;
     }
-    pst_worker_turn(l->worker, 0);
     *out = l;
     return PST_OK;
 }
@@ -99,10 +132,10 @@ void pst_local_close(struct pst_local *l)
 {
     if (l == NULL)
         return;
+    pst_service_destroy(l->service);
+    for (unsigned i = 0; i < 2 && l->worker != NULL; i++)
+        pst_worker_turn(l->worker, 0); /* the last answers, and what they told the engine */
     pst_tail_destroy(l->tail);
-    pst_facts_service_destroy(l->facts);
-    if (l->worker != NULL)
-        pst_worker_turn(l->worker, 0);
     pst_engine_destroy(l->engine);
     pst_worker_destroy(l->worker);
     pst_policy_hub_destroy(l->hub);
@@ -114,16 +147,20 @@ void pst_local_close(struct pst_local *l)
 
 enum pst_status pst_local_poll(struct pst_local *l, struct pst_error *error)
 {
-    enum pst_status status = pst_tail_read(l->tail, error);
-
-    pst_worker_turn(l->worker, 0);
-    return status;
+    want_lease(l);
+    while (l->reading)
+        pst_worker_turn(l->worker, 50);
+    pst_worker_turn(l->worker, 0); /* what the engine was told */
+    if (l->read != PST_OK && error != NULL)
+        *error = l->error;
+    return l->read;
 }
 
 void pst_local_lose_lease(struct pst_local *l)
 {
     const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
 
+    l->lost = true;
     if (pst_engine_tell(l->engine, &news) == PST_OK)
         pst_worker_turn(l->worker, 0);
 }
@@ -147,10 +184,7 @@ void pst_local_decide(struct pst_local *l, uint32_t listener, const struct pst_r
             continue;
         }
         decide->step = PST_STEP_WAIT;
-        struct pst_error error;
         pst_worker_turn(l->worker, 50);
-        if (decide->step == PST_STEP_WAIT && pst_tail_poll(l->tail, &error) != PST_OK)
-            continue; /* the decision's own deadline ends the wait */
         step = decide->step;
     }
 }

@@ -21,7 +21,8 @@
 enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
 
 #define FACTS_DEADLINE_NS (500 * PST_NS_PER_MS)
-#define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
+#define LEASE_DEADLINE_NS (250 * PST_NS_PER_MS) /* the control thread says it after 200 ms */
+#define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S)    /* a fetch takes 5 s at most */
 #define BODY_FRESH_NS     (100 * PST_NS_PER_MS)
 
 static const struct pst_site *site_of(const struct pst_decide *d)
@@ -269,6 +270,7 @@ static enum pst_step post_fetch(struct pst_decide *d)
     if (!d->facts_asked_) /* however often it has to be asked */
         d->deadline_ns_ = pst_clock_boot_ns() + FACTS_DEADLINE_NS;
     d->facts_asked_ = true;
+    d->history_ = e->histories;
     struct pst_facts_request request = {
         .who = d->principal_->who,
         .ticket = (uint64_t)d->ticket_.slot << 32 | d->ticket_.generation,
@@ -277,7 +279,7 @@ static enum pst_step post_fetch(struct pst_decide *d)
         .deliver = pst_engine_deliver,
         .ctx = e,
     };
-    if (pst_facts_post(e->facts_service, &request) != PST_PENDING) {
+    if (pst_service_facts(e->service, &request) != PST_PENDING) {
         pst_worker_revoke(e->worker, d->ticket_);
         d->ticket_ = (struct pst_ticket){0};
         return refuse(d, PST_R_UNAVAILABLE);
@@ -339,7 +341,7 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
         *waits = step == PST_STEP_WAIT;
         return step;
     }
-    if (d->facts_asked_ || d->keys_asked_)
+    if (d->facts_asked_ || d->keys_asked_ || d->lease_asked_)
         follow_policy(d);
     return judge_user(d);
 }
@@ -409,12 +411,37 @@ static void name_roles(struct pst_decide *d, const uint32_t *extra, uint32_t ext
     d->decision.roles = pst_buf_bytes(&b);
 }
 
-static bool lease_holds(const struct pst_engine *e)
+/* Also notes that this node is at work. */
+static bool is_fresh(struct pst_engine *e)
 {
     uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
 
+    atomic_store_explicit(&e->active_ns, now, memory_order_relaxed);
     return e->lease_start_ns != 0 &&
            (now < e->lease_start_ns || now - e->lease_start_ns <= e->lease_bound_ns);
+}
+
+/* C3: all that wait share one read of the log. What it brings may be about this caller, so he is
+ * looked at again from the beginning of what memory says about him. */
+static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
+{
+    struct pst_engine *e = d->engine_;
+
+    if (!d->lease_asked_)
+        d->deadline_ns_ = pst_clock_boot_ns() + LEASE_DEADLINE_NS;
+    else if (pst_clock_boot_ns() > d->deadline_ns_)
+        return refuse(d, PST_R_STALE);
+    if (e->want_lease == NULL)
+        return refuse(d, PST_R_STALE);
+    d->lease_asked_ = true;
+    pst_fact_entry_release(d->facts_);
+    d->facts_ = NULL;
+    d->decision.user = (struct pst_bytes){0};
+    d->state_ = d->principal_ == NULL ? BODY : FACTS;
+    pst_engine_wait(d, &e->stale);
+    e->want_lease(e->ctx);
+    *waits = true;
+    return PST_STEP_WAIT;
 }
 
 static enum pst_step refuse_routed(struct pst_decide *d)
@@ -489,7 +516,7 @@ static enum pst_step judge(struct pst_decide *d)
     return refuse(d, detail->reason);
 }
 
-static enum pst_step do_evaluate(struct pst_decide *d)
+static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
 {
     struct pst_extracted *x = &d->extracted_;
     struct pst_request request = *d->request_;
@@ -508,8 +535,8 @@ static enum pst_step do_evaluate(struct pst_decide *d)
     d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
     if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
         return refuse(d, PST_R_UNKNOWN_WORKSPACE);
-    if (!lease_holds(d->engine_))
-        return refuse(d, PST_R_STALE);
+    if (!is_fresh(d->engine_))
+        return wait_for_lease(d, waits);
     return judge(d);
 }
 
@@ -535,7 +562,7 @@ static enum pst_step run(struct pst_decide *d)
             step = do_body(d, &waits);
             break;
         case EVALUATE:
-            step = do_evaluate(d);
+            step = do_evaluate(d, &waits);
             break;
         case DONE:
             return PST_STEP_DONE;
@@ -654,7 +681,7 @@ static enum pst_step ask_anew(struct pst_decide *d)
     d->pin_ = now;
     d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
     d->decision.user = (struct pst_bytes){0};
-    d->facts_asked_ = false;
+    d->facts_asked_ = d->lease_asked_ = false;
     d->anew_ = true;
     d->state_ = ROUTE;
     return run(d);
@@ -693,11 +720,18 @@ static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t e
 {
     struct pst_engine *e = d->engine_;
 
+    if (d->history_ != e->histories) { /* a restore keeps the epoch when nobody told it */
+        pst_facts_free(facts);
+        resume(d, run(d));
+        return;
+    }
     if (epoch != e->epoch || n > pst_facts_cache_applied(e->facts)) {
         d->early_facts_ = facts; /* kept: steady writes would put every new read ahead again */
         d->early_epoch_ = epoch;
         d->early_n_ = n;
         pst_engine_wait(d, &e->early);
+        if (e->want_lease != NULL)
+            e->want_lease(e->ctx);
         return;
     }
     if (!pst_facts_cache_usable(e->facts, facts, n)) {
@@ -727,6 +761,8 @@ void pst_engine_ask_again(struct pst_decide *d)
     struct pst_facts *facts = d->early_facts_;
 
     pst_list_remove(&d->waiting_);
+    if (d->lease_asked_)
+        follow_policy(d);
     d->early_facts_ = NULL;
     if (facts != NULL && d->early_epoch_ == d->engine_->epoch) {
         judge_rows(d, facts, d->early_epoch_, d->early_n_);
@@ -738,6 +774,14 @@ void pst_engine_ask_again(struct pst_decide *d)
 
 void pst_engine_give_up(struct pst_decide *d)
 {
+    bool for_lease = d->lease_asked_ && d->facts_ == NULL && d->ticket_.generation == 0;
+
     stop_waiting(d);
-    resume(d, refuse(d, PST_R_UNAVAILABLE));
+    resume(d, refuse(d, for_lease ? PST_R_STALE : PST_R_UNAVAILABLE));
+}
+
+void pst_engine_refuse_stale(struct pst_decide *d)
+{
+    stop_waiting(d);
+    resume(d, refuse(d, PST_R_STALE));
 }

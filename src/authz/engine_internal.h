@@ -13,7 +13,7 @@
 #include "postern/identity/cache.h"
 #include "postern/identity/wall.h"
 #include "postern/store/change.h"
-#include "postern/store/facts.h"
+#include "postern/store/service.h"
 
 /* Who calls, as the token says. In the decision's arena. */
 struct pst_principal {
@@ -28,12 +28,13 @@ struct pst_engine {
     struct pst_worker *worker;
     struct pst_policy_hub *hub;
     struct pst_policy_reader *reader;
-    struct pst_facts_service *facts_service;
+    struct pst_service *service;
     struct pst_facts_cache *facts;
     struct pst_token_cache *tokens;
     struct pst_checker *checker; /* of the verifier of the adopted site; NULL when there is none */
     bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
-    void *want_keys_ctx;
+    void (*want_lease)(void *ctx);
+    void *ctx; /* of both */
     struct pst_log *log;
     struct pst_log_ring *ring;
     struct pst_metrics *metrics;
@@ -42,7 +43,11 @@ struct pst_engine {
     struct pst_list waiting; /* decisions whose facts were asked for */
     struct pst_list early;   /* decisions whose facts were ahead of the log */
     struct pst_list keyless; /* decisions whose token names a key that is being fetched */
+    struct pst_list stale;   /* decisions that wait for a lease */
+    _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
+                                 * its age counts */
     struct pst_wall wall;    /* for exp and nbf */
+    uint64_t histories; /* how often everything that was known was dropped */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };
@@ -57,7 +62,7 @@ void pst_principal_release(struct pst_principal *p);
 struct pst_new_user pst_principal_new_user(const struct pst_principal *p, struct pst_bytes role);
 bool pst_principal_in_group(const struct pst_principal *p, struct pst_bytes group);
 
-/* news.c: on the facts service's thread. */
+/* news.c: on the thread of the database's service. */
 void pst_engine_deliver(void *ctx, struct pst_facts_reply *reply);
 
 /* news.c: into one of the engine's lists; past its deadline it is given up, at most a tick late. */
@@ -68,6 +73,8 @@ void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct p
                           uint64_t epoch, uint64_t n);
 void pst_engine_ask_again(struct pst_decide *d);
 void pst_engine_give_up(struct pst_decide *d);
+/* There is no lease and none will come. */
+void pst_engine_refuse_stale(struct pst_decide *d);
 
 /* record.c: counters and the decision log. */
 void pst_engine_record(struct pst_decide *d);

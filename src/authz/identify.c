@@ -96,7 +96,7 @@ static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes
     if (issuer == PST_NO_ISSUER || d->keys_asked_ || e->want_keys == NULL)
         return false;
     d->keys_asked_ = true;
-    return e->want_keys(e->want_keys_ctx, issuer, kid);
+    return e->want_keys(e->ctx, issuer, kid);
 }
 
 /* A wall clock that was set back is an alarm, and does not bring expired tokens to life. */

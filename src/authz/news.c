@@ -1,6 +1,6 @@
 /*
  * The worker's side of an engine: its making, the news from the control thread, the replies of the
- * facts service.
+ * database's service.
  *
  * One message carries a snapshot, the users that the change touched and the lease.  The handler
  * adopts, invalidates and only then moves the lease, within one turn: no decision sees a part of it
@@ -60,7 +60,9 @@ static void on_expiry(struct pst_timer *timer)
     give_up_late(&e->waiting, now);
     give_up_late(&e->early, now);
     give_up_late(&e->keyless, now);
-    if (!pst_list_empty(&e->waiting) || !pst_list_empty(&e->early) || !pst_list_empty(&e->keyless))
+    give_up_late(&e->stale, now);
+    if (!pst_list_empty(&e->waiting) || !pst_list_empty(&e->early) ||
+        !pst_list_empty(&e->keyless) || !pst_list_empty(&e->stale))
         pst_timer_set(e->worker, &e->expiry, now + PST_TICK_NS);
 }
 
@@ -73,14 +75,14 @@ void pst_engine_wait(struct pst_decide *d, struct pst_list *list)
         pst_timer_set(e->worker, &e->expiry, pst_worker_now(e->worker) + PST_TICK_NS);
 }
 
-static void ask_again(struct pst_list *list)
+static void tell(struct pst_list *list, void (*what)(struct pst_decide *))
 {
     struct pst_list now;
 
     pst_list_init(&now);
     pst_list_take(&now, list);
     while (!pst_list_empty(&now))
-        pst_engine_ask_again(pst_container_of(now.next, struct pst_decide, waiting_));
+        what(pst_container_of(now.next, struct pst_decide, waiting_));
 }
 
 /* The checker belongs to one verifier: another site brings another one. */
@@ -108,6 +110,7 @@ static void invalidate(struct pst_engine *e, const struct pst_engine_news *news)
         return;
     if (news->new_history || news->epoch != e->epoch) {
         pst_facts_cache_forget(e->facts, news->n);
+        e->histories++;
         e->epoch = news->epoch;
     } else if (news->all_users) {
         pst_facts_cache_touch_all(e->facts, news->n);
@@ -141,11 +144,15 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
         e->lease_start_ns = m->news.lease_start_ns;
         e->lease_bound_ns = m->news.lease_bound_ns;
     }
-    bool keys = m->news.keys;
+    bool keys = m->news.keys, refused = m->news.refused, lease = m->news.lease_start_ns != 0;
     free(m);
-    ask_again(&e->early);
+    tell(&e->early, pst_engine_ask_again);
     if (keys)
-        ask_again(&e->keyless);
+        tell(&e->keyless, pst_engine_ask_again);
+    if (refused)
+        tell(&e->stale, pst_engine_refuse_stale);
+    else if (lease)
+        tell(&e->stale, pst_engine_ask_again);
 }
 
 enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engine_news *news)
@@ -202,13 +209,15 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
         return PST_E_NOMEM;
     e->worker = config->worker;
     e->hub = config->hub;
-    e->facts_service = config->facts;
+    e->service = config->service;
     e->log = config->log;
     pst_list_init(&e->waiting);
     pst_list_init(&e->early);
     pst_list_init(&e->keyless);
+    pst_list_init(&e->stale);
     e->want_keys = config->want_keys;
-    e->want_keys_ctx = config->want_keys_ctx;
+    e->want_lease = config->want_lease;
+    e->ctx = config->ctx;
     pst_random(&e->id_prefix, sizeof(e->id_prefix));
     e->metrics = calloc(1, sizeof(*e->metrics));
 
@@ -245,6 +254,11 @@ void pst_engine_destroy(struct pst_engine *e)
     pst_policy_reader_close(e->reader);
     free(e->metrics);
     free(e);
+}
+
+uint64_t pst_engine_active_ns(const struct pst_engine *engine)
+{
+    return atomic_load_explicit(&engine->active_ns, memory_order_relaxed);
 }
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine)

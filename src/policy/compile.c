@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "postern/base/secret.h"
-#include "rules.h"
+#include "compile_internal.h"
 
 /* Permission rows of the model, grouped by role: rows[first[i]..first[i+1]) belong to
  * model->roles[i]. */
@@ -70,25 +70,20 @@ static struct pst_bytes keep(struct pst_policy *p, struct pst_bytes text)
     return kept;
 }
 
-static struct pst_policy *allocate(const struct pst_model *m)
+static struct pst_policy *allocate(uint32_t roles, uint32_t workspaces, size_t text)
 {
     struct pst_policy *p = calloc(1, sizeof(*p));
-    size_t text = 1;
 
     if (p == NULL)
         return NULL;
-    for (uint32_t i = 0; i < m->role_count; i++)
-        text += m->roles[i].name.len;
-    for (uint32_t i = 0; i < m->workspace_count; i++)
-        text += m->workspaces[i].name.len + m->workspaces[i].organization.len;
-    p->role_mask = table_mask(m->role_count);
-    p->workspace_mask = table_mask(m->workspace_count);
-    p->roles = calloc((size_t)m->role_count + 1, sizeof(*p->roles));
-    p->workspaces = calloc((size_t)m->workspace_count + 1, sizeof(*p->workspaces));
+    p->role_mask = table_mask(roles);
+    p->workspace_mask = table_mask(workspaces);
+    p->roles = calloc((size_t)roles + 1, sizeof(*p->roles));
+    p->workspaces = calloc((size_t)workspaces + 1, sizeof(*p->workspaces));
     p->role_slots = calloc((size_t)p->role_mask + 1, sizeof(*p->role_slots));
     p->workspace_slots = calloc((size_t)p->workspace_mask + 1, sizeof(*p->workspace_slots));
     p->workspace_ids = calloc((size_t)p->workspace_mask + 1, sizeof(*p->workspace_ids));
-    p->text = malloc(text);
+    p->text = malloc(text + 1);
     if (p->roles == NULL || p->workspaces == NULL || p->role_slots == NULL ||
         p->workspace_slots == NULL || p->workspace_ids == NULL || p->text == NULL) {
         free_policy(p);
@@ -98,50 +93,53 @@ static struct pst_policy *allocate(const struct pst_model *m)
     return p;
 }
 
-static enum pst_status add_workspaces(struct pst_policy *p, const struct pst_model *m,
-                                      struct pst_error *error)
+static enum pst_status add_workspace(struct pst_policy *p, struct pst_workspace_row row,
+                                     struct pst_error *error)
 {
-    for (uint32_t i = 0; i < m->workspace_count; i++) {
-        struct pst_workspace_row row = m->workspaces[i];
-        uint32_t at = (uint32_t)pst_hash(&p->key, row.name) & p->workspace_mask;
+    uint32_t at = (uint32_t)pst_hash(&p->key, row.name) & p->workspace_mask;
+    uint32_t id_at = pst_role_hash(row.id) & p->workspace_mask;
 
-        for (; p->workspace_slots[at] != 0; at = (at + 1) & p->workspace_mask)
-            if (pst_bytes_equal(p->workspaces[p->workspace_slots[at] - 1].name, row.name))
-                return pst_error_set(error, PST_E_INVALID, NULL, "workspace %.*s stands twice",
-                                     (int)row.name.len, row.name.ptr);
-        uint32_t id_at = pst_role_hash(row.id) & p->workspace_mask;
-        for (; p->workspace_ids[id_at] != 0; id_at = (id_at + 1) & p->workspace_mask)
-            if (p->workspaces[p->workspace_ids[id_at] - 1].id == row.id)
-                return pst_error_set(error, PST_E_INVALID, NULL, "workspace id %u stands twice",
-                                     row.id);
-        row.name = keep(p, row.name);
-        row.organization = keep(p, row.organization);
-        p->workspaces[p->workspace_count++] = row;
-        p->workspace_slots[at] = p->workspace_ids[id_at] = p->workspace_count;
-        if (row.kind == PST_WORKSPACE_DEFAULT && p->default_workspace == 0)
-            p->default_workspace = row.id;
-    }
+    for (; p->workspace_slots[at] != 0; at = (at + 1) & p->workspace_mask)
+        if (pst_bytes_equal(p->workspaces[p->workspace_slots[at] - 1].name, row.name))
+            return pst_error_set(error, PST_E_INVALID, NULL, "workspace %.*s stands twice",
+                                 (int)row.name.len, row.name.ptr);
+    for (; p->workspace_ids[id_at] != 0; id_at = (id_at + 1) & p->workspace_mask)
+        if (p->workspaces[p->workspace_ids[id_at] - 1].id == row.id)
+            return pst_error_set(error, PST_E_INVALID, NULL, "workspace id %u stands twice",
+                                 row.id);
+    row.name = keep(p, row.name);
+    row.organization = keep(p, row.organization);
+    p->workspaces[p->workspace_count++] = row;
+    p->workspace_slots[at] = p->workspace_ids[id_at] = p->workspace_count;
+    if (row.kind == PST_WORKSPACE_DEFAULT && p->default_workspace == 0)
+        p->default_workspace = row.id;
+    return PST_OK;
+}
+
+enum pst_status pst_policy_add_role(struct pst_policy *p, const struct pst_role_row *row,
+                                    struct pst_error *error)
+{
+    uint32_t at = pst_role_hash(row->id) & p->role_mask;
+
+    for (; p->role_slots[at] != 0; at = (at + 1) & p->role_mask)
+        if (p->roles[p->role_slots[at] - 1].id == row->id)
+            return pst_error_set(error, PST_E_INVALID, NULL, "role id %u stands twice", row->id);
+    p->roles[p->role_count++] = (struct pst_policy_role){.name = keep(p, row->name),
+                                                         .id = row->id,
+                                                         .workspace = row->workspace,
+                                                         .builtin = row->builtin};
+    p->role_slots[at] = p->role_count;
     return PST_OK;
 }
 
 static enum pst_status add_roles(struct pst_policy *p, const struct pst_model *m,
                                  struct pst_error *error)
 {
-    for (uint32_t i = 0; i < m->role_count; i++) {
-        const struct pst_role_row *row = &m->roles[i];
-        uint32_t at = pst_role_hash(row->id) & p->role_mask;
+    enum pst_status status = PST_OK;
 
-        for (; p->role_slots[at] != 0; at = (at + 1) & p->role_mask)
-            if (p->roles[p->role_slots[at] - 1].id == row->id)
-                return pst_error_set(error, PST_E_INVALID, NULL, "role id %u stands twice",
-                                     row->id);
-        p->roles[p->role_count++] = (struct pst_policy_role){.name = keep(p, row->name),
-                                                             .id = row->id,
-                                                             .workspace = row->workspace,
-                                                             .builtin = row->builtin};
-        p->role_slots[at] = p->role_count;
-    }
-    return PST_OK;
+    for (uint32_t i = 0; i < m->role_count && status == PST_OK; i++)
+        status = pst_policy_add_role(p, &m->roles[i], error);
+    return status;
 }
 
 static uint32_t role_index(const struct pst_policy *p, uint32_t id)
@@ -161,10 +159,11 @@ static enum pst_status group_rows(const struct pst_policy *p, const struct pst_m
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
     for (uint32_t i = 0; i < m->permission_count; i++) {
         uint32_t role = role_index(p, m->permissions[i].role);
-        if (role == UINT32_MAX)
+        if (role == UINT32_MAX || p->roles[role].rules != NULL)
             return pst_error_set(error, PST_E_INVALID, NULL,
-                                 "permission %llu names role %u, which is not there",
-                                 (unsigned long long)m->permissions[i].id, m->permissions[i].role);
+                                 "permission %llu names role %u, which is not %s",
+                                 (unsigned long long)m->permissions[i].id, m->permissions[i].role,
+                                 role == UINT32_MAX ? "there" : "named as changed");
         g->first[role + 2]++;
     }
     for (uint32_t i = 2; i < p->role_count + 2; i++)
@@ -174,79 +173,187 @@ static enum pst_status group_rows(const struct pst_policy *p, const struct pst_m
     return PST_OK;
 }
 
-static bool is_changed(const struct pst_policy *base, const uint32_t *changed, uint32_t count,
-                       uint32_t id)
+static void share_rules(struct pst_policy_role *role, const struct pst_policy_role *old)
 {
-    if (base == NULL)
-        return true;
-    for (uint32_t i = 0; i < count; i++)
-        if (changed[i] == id)
-            return true;
-    return false;
-}
-
-static enum pst_status share_rules(const struct pst_policy *base, struct pst_policy_role *role,
-                                   struct pst_error *error)
-{
-    const struct pst_policy_role *old = pst_policy_find_role(base, role->id);
-
-    if (old == NULL)
-        return pst_error_set(error, PST_E_ABSENT, NULL, "role %u is new and not named as changed",
-                             role->id);
     role->rules = old->rules;
     atomic_fetch_add_explicit(&role->rules->refs, 1, memory_order_relaxed);
-    return PST_OK;
 }
 
-static enum pst_status build_roles(struct pst_policy *p, const struct pst_policy *base,
-                                   const struct grouping *g, const uint32_t *changed,
-                                   uint32_t count, struct pst_error *error)
+/* marks[index] of those of the ids that the policy has. */
+static bool *mark_roles(const struct pst_policy *p, const uint32_t *ids, uint32_t count)
+{
+    bool *marks = calloc((size_t)p->role_count + 1, sizeof(*marks));
+
+    for (uint32_t i = 0; marks != NULL && i < count; i++) {
+        uint32_t index = role_index(p, ids[i]);
+        if (index != UINT32_MAX)
+            marks[index] = true;
+    }
+    return marks;
+}
+
+/* The roles that share nothing. */
+static enum pst_status build_roles(struct pst_policy *p, const struct pst_model *m,
+                                   struct pst_error *error)
+{
+    struct grouping g = {0};
+    enum pst_status status = group_rows(p, m, &g, error);
+
+    for (uint32_t i = 0; i < p->role_count && status == PST_OK; i++)
+        if (p->roles[i].rules == NULL)
+            status = pst_rules_build(&p->key, g.rows + g.first[i], g.first[i + 1] - g.first[i],
+                                     &p->roles[i].rules, error);
+    free(g.rows);
+    free(g.first);
+    return status;
+}
+
+enum pst_status pst_policy_start(struct pst_hash_key key,
+                                 const struct pst_workspace_row *workspaces,
+                                 uint32_t workspace_count, uint32_t roles, size_t role_text,
+                                 struct pst_policy **out, struct pst_error *error)
+{
+    enum pst_status status = PST_OK;
+    size_t text = role_text;
+
+    for (uint32_t i = 0; i < workspace_count; i++)
+        text += workspaces[i].name.len + workspaces[i].organization.len;
+    *out = allocate(roles, workspace_count, text);
+    if (*out == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
+    (*out)->key = key;
+    for (uint32_t i = 0; i < workspace_count && status == PST_OK; i++)
+        status = add_workspace(*out, workspaces[i], error);
+    return status;
+}
+
+static size_t role_text(const struct pst_model *m)
+{
+    size_t text = 0;
+
+    for (uint32_t i = 0; i < m->role_count; i++)
+        text += m->roles[i].name.len;
+    return text;
+}
+
+enum pst_status pst_policy_finish(struct pst_policy *p, enum pst_status status,
+                                  struct pst_policy **out)
+{
+    if (status != PST_OK)
+        free_policy(p);
+    *out = status == PST_OK ? p : NULL;
+    return status;
+}
+
+enum pst_status pst_policy_compile(const struct pst_model *m, struct pst_policy **out,
+                                   struct pst_error *error)
+{
+    struct pst_policy *p;
+    enum pst_status status =
+        pst_policy_start(pst_random_hash_key(), m->workspaces, m->workspace_count, m->role_count,
+                         role_text(m), &p, error);
+
+    if (status == PST_OK)
+        status = add_roles(p, m, error);
+    if (status == PST_OK)
+        status = build_roles(p, m, error);
+    return pst_policy_finish(p, status, out);
+}
+
+/* Every role that is not marked has its rules from base. */
+static enum pst_status share_unmarked(struct pst_policy *p, const struct pst_policy *base,
+                                      const bool *marks, struct pst_error *error)
 {
     for (uint32_t i = 0; i < p->role_count; i++) {
-        struct pst_policy_role *role = &p->roles[i];
-        enum pst_status status =
-            is_changed(base, changed, count, role->id)
-                ? pst_rules_build(&p->key, g->rows + g->first[i], g->first[i + 1] - g->first[i],
-                                  &role->rules, error)
-                : share_rules(base, role, error);
-        if (status != PST_OK)
-            return status;
+        const struct pst_policy_role *old = pst_policy_find_role(base, p->roles[i].id);
+        if (marks[i])
+            continue;
+        if (old == NULL)
+            return pst_error_set(error, PST_E_ABSENT, NULL,
+                                 "role %u is new and not named as changed", p->roles[i].id);
+        share_rules(&p->roles[i], old);
     }
     return PST_OK;
 }
 
-enum pst_status pst_policy_rebuild(const struct pst_policy *base, const struct pst_model *model,
+enum pst_status pst_policy_rebuild(const struct pst_policy *base, const struct pst_model *m,
                                    const uint32_t *changed, uint32_t changed_count,
                                    struct pst_policy **out, struct pst_error *error)
 {
-    struct pst_policy *p = allocate(model);
-    struct grouping g = {0};
-    enum pst_status status;
+    struct pst_policy *p;
+    enum pst_status status = pst_policy_start(base->key, m->workspaces, m->workspace_count,
+                                              m->role_count, role_text(m), &p, error);
 
-    *out = NULL;
-    if (p == NULL)
-        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
-    p->key = base == NULL ? pst_random_hash_key() : base->key;
-    status = add_workspaces(p, model, error);
     if (status == PST_OK)
-        status = add_roles(p, model, error);
+        status = add_roles(p, m, error);
+    if (status == PST_OK) {
+        bool *marks = mark_roles(p, changed, changed_count);
+        status = marks == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy")
+                               : share_unmarked(p, base, marks, error);
+        free(marks);
+    }
     if (status == PST_OK)
-        status = group_rows(p, model, &g, error);
-    if (status == PST_OK)
-        status = build_roles(p, base, &g, changed, changed_count, error);
-    free(g.rows);
-    free(g.first);
-    if (status != PST_OK)
-        free_policy(p);
-    else
-        *out = p;
-    return status;
+        status = build_roles(p, m, error);
+    return pst_policy_finish(p, status, out);
 }
 
-enum pst_status pst_policy_compile(const struct pst_model *model, struct pst_policy **out,
-                                   struct pst_error *error)
+/* Takes over what is not marked. */
+static enum pst_status keep_roles(struct pst_policy *p, const struct pst_policy *base,
+                                  const bool *marks, struct pst_error *error)
 {
-    return pst_policy_rebuild(NULL, model, NULL, 0, out, error);
+    for (uint32_t i = 0; i < base->role_count; i++) {
+        const struct pst_policy_role *old = &base->roles[i];
+        struct pst_role_row row = {
+            .id = old->id, .name = old->name, .workspace = old->workspace, .builtin = old->builtin};
+        if (marks[i])
+            continue;
+        enum pst_status status = pst_policy_add_role(p, &row, error);
+        if (status != PST_OK)
+            return status;
+        share_rules(&p->roles[p->role_count - 1], old);
+    }
+    return PST_OK;
+}
+
+static enum pst_status patch_marked(const struct pst_policy *base, const struct pst_policy_patch *c,
+                                    const bool *marks, struct pst_policy **out,
+                                    struct pst_error *error)
+{
+    const struct pst_model *m = c->model;
+    uint32_t roles = m->role_count;
+    size_t text = role_text(m);
+    struct pst_policy *p;
+
+    for (uint32_t i = 0; i < base->role_count; i++) {
+        roles += !marks[i];
+        text += marks[i] ? 0 : base->roles[i].name.len;
+    }
+    enum pst_status status =
+        c->workspaces
+            ? pst_policy_start(base->key, m->workspaces, m->workspace_count, roles, text, &p, error)
+            : pst_policy_start(base->key, base->workspaces, base->workspace_count, roles, text, &p,
+                               error);
+    if (status == PST_OK)
+        status = keep_roles(p, base, marks, error);
+    if (status == PST_OK)
+        status = add_roles(p, m, error);
+    if (status == PST_OK)
+        status = build_roles(p, m, error);
+    return pst_policy_finish(p, status, out);
+}
+
+enum pst_status pst_policy_patch(const struct pst_policy *base,
+                                 const struct pst_policy_patch *patch, struct pst_policy **out,
+                                 struct pst_error *error)
+{
+    bool *marks = mark_roles(base, patch->touched, patch->touched_count);
+
+    *out = NULL;
+    if (marks == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
+    enum pst_status status = patch_marked(base, patch, marks, out, error);
+    free(marks);
+    return status;
 }
 
 uint32_t pst_policy_workspace(const struct pst_policy *p, struct pst_bytes name)

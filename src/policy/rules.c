@@ -1,7 +1,6 @@
 /*
- * Builds the index of one role (rules.h). Everything is collected in a builder of temporary arrays
- * and copied into one block at the end, so that a role is one allocation and half-built ones do not
- * exist.
+ * Builds the index of one role (rules.h) from its rows. Everything is collected in a builder of
+ * temporary arrays and copied into one block (rules_block.c) at the end.
  *
  * Texts and lists are interned: an interner gives equal bytes one number. A list is interned as the
  * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so
@@ -16,6 +15,7 @@
 struct interner {
     char *blob;
     struct pst_rule_name *items;
+    uint64_t *hashes; /* of the items */
     uint32_t *slots;
     size_t len, cap;
     uint32_t count, item_cap, mask;
@@ -40,9 +40,12 @@ struct builder {
     uint32_t wide_count, wide_cap;
 };
 
-static bool interner_init(struct interner *in)
+/* expected: how many different items it is sized for; more may come. */
+static bool interner_init(struct interner *in, uint32_t expected)
 {
     *in = (struct interner){.mask = 63};
+    while (in->mask / 2 < expected && in->mask < UINT32_MAX / 2)
+        in->mask = in->mask * 2 + 1;
     in->slots = calloc(in->mask + 1u, sizeof(*in->slots));
     return in->slots != NULL;
 }
@@ -51,6 +54,7 @@ static void interner_fini(struct interner *in)
 {
     free(in->blob);
     free(in->items);
+    free(in->hashes);
     free(in->slots);
 }
 
@@ -59,7 +63,7 @@ static struct pst_bytes interned(const struct interner *in, uint32_t number)
     return pst_bytes_of(in->blob + in->items[number].at, in->items[number].len);
 }
 
-static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
+static bool interner_rehash(struct interner *in)
 {
     uint32_t mask = in->mask * 2 + 1;
     uint32_t *slots = calloc((size_t)mask + 1, sizeof(*slots));
@@ -67,7 +71,7 @@ static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
     if (slots == NULL)
         return false;
     for (uint32_t i = 0; i < in->count; i++) {
-        uint32_t at = (uint32_t)pst_hash(key, interned(in, i)) & mask;
+        uint32_t at = (uint32_t)in->hashes[i] & mask;
         while (slots[at] != 0)
             at = (at + 1) & mask;
         slots[at] = i + 1;
@@ -78,9 +82,9 @@ static bool interner_rehash(struct interner *in, const struct pst_hash_key *key)
     return true;
 }
 
-static bool interner_room(struct interner *in, const struct pst_hash_key *key, size_t len)
+static bool interner_room(struct interner *in, size_t len)
 {
-    if (in->count > in->mask / 2 && !interner_rehash(in, key))
+    if (in->count > in->mask / 2 && !interner_rehash(in))
         return false;
     if (in->count == in->item_cap) {
         uint32_t cap = in->item_cap == 0 ? 64 : in->item_cap * 2;
@@ -88,6 +92,10 @@ static bool interner_room(struct interner *in, const struct pst_hash_key *key, s
         if (items == NULL)
             return false;
         in->items = items;
+        uint64_t *hashes = reallocarray(in->hashes, cap, sizeof(*hashes));
+        if (hashes == NULL)
+            return false;
+        in->hashes = hashes;
         in->item_cap = cap;
     }
     if (len >= in->cap - in->len) { /* never a NULL blob, not even for empty texts */
@@ -107,15 +115,17 @@ static bool interner_room(struct interner *in, const struct pst_hash_key *key, s
 static bool intern(struct interner *in, const struct pst_hash_key *key, struct pst_bytes bytes,
                    uint32_t *number)
 {
-    if (!interner_room(in, key, bytes.len))
+    if (!interner_room(in, bytes.len))
         return false;
-    uint32_t at = (uint32_t)pst_hash(key, bytes) & in->mask;
+    uint64_t hash = pst_hash(key, bytes);
+    uint32_t at = (uint32_t)hash & in->mask;
     for (; in->slots[at] != 0; at = (at + 1) & in->mask) {
         *number = in->slots[at] - 1;
-        if (pst_bytes_equal(interned(in, *number), bytes))
+        if (in->hashes[*number] == hash && pst_bytes_equal(interned(in, *number), bytes))
             return true;
     }
     *number = in->count++;
+    in->hashes[*number] = hash;
     in->slots[at] = *number + 1;
     in->items[*number] = (struct pst_rule_name){(uint32_t)in->len, (uint32_t)bytes.len};
     if (bytes.len > 0)
@@ -144,7 +154,7 @@ static struct builder *builder_new(const struct pst_hash_key *key, uint32_t rows
         return NULL;
     b->key = key;
     b->drafts = calloc(rows == 0 ? 1 : rows, sizeof(*b->drafts));
-    if (!interner_init(&b->texts) || !interner_init(&b->lists) || b->drafts == NULL) {
+    if (!interner_init(&b->texts, rows) || !interner_init(&b->lists, 0) || b->drafts == NULL) {
         builder_free(b);
         return NULL;
     }
@@ -411,30 +421,14 @@ static bool push_wides(struct builder *b, uint32_t from, uint32_t to)
 
 /* ---- the block ---- */
 
-static uint32_t mask_for(uint32_t count, uint32_t percent)
-{
-    uint32_t size = 4;
-
-    while ((uint64_t)size * percent / 100 <= count)
-        size *= 2;
-    return size - 1;
-}
-
-static size_t aligned(size_t size)
-{
-    return (size + 7) & ~(size_t)7;
-}
-
-struct sizes {
-    uint32_t rules, entities, ids, lists, names, extras;
-};
-
 /* Lists and extras are told apart by who refers to them; counted here and filled in the same order.
  */
-static void count_sizes(const struct builder *b, struct sizes *s)
+static void count_sizes(const struct builder *b, struct pst_rules_size *s)
 {
-    *s = (struct sizes){.rules = b->draft_count + b->wide_count, .entities = b->entity_count};
-    s->lists = s->extras = b->lists.count;
+    *s = (struct pst_rules_size){.rules = b->draft_count + b->wide_count,
+                                 .entities = b->entity_count,
+                                 .lists = b->lists.count,
+                                 .text = (uint32_t)b->texts.len};
     for (uint32_t i = 0; i < b->lists.count; i++)
         s->names += b->lists.items[i].len / (uint32_t)sizeof(uint32_t);
     for (uint32_t i = 0; i < b->draft_count; i++)
@@ -445,18 +439,19 @@ static void count_sizes(const struct builder *b, struct sizes *s)
             s->ids++;
 }
 
-static void *carve(char **at, size_t size)
+/* False: it is a list of four names; nothing in a block is out of range, not even what is not read.
+ */
+static bool may_be_extra(const struct builder *b, const uint32_t numbers[PST_ATTR_KINDS + 1])
 {
-    void *here = *at;
-
-    *at += aligned(size);
-    return here;
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+        if (numbers[kind] > b->lists.count)
+            return false;
+    return numbers[PST_ATTR_KINDS] <= b->texts.count;
 }
 
 /* Every interned blob becomes a list and an extra of the same number; what a number is used as
  * decides which of the two is looked at. The other is small and never read. */
-static void fill_lists(const struct builder *b, struct pst_rule_list *lists,
-                       struct pst_rule_name *names, struct pst_rule_extra *extras)
+static void fill_lists(const struct builder *b, const struct pst_rules_parts *to)
 {
     uint32_t next = 0;
 
@@ -464,25 +459,22 @@ static void fill_lists(const struct builder *b, struct pst_rule_list *lists,
         struct pst_bytes blob = interned(&b->lists, i);
         uint32_t count = (uint32_t)(blob.len / sizeof(uint32_t)), numbers[PST_ATTR_KINDS + 1];
 
-        lists[i] = (struct pst_rule_list){.first = next, .count = count};
+        to->lists[i] = (struct pst_rule_list){.first = next, .count = count};
         for (uint32_t k = 0; k < count; k++) {
             uint32_t number;
             memcpy(&number, blob.ptr + k * sizeof(number), sizeof(number));
-            if (number >= b->texts.count) { /* the blob is no list */
-                names[next++] = (struct pst_rule_name){0, 0};
-                continue;
-            }
-            struct pst_bytes text = interned(&b->texts, number);
-            lists[i].bloom |= pst_name_bit(text);
-            lists[i].every |= pst_bytes_equal(text, PST_LIT("__*MAGE*__"));
-            names[next++] = b->texts.items[number];
+            to->names[next++] = number < b->texts.count
+                                    ? b->texts.items[number]
+                                    : (struct pst_rule_name){0, 0}; /* no list */
         }
         if (count != PST_ATTR_KINDS + 1)
             continue;
         memcpy(numbers, blob.ptr, sizeof(numbers));
-        memcpy(extras[i].list, numbers, sizeof(extras[i].list));
-        if (numbers[PST_ATTR_KINDS] > 0 && numbers[PST_ATTR_KINDS] <= b->texts.count)
-            extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
+        if (!may_be_extra(b, numbers))
+            continue;
+        memcpy(to->extras[i].list, numbers, sizeof(to->extras[i].list));
+        if (numbers[PST_ATTR_KINDS] > 0)
+            to->extras[i].type = b->texts.items[numbers[PST_ATTR_KINDS] - 1];
     }
 }
 
@@ -499,9 +491,10 @@ static struct pst_rule rule_of(const struct builder *b, const struct draft *d)
 }
 
 /* Copies drafts and wide rows into their final order and notes the ranges. */
-static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_rule *rules,
-                       struct pst_entity_rules *entities)
+static void fill_rules(const struct builder *b, struct pst_role_rules *r,
+                       const struct pst_rules_parts *to)
 {
+    struct pst_rule *rules = to->rules;
     uint32_t out = 0, i = 0, w = 0;
 
     for (; i < b->draft_count && b->drafts[i].entity == DIRECT; i++)
@@ -509,7 +502,8 @@ static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_r
     r->direct_count = out;
     while (i < b->draft_count) {
         uint32_t number = b->drafts[i].entity;
-        struct pst_entity_rules *e = &entities[number];
+        struct pst_entity_rules *e = &to->entities[number];
+        e->name = b->texts.items[b->entity_texts[number]];
         e->plain = out;
         for (; i < b->draft_count && b->drafts[i].entity == number &&
                (b->drafts[i].word & PST_RULE_HAS_ID) == 0;
@@ -517,129 +511,51 @@ static void fill_rules(struct builder *b, struct pst_role_rules *r, struct pst_r
             rules[out++] = rule_of(b, &b->drafts[i]);
         e->plain_count = out - e->plain;
         e->ids = out;
-        for (; i < b->draft_count && b->drafts[i].entity == number; i++) {
-            e->id_access |= b->drafts[i].word & PST_RULE_ACCESS;
+        for (; i < b->draft_count && b->drafts[i].entity == number; i++)
             rules[out++] = rule_of(b, &b->drafts[i]);
-        }
         e->id_count = out - e->ids;
-        if (e->id_count > 0) {
-            e->id_text = rules[e->ids].id_at;
-            e->id_stride = rules[e->ids].id_len;
-        }
         e->wide = out;
         for (; w < b->wide_count && b->wide[w].entity == number; w++)
             rules[out++] = rule_of(b, &b->wide[w]);
         e->wide_count = out - e->wide;
     }
-    r->rule_count = out;
 }
 
-static void fill_entities(const struct builder *b, const struct pst_role_rules *r,
-                          struct pst_entity_rules *entities, uint16_t *slots)
-{
-    for (uint32_t i = 0; i < b->entity_count; i++) {
-        uint32_t text = b->entity_texts[i];
-        entities[i].name = b->texts.items[text];
-        entities[i].hash = pst_hash(b->key, interned(&b->texts, text));
-        uint32_t at = (uint32_t)entities[i].hash & r->entity_mask;
-        while (slots[at] != 0)
-            at = (at + 1) & r->entity_mask;
-        slots[at] = (uint16_t)(i + 1);
-    }
-}
-
+/* Drafts stand in the order of the rules, but without the wide ones between them. */
 static void fill_slots(const struct builder *b, const struct pst_role_rules *r, uint32_t *slots)
 {
+    const struct draft *d = b->drafts + r->direct_count;
+
     for (uint32_t e = 0; e < r->entity_count; e++) {
         const struct pst_entity_rules *entity = &r->entities[e];
-        for (uint32_t i = 0; i < entity->id_count; i++) {
-            const struct pst_rule *rule = &r->rules[entity->ids + i];
-            if (i > 0 && rule->id_at == rule[-1].id_at && rule->id_len == rule[-1].id_len)
+        d += entity->plain_count;
+        for (uint32_t i = 0; i < entity->id_count; i++, d++) {
+            if (i > 0 && d->id == d[-1].id)
                 continue;
-            uint64_t h = pst_slot_hash(
-                entity->hash, pst_hash(b->key, pst_rules_text(r, rule->id_at, rule->id_len)));
-            uint32_t at = (uint32_t)h & r->slot_mask;
-            while (slots[at] != 0)
-                at = (at + 1) & r->slot_mask;
-            slots[at] = (uint32_t)(h >> 56) << 24 | (entity->ids + i + 1);
+            uint64_t h = pst_slot_hash(entity->hash, b->texts.hashes[d->id]);
+            slots[pst_rules_free_slot(r, h)] = pst_rules_slot(h, entity->ids + i);
         }
-    }
-}
-
-static void fill_summary(const struct pst_hash_key *key, struct pst_role_rules *r)
-{
-    const struct pst_entity_rules *w;
-
-    r->all = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
-    r->all_except = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
-                                     PST_LIT("ALL_EXCEPT_RESERVED"));
-    for (uint32_t i = 0; r->all != NULL && i < r->all->plain_count; i++) {
-        const struct pst_rule *rule = &r->rules[r->all->plain + i];
-        bool typed = rule->extra != 0 && r->extras[rule->extra - 1].type.len > 0;
-        if ((rule->word & PST_A_OWNER) != 0 && !typed)
-            r->owner_all = true;
-    }
-    for (uint32_t i = 0; i < r->direct_count; i++)
-        if ((r->rules[i].word & PST_A_OWNER) != 0 &&
-            (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
-            r->owner_direct = true;
-    w = pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
-    for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
-        uint64_t word = r->rules[w->plain + i].word;
-        bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;
-        r->workspace_denies |= word & (PST_A_DISABLE_USE | PST_A_DISABLE_MANAGE);
-        if (!bound && (word & PST_A_ATTRIBUTES_ONLY) == 0)
-            r->workspace_grants |= word & PST_RULE_ACCESS;
     }
 }
 
 static struct pst_role_rules *assemble(struct builder *b)
 {
-    struct sizes s;
+    struct pst_rules_parts to;
+    struct pst_rules_size size;
 
-    count_sizes(b, &s);
-    uint32_t slot_mask = mask_for(s.ids, 75), entity_mask = mask_for(s.entities, 50);
-    size_t bytes = aligned(sizeof(struct pst_role_rules)) +
-                   aligned(s.rules * sizeof(struct pst_rule)) +
-                   aligned(s.entities * sizeof(struct pst_entity_rules)) +
-                   aligned(((size_t)slot_mask + 1) * sizeof(uint32_t)) +
-                   aligned(((size_t)entity_mask + 1) * sizeof(uint16_t)) +
-                   aligned(s.lists * sizeof(struct pst_rule_list)) +
-                   aligned(s.names * sizeof(struct pst_rule_name)) +
-                   aligned(s.extras * sizeof(struct pst_rule_extra)) + aligned(b->texts.len);
-    char *at = calloc(1, bytes);
-    if (at == NULL)
+    count_sizes(b, &size);
+    struct pst_role_rules *r = pst_rules_new(&size, &to);
+    if (r == NULL)
         return NULL;
-    struct pst_role_rules *r = carve(&at, sizeof(*r));
-    struct pst_rule *rules = carve(&at, s.rules * sizeof(*rules));
-    struct pst_entity_rules *entities = carve(&at, s.entities * sizeof(*entities));
-    uint32_t *slots = carve(&at, ((size_t)slot_mask + 1) * sizeof(*slots));
-    uint16_t *entity_slots = carve(&at, ((size_t)entity_mask + 1) * sizeof(*entity_slots));
-    struct pst_rule_list *lists = carve(&at, s.lists * sizeof(*lists));
-    struct pst_rule_name *names = carve(&at, s.names * sizeof(*names));
-    struct pst_rule_extra *extras = carve(&at, s.extras * sizeof(*extras));
-    char *text = carve(&at, b->texts.len);
-
-    r->bytes = bytes;
-    r->slot_mask = slot_mask;
-    r->entity_mask = entity_mask;
-    r->entity_count = s.entities;
-    r->rules = rules;
-    r->entities = entities;
-    r->slots = slots;
-    r->entity_slots = entity_slots;
-    r->lists = lists;
-    r->names = names;
-    r->extras = extras;
-    r->text = text;
-    r->text_len = (uint32_t)b->texts.len;
     if (b->texts.len > 0)
-        memcpy(text, b->texts.blob, b->texts.len);
-    fill_lists(b, lists, names, extras);
-    fill_entities(b, r, entities, entity_slots);
-    fill_rules(b, r, rules, entities);
-    fill_slots(b, r, slots);
-    fill_summary(b->key, r);
+        memcpy(to.text, b->texts.blob, b->texts.len);
+    fill_lists(b, &to);
+    fill_rules(b, r, &to);
+    if (!pst_rules_seal(b->key, r, &to)) { /* cannot be: an entity has one number */
+        pst_rules_release(r);
+        return NULL;
+    }
+    fill_slots(b, r, to.slots);
     return r;
 }
 
@@ -681,13 +597,6 @@ enum pst_status pst_rules_build(const struct pst_hash_key *key,
                              count);
     if (status != PST_OK)
         return pst_error_set(error, status, NULL, "no memory for the rows of a role");
-    atomic_init(&(*out)->refs, 1);
     (*out)->permissions = count;
     return PST_OK;
-}
-
-void pst_rules_release(struct pst_role_rules *rules)
-{
-    if (rules != NULL && atomic_fetch_sub_explicit(&rules->refs, 1, memory_order_acq_rel) == 1)
-        free(rules);
 }

@@ -78,6 +78,7 @@ struct pst_role_rules {
     const struct pst_rule_extra *extras;
     const char *text;
     uint32_t rule_count, entity_count, direct_count, text_len;
+    uint32_t id_count, list_count, name_count; /* different (entity, id); lists, and extras */
     uint32_t slot_mask, entity_mask;
     const struct pst_entity_rules *all, *all_except; /* NULL: none */
     uint64_t workspace_grants, workspace_denies;     /* of (workspace, *) */
@@ -143,6 +144,44 @@ static inline bool pst_entity_reserved(struct pst_bytes entity)
            pst_bytes_equal(entity, PST_LIT("OauthApplication")) ||
            pst_bytes_equal(entity, PST_LIT("Workspace")) ||
            pst_bytes_starts(entity, PST_LIT("postern:"));
+}
+
+/* What a block has room for. */
+struct pst_rules_size {
+    uint32_t rules, entities, ids, lists, names, text; /* as many extras as lists */
+};
+
+/* The arrays of a block while it is filled. */
+struct pst_rules_parts {
+    struct pst_rule *rules;
+    struct pst_entity_rules *entities;
+    uint32_t *slots;
+    uint16_t *entity_slots;
+    struct pst_rule_list *lists;
+    struct pst_rule_name *names;
+    struct pst_rule_extra *extras;
+    char *text;
+};
+
+/* Zeroed but for the counts, with one reference. NULL: no memory. */
+struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct pst_rules_parts *to);
+/* To be filled before: rules, text, names, extras; name and ranges of the entities, ranges of the lists;
+ * direct_count. Works out the rest but for the slots. False when an entity's name stands twice. */
+bool pst_rules_seal(const struct pst_hash_key *key, struct pst_role_rules *rules,
+                    const struct pst_rules_parts *to);
+
+static inline uint32_t pst_rules_slot(uint64_t hash, uint32_t index)
+{
+    return (uint32_t)(hash >> 56) << 24 | (index + 1);
+}
+
+static inline uint32_t pst_rules_free_slot(const struct pst_role_rules *r, uint64_t hash)
+{
+    uint32_t at = (uint32_t)hash & r->slot_mask;
+
+    while (r->slots[at] != 0)
+        at = (at + 1) & r->slot_mask;
+    return at;
 }
 
 /* rows: the permission rows of one role. *out has one reference. */

@@ -6,6 +6,9 @@
 #include "postern/store/log.h"
 #include "statements.h"
 
+#define PST_SCHEMA_NEWEST     2 /* the version that this program reads and writes */
+#define PST_SCHEMA_WITH_STATE 2 /* from here on there is the view `state` */
+
 #define PST_NAME_MAX        255  /* bytes of a name */
 #define PST_SUBJECT_MAX     512  /* bytes of an issuer, a subject, an e-mail address */
 #define PST_CHANGE_KEYS_MAX 1000 /* more than this: the log row says `all` */
@@ -77,7 +80,12 @@ static inline uint32_t pst_sql_u32(const struct pst_sql_value *v)
 /* Exactly `digits` (at most 16) lower-case hexadecimal ones. */
 bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out);
 
+/* A revision of the database as this program compares it: another timeline is another history. */
+bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
+                       const struct pst_sql_value *timeline, struct pst_revision *out);
+
 /* Row functions that several files use. */
+void pst_row_to_role(const struct pst_sql_value *row, struct pst_row_role *out);
 void pst_row_to_permission(const struct pst_sql_value *row, struct pst_row_permission *out);
 
 #endif

@@ -1,12 +1,20 @@
 /* The migrations, as they stand in the files, inside the program. */
     .section .rodata
-    .global pst_migration_0001_sqlite
-    .global pst_migration_0001_sqlite_end
-    .hidden pst_migration_0001_sqlite
-    .hidden pst_migration_0001_sqlite_end
-pst_migration_0001_sqlite:
-    .incbin "src/store/migrations/0001.sqlite.sql"
-pst_migration_0001_sqlite_end:
+
+    .macro migration label, file
+    .global pst_migration_\label
+    .global pst_migration_\label\()_end
+    .hidden pst_migration_\label
+    .hidden pst_migration_\label\()_end
+pst_migration_\label:
+    .incbin "\file"
+pst_migration_\label\()_end:
     .byte 0
+    .endm
+
+    migration 0001_sqlite, "src/store/migrations/0001.sqlite.sql"
+    migration 0002_sqlite, "src/store/migrations/0002.sqlite.sql"
+    migration 0001_postgres, "src/store/migrations/0001.postgres.sql"
+    migration 0002_postgres, "src/store/migrations/0002.postgres.sql"
 
     .section .note.GNU-stack, "", @progbits

@@ -9,6 +9,7 @@
 
 #include "internal.h"
 #include "list.h"
+#include "postern/base/buf.h"
 
 #define MODEL_TEXT_MAX ((size_t)4 << 30)
 
@@ -126,13 +127,46 @@ static enum pst_status on_model_permission(void *ctx, const struct pst_row_permi
                                             (unsigned long long)row->id);
 }
 
+/* Which roles, as a JSON list. */
+struct some {
+    char *text;
+    size_t len;
+    bool workspaces;
+};
+
+static enum pst_status on_some_role(void *ctx, const struct pst_sql_value *row)
+{
+    struct pst_row_role r;
+
+    pst_row_to_role(row, &r);
+    return on_model_role(ctx, &r);
+}
+
+static enum pst_status on_some_permission(void *ctx, const struct pst_sql_value *row)
+{
+    struct pst_row_permission p;
+
+    pst_row_to_permission(row, &p);
+    return on_model_permission(ctx, &p);
+}
+
+/* `some` NULL: all. */
 static enum pst_status load_rows(struct pst_store *store, struct loading *l,
-                                 struct pst_revision *revision, struct pst_error *error)
+                                 const struct some *some, struct pst_revision *revision,
+                                 struct pst_error *error)
 {
     enum pst_status status = pst_store_revision(store, revision, error);
 
-    if (status == PST_OK)
+    if (status == PST_OK && (some == NULL || some->workspaces))
         status = pst_store_each_workspace(store, on_model_workspace, l, error);
+    if (some != NULL) {
+        struct pst_sql_value ids = pst_sql_text(pst_bytes_of(some->text, some->len));
+        if (status == PST_OK)
+            status = PST_RUN(store, PST_SQL_ROLES_SOME, on_some_role, l, error, ids);
+        if (status == PST_OK)
+            status = PST_RUN(store, PST_SQL_PERMISSIONS_SOME, on_some_permission, l, error, ids);
+        return status;
+    }
     if (status == PST_OK)
         status = pst_store_each_role(store, on_model_role, l, error);
     if (status == PST_OK)
@@ -140,8 +174,9 @@ static enum pst_status load_rows(struct pst_store *store, struct loading *l,
     return status;
 }
 
-enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
-                                     struct pst_revision *revision, struct pst_error *error)
+static enum pst_status load(struct pst_store *store, const struct some *some,
+                            struct pst_model **out, struct pst_revision *revision,
+                            struct pst_error *error)
 {
     bool own_view = !store->viewing && store->change.store == NULL;
     enum pst_status status = own_view ? pst_store_view(store, error) : PST_OK;
@@ -157,7 +192,7 @@ enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model *
         pst_model_init(model, MODEL_TEXT_MAX);
         l->model = model;
         l->error = error;
-        status = load_rows(store, l, revision, error);
+        status = load_rows(store, l, some, revision, error);
         if (status != PST_OK)
             pst_model_fini(model);
     } else {
@@ -173,6 +208,39 @@ enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model *
     return status;
 }
 
+enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
+                                     struct pst_revision *revision, struct pst_error *error)
+{
+    return load(store, NULL, out, revision, error);
+}
+
+enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *ids, size_t count,
+                                     bool workspaces, struct pst_model **out,
+                                     struct pst_revision *revision, struct pst_error *error)
+{
+    size_t cap = count <= PST_LOAD_ROLES_MAX ? count * 11 + 2 : 0;
+    struct some some = {.text = cap == 0 ? NULL : malloc(cap), .workspaces = workspaces};
+
+    *out = NULL;
+    *revision = (struct pst_revision){0};
+    if (cap == 0)
+        return pst_error_set(error, PST_E_LIMIT, NULL, "more than %d roles", PST_LOAD_ROLES_MAX);
+    if (some.text == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    struct pst_buf b = pst_buf_of(some.text, cap);
+    pst_buf_char(&b, '[');
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            pst_buf_char(&b, ',');
+        pst_buf_u64(&b, ids[i]);
+    }
+    pst_buf_char(&b, ']');
+    some.len = b.len;
+    enum pst_status status = load(store, &some, out, revision, error);
+    free(some.text);
+    return status;
+}
+
 void pst_store_free_model(struct pst_model *model)
 {
     if (model == NULL)
@@ -183,12 +251,24 @@ void pst_store_free_model(struct pst_model *model)
 
 /* ---- state ---- */
 
+/* A promotion goes on with the same epoch on another timeline, and what the old one wrote last may
+ * be missing there. 0 and 1 change nothing: a replica writes no WAL and has no timeline to tell. */
+bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
+                       const struct pst_sql_value *timeline, struct pst_revision *out)
+{
+    uint64_t line = pst_sql_u64(timeline);
+
+    out->n = pst_sql_u64(n);
+    if (!pst_hex_read(epoch->text, 16, &out->epoch))
+        return false;
+    if (line > 1)
+        out->epoch ^= line * UINT64_C(0x9e3779b97f4a7c15);
+    return true;
+}
+
 static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
 {
-    struct pst_revision *r = ctx;
-
-    r->n = pst_sql_u64(&row[0]);
-    return pst_hex_read(row[1].text, 16, &r->epoch) ? PST_OK : PST_E_IO;
+    return pst_revision_read(&row[0], &row[1], &row[2], ctx) ? PST_OK : PST_E_IO;
 }
 
 enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
@@ -196,6 +276,26 @@ enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision 
 {
     *out = (struct pst_revision){0};
     return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, out, error);
+}
+
+static enum pst_status on_fleet_key(void *ctx, const struct pst_sql_value *row)
+{
+    uint8_t *out = ctx;
+    uint64_t byte;
+
+    for (size_t i = 0; i < PST_FLEET_KEY_BYTES; i++) {
+        if (row[4].text.len != 2 * PST_FLEET_KEY_BYTES ||
+            !pst_hex_read(pst_bytes_of(row[4].text.ptr + 2 * i, 2), 2, &byte))
+            return PST_E_IO;
+        out[i] = (uint8_t)byte;
+    }
+    return PST_OK;
+}
+
+enum pst_status pst_store_fleet_key(struct pst_store *store, uint8_t out[PST_FLEET_KEY_BYTES],
+                                    struct pst_error *error)
+{
+    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_fleet_key, out, error);
 }
 
 /* ---- facts ---- */
@@ -234,21 +334,20 @@ static enum pst_status on_fact(void *ctx, const struct pst_sql_value *row)
 {
     struct fact_rows *f = ctx;
 
-    f->revision.n = pst_sql_u64(&row[0]);
-    if (!pst_hex_read(row[1].text, 16, &f->revision.epoch))
-        return PST_E_IO;
-    f->facts.user_id = pst_sql_u64(&row[2]);
+    if (!pst_revision_read(&row[0], &row[1], &row[2], &f->revision) || pst_sql_u64(&row[3]) != 0)
+        return PST_E_IO; /* a replica: its owner looks for the primary */
+    f->facts.user_id = pst_sql_u64(&row[4]);
     if (f->facts.user_id == 0)
         return PST_OK;
-    if (row[3].text.len > sizeof(f->name))
+    if (row[5].text.len > sizeof(f->name))
         return PST_E_LIMIT;
-    if (row[3].text.len > 0)
-        memcpy(f->name, row[3].text.ptr, row[3].text.len);
-    f->name_len = row[3].text.len;
-    f->facts.disabled = pst_sql_u64(&row[4]) != 0;
-    f->facts.legacy_level = pst_sql_u32(&row[5]);
-    f->facts.sessions_from = pst_sql_u64(&row[6]);
-    return row[7].kind == PST_SQL_NULL ? PST_OK : add_binding(f, row + 7);
+    if (row[5].text.len > 0)
+        memcpy(f->name, row[5].text.ptr, row[5].text.len);
+    f->name_len = row[5].text.len;
+    f->facts.disabled = pst_sql_u64(&row[6]) != 0;
+    f->facts.legacy_level = pst_sql_u32(&row[7]);
+    f->facts.sessions_from = pst_sql_u64(&row[8]);
+    return row[9].kind == PST_SQL_NULL ? PST_OK : add_binding(f, row + 9);
 }
 
 /* struct, bindings, name: one block. */
@@ -361,6 +460,7 @@ void pst_facts_free(struct pst_facts *facts)
 struct log_reading {
     const struct pst_log_mark *since;
     struct pst_log_page *page;
+    struct pst_error *error;
     bool mark_seen;
     uint64_t last; /* n of the last row read in order after the mark */
 };
@@ -422,22 +522,41 @@ static enum pst_status read_keys(struct pst_log_page *page, struct pst_bytes tex
     return PST_OK;
 }
 
+/* Whether this database can prove anything to this program at all. */
+static enum pst_status check_source(const struct pst_sql_value *row, struct pst_error *error)
+{
+    uint64_t oldest = pst_sql_u64(&row[5]);
+
+    if (pst_sql_u64(&row[3]) != 0)
+        return pst_error_set(error, PST_E_IO, NULL,
+                             "the database is a replica in recovery: what it shows proves nothing");
+    if (oldest > PST_SCHEMA_NEWEST)
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the database wants a program that knows schema %llu; this one knows "
+                             "%u: a newer Postern wrote it",
+                             (unsigned long long)oldest, PST_SCHEMA_NEWEST);
+    return PST_OK;
+}
+
 static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
 {
     struct log_reading *r = ctx;
     struct pst_log_page *page = r->page;
     struct pst_stamp stamp = {0};
 
-    page->head.revision.n = pst_sql_u64(&row[0]);
-    page->max_staleness_s = pst_sql_u32(&row[2]);
-    if (!pst_hex_read(row[1].text, 16, &page->head.revision.epoch))
+    enum pst_status status = check_source(row, r->error);
+    if (status != PST_OK)
+        return status;
+    page->max_staleness_s = pst_sql_u32(&row[4]);
+    if (!pst_revision_read(&row[0], &row[1], &row[2], &page->head.revision))
         return PST_E_IO;
-    if (row[3].kind == PST_SQL_NULL)
+    if (row[6].kind == PST_SQL_NULL)
         return PST_OK; /* an empty log */
 
-    uint64_t n = pst_sql_u64(&row[3]);
-    if (row[4].text.len != 32 || !pst_hex_read(pst_bytes_of(row[4].text.ptr, 16), 16, &stamp.hi) ||
-        !pst_hex_read(pst_bytes_from(row[4].text, 16), 16, &stamp.lo))
+    uint64_t n = pst_sql_u64(&row[6]);
+    struct pst_bytes text = row[7].text;
+    if (text.len != 32 || !pst_hex_read(pst_bytes_of(text.ptr, 16), 16, &stamp.hi) ||
+        !pst_hex_read(pst_bytes_from(text, 16), 16, &stamp.lo))
         return PST_E_IO;
     if (n == page->head.revision.n)
         page->head.stamp = stamp;
@@ -448,14 +567,15 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
     if (n != r->last + 1)
         page->all = true; /* too far behind: rows in between were not asked for, or cut off */
     r->last = n;
-    return page->all ? PST_OK : read_keys(page, row[5].text, n);
+    return page->all ? PST_OK : read_keys(page, row[8].text, n);
 }
 
 enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
                               struct pst_log_page *out, struct pst_error *error)
 {
     uint64_t n = since->revision.n;
-    struct log_reading r = {.since = since, .page = out, .last = n, .mark_seen = n == 0};
+    struct log_reading r = {
+        .since = since, .page = out, .error = error, .last = n, .mark_seen = n == 0};
 
     *out = (struct pst_log_page){0};
     enum pst_status status = PST_RUN(store, PST_SQL_LOG_READ, on_log, &r, error, pst_sql_int(n),

@@ -34,9 +34,9 @@ static struct pst_row_user to_user(const struct pst_sql_value *row)
                                  .sessions_from = pst_sql_u64(&row[5])};
 }
 
-static struct pst_row_role to_role(const struct pst_sql_value *row)
+void pst_row_to_role(const struct pst_sql_value *row, struct pst_row_role *out)
 {
-    return (struct pst_row_role){.id = pst_sql_u32(&row[0]),
+    *out = (struct pst_row_role){.id = pst_sql_u32(&row[0]),
                                  .name = row[1].text,
                                  .workspace = pst_sql_u32(&row[2]),
                                  .builtin = pst_sql_u64(&row[3]) != 0};
@@ -79,7 +79,8 @@ static enum pst_status on_user(void *ctx, const struct pst_sql_value *row)
 static enum pst_status on_role(void *ctx, const struct pst_sql_value *row)
 {
     const struct each *e = ctx;
-    struct pst_row_role r = to_role(row);
+    struct pst_row_role r;
+    pst_row_to_role(row, &r);
     return e->fn.role(e->ctx, &r);
 }
 
@@ -240,7 +241,7 @@ static enum pst_status found_role(void *ctx, const struct pst_sql_value *row)
     struct found *f = ctx;
 
     f->any = true;
-    *f->out.role = to_role(row);
+    pst_row_to_role(row, f->out.role);
     f->out.role->name = keep(f, row[1].text);
     return f->full ? PST_E_LIMIT : PST_OK;
 }

@@ -29,6 +29,7 @@ struct pst_backend {
 };
 
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_sqlite_end[];
+extern const char pst_migration_0002_sqlite[], pst_migration_0002_sqlite_end[];
 
 static enum pst_status status_of(int code)
 {
@@ -413,12 +414,12 @@ static enum pst_status number(const struct pst_backend *b, const char *sql, int6
     return status;
 }
 
-static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version,
+static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version, uint32_t *oldest,
                                      struct pst_error *error)
 {
-    int64_t tables = 0, ours = 0, value = 0;
+    int64_t tables = 0, ours = 0, value = 0, reader = 0;
 
-    *version = 0;
+    *version = *oldest = 0;
     enum pst_status status = number(b, "SELECT count(*) FROM sqlite_schema", &tables, error);
     if (status == PST_OK && tables > 0)
         status = number(b, "SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'log_head')",
@@ -428,18 +429,25 @@ static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version,
     if (ours != 2)
         return pst_error_set(error, PST_E_INVALID, NULL, "this is a database of another program");
     status = number(b, "SELECT schema_version FROM meta", &value, error);
+    if (status == PST_OK)
+        status = number(b, "SELECT schema_oldest_reader FROM meta", &reader, error);
     if (status == PST_OK && value > 0 && value <= UINT32_MAX)
         *version = (uint32_t)value;
+    if (status == PST_OK && reader > 0 && reader <= UINT32_MAX)
+        *oldest = (uint32_t)reader;
     return status;
 }
 
 static struct pst_bytes sqlite_migration(uint32_t version)
 {
-    if (version != 1)
-        return (struct pst_bytes){0};
     /* Two labels of one assembler file; as numbers, because to C they are two objects. */
-    return pst_bytes_of(pst_migration_0001_sqlite, (uintptr_t)pst_migration_0001_sqlite_end -
-                                                       (uintptr_t)pst_migration_0001_sqlite);
+    if (version == 1)
+        return pst_bytes_of(pst_migration_0001_sqlite, (uintptr_t)pst_migration_0001_sqlite_end -
+                                                           (uintptr_t)pst_migration_0001_sqlite);
+    if (version == 2)
+        return pst_bytes_of(pst_migration_0002_sqlite, (uintptr_t)pst_migration_0002_sqlite_end -
+                                                           (uintptr_t)pst_migration_0002_sqlite);
+    return (struct pst_bytes){0};
 }
 
 static enum pst_status sqlite_hint(struct pst_backend *b, uint64_t *out, struct pst_error *error)
@@ -494,6 +502,7 @@ const struct pst_store_ops pst_store_sqlite = {
     .set_deadline = sqlite_set_deadline,
     .begin_read = sqlite_begin_read,
     .begin_write = sqlite_begin_write,
+    .begin_migrate = sqlite_begin_write,
     .commit = sqlite_commit,
     .rollback = sqlite_rollback,
     .script = sqlite_script,

@@ -2,16 +2,19 @@
  * The SQL of the store: what SQLite and PostgreSQL both understand.
  *
  *   - Parameters appear in the order of their numbers (backend.h).
- *   - A read that must be of one moment is one statement: log_head and meta are joined to it.
+ *   - A read that must be of one moment is one statement: `state` (log_head, meta, and whether the
+ *     server is a replica and on which timeline) is joined to it.
  *   - A write that must hit a row says RETURNING, and no row means that there was none.
+ *   - Where the two have no common words, a second text is PostgreSQL's: lists as a parameter, and
+ *     what the data plane may do only through functions that run as their owner.
  */
 #include "statements.h"
 
 #define FACTS(user)                                                                                \
-    "SELECT h.n, m.epoch, u.id, u.name, u.disabled, u.legacy_level, u.sessions_from,"              \
-    " b.id, b.role_id, b.workspace_id FROM log_head h CROSS JOIN meta m"                           \
-    " LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id"
-#define FACTS_COLUMNS "ititiiiiii"
+    "SELECT s.n, s.epoch, s.timeline, s.recovery,"                                                 \
+    " u.id, u.name, u.disabled, u.legacy_level, u.sessions_from, b.id, b.role_id, b.workspace_id"  \
+    " FROM state s LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id"
+#define FACTS_COLUMNS "itiiitiiiiii"
 
 #define PERMISSION_COLUMNS "iiitttttittt"
 #define PERMISSIONS                                                                                \
@@ -24,10 +27,15 @@
     "SELECT w.id, w.name, w.kind, o.name FROM workspaces w"                                        \
     " JOIN organizations o ON o.id = w.organization_id "
 
-#define S(id, name, columns, text) [PST_SQL_##id] = {name, columns, text}
+#define NODE_COLUMNS                                                                               \
+    "n.node, n.version, n.started, n.reported, n.epoch, n.applied, n.lease_age_ms, n.bound_ms,"    \
+    " n.exempt, n.draining"
+
+#define S(id, name, columns, text)            [PST_SQL_##id] = {name, columns, text, text}
+#define S2(id, name, columns, text, postgres) [PST_SQL_##id] = {name, columns, text, postgres}
 
 const struct pst_sql pst_statements[PST_SQL_COUNT] = {
-    S(STATE, "state", "it", "SELECT h.n, m.epoch FROM log_head h CROSS JOIN meta m"),
+    S(STATE, "state", "itiit", "SELECT n, epoch, timeline, restores, fleet_key FROM state"),
     S(STATUS, "status", "itiiiiiiii",
       "SELECT h.n, m.epoch, m.max_staleness_s, m.schema_version,"
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT count(*) FROM workspaces),"
@@ -38,10 +46,14 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "SELECT h.n, h.open, (SELECT count(*) FROM change_log),"
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"
       " (SELECT count(*) FROM change_log WHERE keys IS NULL) FROM log_head h"),
-    S(LOG_READ, "log_read", "itiitt",
-      "SELECT h.n, m.epoch, m.max_staleness_s, c.n, c.stamp, c.keys"
-      " FROM log_head h CROSS JOIN meta m"
-      " LEFT JOIN change_log c ON c.n BETWEEN $1 AND $2 OR c.n = h.n ORDER BY c.n"),
+    S(LOG_READ, "log_read", "itiiiiitt",
+      "SELECT s.n, s.epoch, s.timeline, s.recovery, s.max_staleness_s, s.schema_oldest_reader,"
+      " c.n, c.stamp, c.keys"
+      " FROM state s LEFT JOIN change_log c ON c.n BETWEEN $1 AND $2 OR c.n = s.n ORDER BY c.n"),
+    S(LOG_CUT, "log_cut", "", "DELETE FROM change_log WHERE n <= (SELECT n FROM log_head) - $1"),
+    S(EPOCH_NEW, "epoch_new", "", "UPDATE meta SET epoch = $1"),
+    S(RESTORES_UP, "restores_up", "i",
+      "UPDATE fleet SET restores = restores + 1 RETURNING restores"),
     S(FACTS_SUBJECT, "facts_subject", FACTS_COLUMNS,
       FACTS("(SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2)")),
     S(FACTS_NAME, "facts_name", FACTS_COLUMNS, FACTS("(SELECT id FROM users WHERE name = $1)")),
@@ -52,6 +64,15 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(ROLES, "roles", "itii",
       ROLES
       "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
+    S2(ROLES_SOME, "roles_some", "itii",
+       ROLES "WHERE r.id IN (SELECT value FROM json_each($1)) ORDER BY r.id",
+       ROLES "WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
+             " ORDER BY r.id"),
+    S2(PERMISSIONS_SOME, "permissions_some", PERMISSION_COLUMNS,
+       PERMISSIONS "WHERE role_id IN (SELECT value FROM json_each($1)) ORDER BY id",
+       PERMISSIONS
+       "WHERE role_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
+       " ORDER BY id"),
     S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
     S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS,
       PERMISSIONS "WHERE role_id = $1 ORDER BY id"),
@@ -131,4 +152,32 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "INSERT INTO bindings (user_id, role_id, workspace_id) VALUES ($1, $2, $3) RETURNING id"),
     S(BINDING_DELETE, "binding_delete", "i",
       "DELETE FROM bindings WHERE id = $1 AND user_id = $2 RETURNING id"),
+
+    S2(NODE_REGISTER, "node_register", "i",
+       "INSERT INTO nodes (node, version, started, reported, epoch, applied, lease_age_ms, "
+       "bound_ms,"
+       " exempt, draining)"
+       " SELECT $1, $2, now_ms, now_ms, $3, $4, $5, $6, $7, $8 FROM clock WHERE true"
+       " ON CONFLICT (node) DO UPDATE SET version = excluded.version, started = excluded.started,"
+       " reported = excluded.reported, epoch = excluded.epoch, applied = excluded.applied,"
+       " lease_age_ms = excluded.lease_age_ms, bound_ms = excluded.bound_ms,"
+       " exempt = excluded.exempt, draining = excluded.draining RETURNING 1",
+       "SELECT node_register($1, $2, $3, $4, $5, $6, $7, $8)"),
+    S2(NODE_REPORT, "node_report", "i",
+       "UPDATE nodes SET reported = (SELECT now_ms FROM clock), epoch = $1, applied = $2,"
+       " lease_age_ms = $3, bound_ms = $4, exempt = $5, draining = $6 WHERE node = $7 RETURNING 1",
+       "SELECT node_report($1, $2, $3, $4, $5, $6, $7)"),
+    S2(NODE_UNREGISTER, "node_unregister", "i", "DELETE FROM nodes WHERE node = $1 RETURNING 1",
+       "SELECT node_unregister($1)"),
+    S(NODES, "nodes", "ttiitiiiiii",
+      "SELECT " NODE_COLUMNS
+      ", c.now_ms - n.reported FROM nodes n CROSS JOIN clock c ORDER BY node"),
+    S2(PUBLISHER_CLAIM, "publisher_claim", "itii",
+       "UPDATE publisher SET"
+       " until = CASE WHEN node = $1 OR until < c.now_ms THEN c.now_ms + $2 ELSE until END,"
+       " node = CASE WHEN node = $1 OR until < c.now_ms THEN $1 ELSE node END"
+       " FROM clock c WHERE id = 1"
+       " RETURNING node = $1, (SELECT epoch FROM state), (SELECT timeline FROM state),"
+       " (SELECT n FROM state)",
+       "SELECT publisher_claim($1, $2), s.epoch, s.timeline, s.n FROM state s"),
 };

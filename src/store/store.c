@@ -6,19 +6,21 @@
 #include <stdlib.h>
 
 #include "internal.h"
+#include "postern/base/buf.h"
+#include "postern/base/secret.h"
 
-#define SCHEMA_NEWEST 1 /* the version that this program reads and writes */
+#define SCHEMA_NEWEST PST_SCHEMA_NEWEST
 
 struct scheme {
     struct pst_bytes prefix;
-    const struct pst_store_ops *ops; /* NULL: known, but not in this build */
+    const struct pst_store_ops *ops;
 };
 
 static const struct scheme SCHEMES[] = {
     {{"sqlite://", 9}, &pst_store_sqlite},
-    {{"postgresql://", 13}, NULL},
-    {{"postgresql+psycopg2://", 22}, NULL},
-    {{"postgres://", 11}, NULL},
+    {{"postgresql://", 13}, &pst_store_postgres},
+    {{"postgresql+psycopg2://", 22}, &pst_store_postgres}, /* SQLAlchemy's */
+    {{"postgres://", 11}, &pst_store_postgres},
 };
 
 bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out)
@@ -53,36 +55,37 @@ static enum pst_status find_scheme(struct pst_bytes url, const struct pst_store_
             continue;
         *ops = SCHEMES[i].ops;
         *where = pst_bytes_from(url, SCHEMES[i].prefix.len);
-        if (*ops != NULL)
-            return PST_OK;
-        return pst_error_set(error, PST_E_INVALID, NULL, "%.*s: not in this build",
-                             (int)pst_bytes_find(SCHEMES[i].prefix, ':'), url.ptr);
+        return PST_OK;
     }
     return pst_error_set(
         error, PST_E_INVALID, NULL,
-        "the store's url must begin with sqlite:/// (relative path) or sqlite://// "
-        "(absolute path)");
+        "the store's url must begin with postgresql://, sqlite:/// (relative path) or "
+        "sqlite://// (absolute path)");
 }
 
+/* Newer than this program is good, as long as its migration does not name a newer program as the
+ * oldest that may use it: nodes of two versions run side by side during an upgrade. */
 static enum pst_status check_schema(struct pst_store *store, struct pst_error *error)
 {
-    uint32_t version;
-    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    uint32_t version, oldest;
+    enum pst_status status = store->ops->schema(store->backend, &version, &oldest, error);
 
-    if (status != PST_OK || version == SCHEMA_NEWEST)
+    if (status != PST_OK)
         return status;
-    if (version > SCHEMA_NEWEST)
+    if (oldest > SCHEMA_NEWEST)
         return pst_error_set(
             error, PST_E_INVALID, NULL,
-            "the database has schema %u, this program reads up to %u: a newer Postern "
-            "wrote it",
-            version, SCHEMA_NEWEST);
+            "the database has schema %u and wants a program that knows schema %u; this one knows "
+            "%u: a newer Postern wrote it",
+            version, oldest, SCHEMA_NEWEST);
+    if (version >= SCHEMA_NEWEST)
+        return PST_OK;
     return pst_error_set(error, PST_E_INVALID, NULL,
                          "the database has schema %u, this program needs %u: migrate it first",
                          version, SCHEMA_NEWEST);
 }
 
-/* What went wrong went wrong with this store. (Only of a url without a password in it.) */
+/* What went wrong went wrong with this store. (Not of a url that may hold a password.) */
 static void name_store(struct pst_error *error, struct pst_bytes url)
 {
     if (error != NULL && error->where[0] == '\0' && url.len < sizeof(error->where)) {
@@ -114,7 +117,8 @@ enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
         status = check_schema(store, error);
     if (status != PST_OK) {
         pst_store_close(store);
-        name_store(error, url);
+        if (ops == &pst_store_sqlite)
+            name_store(error, url);
         return status;
     }
     *out = store;
@@ -146,8 +150,8 @@ void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns)
 static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps,
                                       struct pst_error *error)
 {
-    uint32_t version;
-    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    uint32_t version, oldest;
+    enum pst_status status = store->ops->schema(store->backend, &version, &oldest, error);
 
     while (status == PST_OK && version < SCHEMA_NEWEST) {
         status = store->ops->script(store->backend, store->ops->migration(version + 1), error);
@@ -160,16 +164,15 @@ static enum pst_status migrate_locked(struct pst_store *store, uint32_t *steps,
 
 enum pst_status pst_store_migrate(struct pst_store *store, uint32_t *steps, struct pst_error *error)
 {
-    uint32_t version;
+    uint32_t version, oldest;
 
     *steps = 0;
-    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    enum pst_status status = store->ops->schema(store->backend, &version, &oldest, error);
     if (status != PST_OK || version >= SCHEMA_NEWEST)
         return status;
-    status = store->ops->begin_write(store->backend, error);
-    if (status != PST_OK)
-        return status;
-    status = migrate_locked(store, steps, error);
+    status = store->ops->begin_migrate(store->backend, error);
+    if (status == PST_OK)
+        status = migrate_locked(store, steps, error);
     if (status == PST_OK)
         return store->ops->commit(store->backend, error);
     store->ops->rollback(store->backend);
@@ -198,13 +201,19 @@ static enum pst_status on_status(void *ctx, const struct pst_sql_value *row)
 enum pst_status pst_store_status(struct pst_store *store, struct pst_store_status *out,
                                  struct pst_error *error)
 {
-    uint32_t version;
+    struct pst_revision revision;
+    uint32_t version, oldest;
 
     *out = (struct pst_store_status){.schema_newest = SCHEMA_NEWEST};
-    enum pst_status status = store->ops->schema(store->backend, &version, error);
+    enum pst_status status = store->ops->schema(store->backend, &version, &oldest, error);
     if (status != PST_OK || version == 0)
         return status;
-    return store->ops->run(store->backend, PST_SQL_STATUS, NULL, 0, on_status, out, error);
+    status = store->ops->run(store->backend, PST_SQL_STATUS, NULL, 0, on_status, out, error);
+    if (status != PST_OK || version < PST_SCHEMA_WITH_STATE)
+        return status;
+    status = pst_store_revision(store, &revision, error); /* its epoch is that of the timeline */
+    out->revision.epoch = revision.epoch;
+    return status;
 }
 
 struct shape {
@@ -247,6 +256,12 @@ enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error
     return PST_OK;
 }
 
+static enum pst_status on_number(void *ctx, const struct pst_sql_value *row)
+{
+    *(uint64_t *)ctx = pst_sql_u64(&row[0]);
+    return PST_OK;
+}
+
 enum pst_status pst_store_view(struct pst_store *store, struct pst_error *error)
 {
     if (store->viewing || store->change.store != NULL)
@@ -267,4 +282,43 @@ void pst_store_view_end(struct pst_store *store)
 enum pst_status pst_store_hint(struct pst_store *store, uint64_t *out, struct pst_error *error)
 {
     return store->ops->hint(store->backend, out, error);
+}
+
+static enum pst_status renew_history(struct pst_store *store, struct pst_error *error)
+{
+    uint64_t random, restores = 0;
+    char text[16];
+    struct pst_buf b = pst_buf_of(text, sizeof(text));
+
+    pst_random(&random, sizeof(random));
+    pst_buf_hex(&b, random, 16);
+    enum pst_status status =
+        PST_RUN(store, PST_SQL_EPOCH_NEW, NULL, NULL, error, pst_sql_text(pst_buf_bytes(&b)));
+    return status != PST_OK ? status
+                            : store->ops->run(store->backend, PST_SQL_RESTORES_UP, NULL, 0,
+                                              on_number, &restores, error);
+}
+
+enum pst_status pst_store_restored(struct pst_store *store, struct pst_revision *out,
+                                   struct pst_error *error)
+{
+    *out = (struct pst_revision){0};
+    enum pst_status status = check_schema(store, error);
+    if (status == PST_OK)
+        status = store->ops->begin_write(store->backend, error);
+    if (status != PST_OK)
+        return status;
+    status = renew_history(store, error);
+    if (status == PST_OK)
+        status = store->ops->commit(store->backend, error);
+    store->ops->rollback(store->backend);
+    return status == PST_OK ? pst_store_revision(store, out, error) : status;
+}
+
+enum pst_status pst_store_retain(struct pst_store *store, uint64_t keep_rows,
+                                 struct pst_error *error)
+{
+    if (keep_rows < 1 || keep_rows > INT64_MAX)
+        return pst_error_set(error, PST_E_INVALID, NULL, "the log keeps at least one row");
+    return PST_RUN(store, PST_SQL_LOG_CUT, NULL, NULL, error, pst_sql_int(keep_rows));
 }

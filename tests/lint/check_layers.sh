@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-grep -rnE --include='*.[ch]' '^#include ("postern/|<(openssl|jansson|event2|curl|sqlite3|yaml|libpq|hiredis|nghttp2)[/.])' src include | awk '
+grep -rnE --include='*.[ch]' '^#include ("postern/|<(openssl|jansson|event2|curl|sqlite3|yaml|libpq-fe|hiredis|nghttp2)[/.])' src include | awk '
     FILENAME == "src/LAYERS" {
         if ($0 ~ /^#/ || $0 !~ /:/) next
         split($0, half, "|")

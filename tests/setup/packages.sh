@@ -7,7 +7,8 @@ packages_of() {
     case $1 in
     build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
                      libyaml-dev libcurl4-openssl-dev libhiredis-dev ;;
-    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl redis-server redis-sentinel ;;
+    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl redis-server \
+                     redis-sentinel spin ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
     bench)      echo python3 nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
@@ -34,6 +35,7 @@ why() {
     strace)               echo "counts system calls per request" ;;
     sqlite3)              echo "looks into the database in tests" ;;
     openssl)              echo "makes the keys and tokens of tests and demo" ;;
+    spin)                 echo "searches the models of the consistency rules" ;;
     curl)                 echo "the lines that make run prints" ;;
     python3)              echo "runs tests and demo" ;;
     python3-venv)         echo "private environments for programs from PyPI" ;;

@@ -35,8 +35,8 @@ enum pst_step {
     PST_STEP_WAIT, /* `resume` comes later */
 };
 
-struct pst_facts_service; /* store/facts.h */
-struct pst_who;           /* store/store.h */
+struct pst_service; /* store/service.h */
+struct pst_who;     /* store/store.h */
 
 struct pst_decision {
     enum pst_verdict verdict;
@@ -79,6 +79,7 @@ struct pst_decide {
     struct pst_fact_entry *facts_;    /* counted */
     struct pst_facts *early_facts_;   /* own: rows of a revision that the log has not brought yet */
     uint64_t early_epoch_, early_n_;
+    uint64_t history_; /* the engine's, when facts were asked for: rows of another one are none */
     struct pst_policy_pin
         *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
     const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
@@ -90,7 +91,7 @@ struct pst_decide {
     struct pst_list waiting_;
     uint32_t listener_, workspace_;
     uint8_t state_;
-    bool body_given_, keys_asked_, facts_asked_, anew_;
+    bool body_given_, keys_asked_, facts_asked_, lease_asked_, anew_;
     char id_[32];
 };
 
@@ -125,14 +126,17 @@ void pst_engine_challenge(const struct pst_decision *decision, struct pst_buf *o
 struct pst_engine_config {
     struct pst_worker *worker;
     struct pst_policy_hub *hub;
-    struct pst_facts_service *facts;
+    struct pst_service *service;
     struct pst_log *log;
     uint32_t token_cache; /* entries, >= 16 */
     uint32_t fact_cache;  /* users, >= 16 */
     /* A token names a key that the issuer's set does not have. True: a refresh is on its way, and
      * pst_engine_news.keys will tell when it ended; false: refuse now. Any thread; NULL: never. */
     bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
-    void *want_keys_ctx;
+    /* A decision cannot be made from memory: the log is to be read, and news with a lease, or
+     * `refused`, will tell how that ended. Any thread; NULL: such decisions are refused at once. */
+    void (*want_lease)(void *ctx);
+    void *ctx; /* of both */
 };
 
 /* Before the worker runs, or on its thread. An engine that was told nothing refuses as stale. */
@@ -152,6 +156,7 @@ struct pst_engine_news {
     bool bundle;      /* adopt the hub's current snapshot */
     bool new_history; /* the epoch broke: forget all facts */
     bool keys;        /* a refresh of some issuer's keys ended, well or not */
+    bool refused;     /* the log could not be read: who waits for it waits in vain */
     bool all_users;
     const uint64_t *users; /* whose facts changed, and by which change */
     const uint64_t *changes;
@@ -164,6 +169,10 @@ struct pst_engine_news {
  */
 PST_MUST_USE enum pst_status pst_engine_tell(struct pst_engine *engine,
                                              const struct pst_engine_news *news);
+
+/* Any thread: the boot-clock instant of the last decision from memory, or of the last one that
+ * asked for a lease; 0: none yet. */
+uint64_t pst_engine_active_ns(const struct pst_engine *engine);
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine);
 struct pst_log_ring *pst_engine_log(struct pst_engine *engine);

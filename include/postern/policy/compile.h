@@ -36,6 +36,21 @@ PST_MUST_USE enum pst_status pst_policy_rebuild(const struct pst_policy *base,
                                                 const uint32_t *changed, uint32_t changed_count,
                                                 struct pst_policy **out, struct pst_error *error);
 
+/* What changed since a policy was compiled. */
+struct pst_policy_patch {
+    const struct pst_model *model; /* the touched roles that exist, with all their permissions */
+    const uint32_t *touched;       /* their ids; one that the model does not hold is deleted */
+    uint32_t touched_count;
+    bool workspaces; /* the model holds all workspaces; else those of the older policy stay */
+};
+
+/* The same from an older policy and only what was touched since: every other role is taken over
+ * with its index. A touched id may stand twice, or be of a role that neither side knows.
+ * PST_E_INVALID as above, and for rows of a role that is not touched. */
+PST_MUST_USE enum pst_status pst_policy_patch(const struct pst_policy *base,
+                                              const struct pst_policy_patch *patch,
+                                              struct pst_policy **out, struct pst_error *error);
+
 /* For a policy that was not given to the hub. Accepts NULL. */
 void pst_policy_destroy(struct pst_policy *policy);
 

@@ -37,6 +37,7 @@ struct pst_sql {
     const char *name;    /* unique; also what a prepared statement may be called */
     const char *columns; /* one letter a column: i whole number, t text; "" for none */
     const char *text;
+    const char *postgres; /* PostgreSQL's words for it; often the same */
 };
 
 /* Anything but PST_OK ends the statement and is what run returns. */
@@ -62,7 +63,7 @@ enum pst_store_mode {
 struct pst_backend; /* one connection; each backend defines its own */
 
 struct pst_store_ops {
-    const char *name; /* "sqlite" */
+    const char *name; /* "sqlite", "postgresql" */
     /* `where` is the url without its scheme and "://". */
     enum pst_status (*open)(struct pst_bytes where, enum pst_store_mode mode,
                             struct pst_backend **out, struct pst_error *error);
@@ -83,16 +84,20 @@ struct pst_store_ops {
     void (*set_deadline)(struct pst_backend *backend, uint64_t at_ns);
     /* One consistent view until the transaction ends. */
     enum pst_status (*begin_read)(struct pst_backend *backend, struct pst_error *error);
-    /* The same, holding the one write lock of the database from the start. */
+    /* The same for writing. The one write lock of the database is held from here on, or from the
+     * statement that numbers the change. */
     enum pst_status (*begin_write)(struct pst_backend *backend, struct pst_error *error);
     enum pst_status (*commit)(struct pst_backend *backend, struct pst_error *error);
     void (*rollback)(
         struct pst_backend *backend); /* also ends a read; without a transaction: nothing */
+    /* begin_write for changing the schema: those who want the same wait for each other. */
+    enum pst_status (*begin_migrate)(struct pst_backend *backend, struct pst_error *error);
     /* Several statements of the program's own (migrations), inside a transaction. */
     enum pst_status (*script)(struct pst_backend *backend, struct pst_bytes sql,
                               struct pst_error *error);
-    /* Whether the schema is there at all, and its version. 0: an empty database. */
-    enum pst_status (*schema)(struct pst_backend *backend, uint32_t *version,
+    /* The version of the schema (0: an empty database), and of the oldest program that may use it.
+     */
+    enum pst_status (*schema)(struct pst_backend *backend, uint32_t *version, uint32_t *oldest,
                               struct pst_error *error);
     /* The migration that leads to `version`; empty when there is none. */
     struct pst_bytes (*migration)(uint32_t version);
@@ -105,5 +110,6 @@ struct pst_store_ops {
 };
 
 extern const struct pst_store_ops pst_store_sqlite;
+extern const struct pst_store_ops pst_store_postgres;
 
 #endif

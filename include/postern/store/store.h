@@ -5,8 +5,11 @@
  *            Writing is change.h.  The backends stand behind backend.h; one schema for all.
  *
  * URLs       sqlite:///rel.db and sqlite:////abs/file.db (SQLAlchemy's forms: three slashes and a
- * path relative to the working directory, four for an absolute one), sqlite:/abs/file.db.
- *            postgresql:// is refused by name in a build without it.
+ * path relative to the working directory, four for an absolute one).
+ *            postgresql:// (also postgres:// and postgresql+psycopg2://) as libpq reads it, with
+ *            several hosts, TLS and all of its parameters.  With several hosts and no
+ *            target_session_attrs it is read-write.  connect_timeout is per host, 2 s if not given.
+ *            pgbouncer=true is our own: a pooler in transaction mode is in between.
  *
  * Files      A database is created with mode 0600; SQLite gives its -wal and -shm the same.
  *
@@ -31,7 +34,7 @@ PST_MUST_USE enum pst_status pst_store_open(struct pst_bytes url, enum pst_store
                                             struct pst_store **out, struct pst_error *error);
 /* Accepts NULL. A change that was begun is rolled back. */
 void pst_store_close(struct pst_store *store);
-/* "sqlite" */
+/* "sqlite" or "postgresql" */
 const char *pst_store_backend(const struct pst_store *store);
 
 /* Brings the schema to the program's version; *steps tells how many migrations were needed. */
@@ -56,8 +59,24 @@ void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns);
 PST_MUST_USE enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
                                                 struct pst_error *error);
 
-/* The database's integrity, foreign keys, and that the log is gapless and closed. PST_E_INVALID
- * with the first thing found. */
+/* The key of the fleet: who knows it is one of its nodes. 32 bytes. */
+#define PST_FLEET_KEY_BYTES 32
+PST_MUST_USE enum pst_status pst_store_fleet_key(struct pst_store *store,
+                                                 uint8_t out[PST_FLEET_KEY_BYTES],
+                                                 struct pst_error *error);
+
+/* After a restore from a backup: draws a new epoch, so that nobody takes the log that grows from
+ * here for the one it has read, and counts it. *out is the revision then. */
+PST_MUST_USE enum pst_status pst_store_restored(struct pst_store *store, struct pst_revision *out,
+                                                struct pst_error *error);
+
+/* Deletes the oldest rows of the change log beyond `keep_rows`, at least 1. A reader that is behind
+ * the oldest row reloads everything. */
+PST_MUST_USE enum pst_status pst_store_retain(struct pst_store *store, uint64_t keep_rows,
+                                              struct pst_error *error);
+
+/* The database's integrity, foreign keys, guards, and that the log is gapless and closed.
+ * PST_E_INVALID with the first thing found. */
 PST_MUST_USE enum pst_status pst_store_check(struct pst_store *store, struct pst_error *error);
 
 /* Several reads of one moment: between the two every read shows the same revision. end accepts a
@@ -71,6 +90,14 @@ PST_MUST_USE enum pst_status pst_store_load_model(struct pst_store *store, struc
                                                   struct pst_revision *revision,
                                                   struct pst_error *error);
 void pst_store_free_model(struct pst_model *model);
+/* The roles of `ids` as they are now, with their permissions and, if asked for, all workspaces:
+ * what a change of these roles needs. An id that is not in it names no role any more. */
+#define PST_LOAD_ROLES_MAX 1000
+PST_MUST_USE enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *ids,
+                                                  size_t count, bool workspaces,
+                                                  struct pst_model **out,
+                                                  struct pst_revision *revision,
+                                                  struct pst_error *error);
 
 /* Whom to look up. */
 enum pst_who_kind {

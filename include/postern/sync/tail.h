@@ -1,9 +1,12 @@
 /*
  * tail.h - follows the change log and says until when memory may be trusted.
  *
- * Purpose    The control thread polls; the tail reads the log when something may have changed or
- * the lease is half used up, loads what the new rows touch, hands it to `apply`, and only then
- *            moves the lease.
+ * Purpose    Decides when the log is read, has the database's service read it (store/service.h),
+ * hands what the new rows touch to `apply`, and only then moves the lease.
+ *
+ * When       A node at work reads when half of its lease is used up, when it is told that something
+ *            changed, when a worker waits for a lease, and, if it was given a poll interval, at
+ * that pace.  A node that decides nothing reads nothing (C14).
  *
  * Lease      lease_start is the boot-clock instant at which the last proving log read was sent; a
  * node decides from memory while now - lease_start <= B (contract C1, C3, C12).  It moves only
@@ -14,13 +17,11 @@
  * History    Another epoch, a missing or differing row, a log that went back: everything is loaded
  * anew. Nothing is carried over.
  *
- * Threads    create, poll and destroy: one thread (the control thread).  The lease word: any
+ * Threads    All functions on the thread of the worker that it was given.  The lease word: any
  * thread.
  *
- * Failure    When the database cannot be read, poll returns the error, nothing moves, and the lease
- * runs out by itself.  A database file that was replaced is opened anew at the next poll.
- *
- * Cost       A poll of a quiet SQLite database is one look at a counter (a few microseconds).
+ * Failure    When the database cannot be read nothing moves, `ended` says so, and the lease runs
+ * out by itself.
  */
 #ifndef POSTERN_SYNC_TAIL_H
 #define POSTERN_SYNC_TAIL_H
@@ -28,7 +29,10 @@
 #include <stdatomic.h>
 
 #include "postern/base/clock.h"
-#include "postern/store/log.h"
+#include "postern/loop/worker.h"
+#include "postern/store/service.h"
+
+#define PST_LEASE_WAIT_NS (200 * PST_NS_PER_MS) /* C3: what a request waits for a lease at most */
 
 /* Written by the tail with release, read with acquire: who sees the new start sees what was applied
  * before it. */
@@ -52,6 +56,7 @@ struct pst_tail_batch {
     struct pst_revision revision;   /* what is true once the batch is applied */
     bool new_history;               /* first load, or the epoch broke: keep nothing */
     struct pst_model *model;        /* NULL: as before; else `apply` owns it (also when it fails) */
+    bool whole;                     /* the model is all there is; else what the keys touch */
     bool all_users;                 /* every user's facts may have changed */
     const struct pst_log_key *keys; /* else the touched users, roles and workspaces, oldest first */
     size_t key_count;
@@ -60,38 +65,49 @@ struct pst_tail_batch {
 
 /* Makes the batch effective: compile and publish the model, tell the workers. Also called when
  * nothing changed, to renew leases (no model, no keys). Anything but PST_OK: the same batch comes
- * again at a later poll, and the lease does not move. */
+ * again at a later read, and the lease does not move. */
 typedef enum pst_status pst_tail_apply_fn(void *ctx, const struct pst_tail_batch *batch,
                                           struct pst_error *error);
+/* A read ended: PST_OK behind an applied batch, else why nothing moved. */
+typedef void pst_tail_ended_fn(void *ctx, enum pst_status status, const struct pst_error *error);
 
 struct pst_tail_config {
-    struct pst_bytes url;
+    struct pst_worker *worker;
+    struct pst_service *service;
     pst_tail_apply_fn *apply;
+    pst_tail_ended_fn *ended; /* may be NULL */
     void *ctx;
     uint64_t (*now_ns)(void); /* NULL: pst_clock_boot_ns */
 };
 
 struct pst_tail_stats {
-    uint64_t polls, reads, reloads, batches, histories, failures;
+    uint64_t reads, reloads, batches, histories, failures;
 };
 
 struct pst_tail; /* opaque */
 
-/* Nothing is opened or read before the first poll. */
+/* Nothing is read before the first call of the functions below. */
 PST_MUST_USE enum pst_status pst_tail_create(const struct pst_tail_config *config,
                                              struct pst_tail **out);
-/* Accepts NULL. */
+/* The service must have been destroyed, and the worker's mailbox run, before. Accepts NULL. */
 void pst_tail_destroy(struct pst_tail *tail);
 
-/* B from now on, in place of the one in the database; 0: the database's. The next poll reads. */
+/* B is the database's, or this where it is shorter; 0: the database's. */
 void pst_tail_set_bound(struct pst_tail *tail, uint64_t bound_ns);
+/* A node at work reads at least this often; 0: only to renew. */
+void pst_tail_set_poll(struct pst_tail *tail, uint64_t every_ns);
 
-/* To be called at least every 200 ms by a node at work. PST_E_BUSY within the second after a batch
- * that `apply` refused. */
-PST_MUST_USE enum pst_status pst_tail_poll(struct pst_tail *tail, struct pst_error *error);
-/* The same, and always with a log read: a lease that was lost, a readiness probe, a Redis message.
- */
-PST_MUST_USE enum pst_status pst_tail_read(struct pst_tail *tail, struct pst_error *error);
+/* To be called every 50 ms or so. at_work: something was decided, or a stream held, within the last
+ * B. */
+void pst_tail_tick(struct pst_tail *tail, bool at_work);
+/* Something was committed, or a message of it may have been lost: reads now if the node could still
+ * decide from memory, and once more if a read is under way, because that may have begun before. */
+void pst_tail_notice(struct pst_tail *tail);
+/* A worker waits for a lease, or for a revision: reads now; who joins a read that is under way gets
+ * what that brings. */
+void pst_tail_demand(struct pst_tail *tail);
+/* Since when a demand is not answered; 0: none. */
+uint64_t pst_tail_demanded_since(const struct pst_tail *tail);
 
 const struct pst_lease *pst_tail_lease(const struct pst_tail *tail);
 struct pst_tail_stats pst_tail_stats(const struct pst_tail *tail);

@@ -11,7 +11,7 @@
 #include "postern/authz/engine.h"
 #include "postern/base/clock.h"
 #include "postern/manage/declare.h"
-#include "postern/store/facts.h"
+#include "postern/store/service.h"
 #include "postern/sync/tail.h"
 
 static const char CONFIG[] =
@@ -37,8 +37,9 @@ struct world {
     struct pst_site *site;
     struct pst_policy_hub *hub;
     struct pst_log *log;
-    struct pst_facts_service *facts;
+    struct pst_service *service;
     struct pst_tail *tail;
+    bool reading;
     struct pst_worker *worker;
     struct pst_engine *engine;
     struct pst_revision told;
@@ -97,12 +98,21 @@ static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch,
     return pst_engine_tell(w->engine, &news);
 }
 
+static void on_read_ended(void *ctx, enum pst_status status, const struct pst_error *error)
+{
+    struct world *w = ctx;
+
+    if (status != PST_OK)
+        fail_msg("%s: %s", error->where, error->message);
+    w->reading = false;
+}
+
 static void poll_tail(struct world *w)
 {
-    struct pst_error e = {0};
-
-    if (pst_tail_read(w->tail, &e) != PST_OK)
-        fail_msg("%s: %s", e.where, e.message);
+    w->reading = true;
+    pst_tail_demand(w->tail);
+    while (w->reading)
+        pst_worker_turn(w->worker, 20);
 }
 
 static int set_up(void **state)
@@ -129,19 +139,23 @@ static int set_up(void **state)
         fail_msg("%s: %s", e.where, e.message);
     w->url = pst_store_url(w->config, &w->arena);
     apply(w, POLICY);
-    struct pst_facts_config facts = {.url = w->url, .queue = 16};
-    struct pst_tail_config tail = {.url = w->url, .apply = on_batch, .ctx = w};
+    struct pst_service_config service = {.url = w->url, .queue = 16};
     assert_int_equal(pst_log_create(&log, &w->log, &e), PST_OK);
     assert_int_equal(pst_policy_hub_create(&w->hub), PST_OK);
-    assert_int_equal(pst_facts_service_create(&facts, &w->facts, &e), PST_OK);
+    assert_int_equal(pst_service_create(&service, &w->service, &e), PST_OK);
     assert_int_equal(pst_worker_create(0, &w->worker), PST_OK);
     struct pst_engine_config engine = {.worker = w->worker,
                                        .hub = w->hub,
-                                       .facts = w->facts,
+                                       .service = w->service,
                                        .log = w->log,
                                        .token_cache = 16,
                                        .fact_cache = 16};
     assert_int_equal(pst_engine_create(&engine, &w->engine), PST_OK);
+    struct pst_tail_config tail = {.worker = w->worker,
+                                   .service = w->service,
+                                   .apply = on_batch,
+                                   .ended = on_read_ended,
+                                   .ctx = w};
     assert_int_equal(pst_tail_create(&tail, &w->tail), PST_OK);
     poll_tail(w);
     pst_worker_turn(w->worker, 0);
@@ -158,9 +172,9 @@ static int tear_down(void **state)
     char path[128];
 
     pst_engine_end(&w->decide);
-    pst_tail_destroy(w->tail);
-    pst_facts_service_destroy(w->facts);
+    pst_service_destroy(w->service);
     pst_worker_turn(w->worker, 0);
+    pst_tail_destroy(w->tail);
     pst_engine_destroy(w->engine);
     pst_worker_destroy(w->worker);
     pst_policy_hub_destroy(w->hub);
@@ -196,7 +210,7 @@ static void begin(struct world *w, const char *path)
     w->decide = (struct pst_decide){.resume = on_resume};
     assert_int_equal(pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE),
                      PST_STEP_WAIT);
-    while (pst_facts_service_stats(w->facts).reads == 0)
+    while (pst_service_stats(w->service).reads == 0)
         (void)usleep(1000);
     (void)usleep(20000); /* counted before it is sent */
 }

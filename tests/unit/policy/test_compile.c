@@ -196,7 +196,31 @@ static void test_the_hub_frees_a_published_policy(void **state)
     fx_fini(&f);
 }
 
-/* Whatever allocation fails, compile says so, leaks nothing and leaves *out NULL. */
+static void patch_with_short_memory(struct fixture *f)
+{
+    const uint32_t touched[] = {1};
+    struct pst_policy_patch change = {.model = &f->model, .touched = touched, .touched_count = 1};
+    struct pst_policy *patched;
+    int failures = 0;
+
+    for (int step = 0; step < 1000; step++) {
+        fail_after = step;
+        enum pst_status status = pst_policy_patch(f->policy, &change, &patched, NULL);
+        bool reached = fail_after == -1;
+        fail_after = -1;
+        if (!reached) {
+            assert_int_equal(status, PST_OK);
+            pst_policy_destroy(patched);
+            break;
+        }
+        failures++;
+        assert_int_equal(status, PST_E_NOMEM);
+        assert_null(patched);
+    }
+    assert_true(failures > 15 && failures < 1000);
+}
+
+/* Whatever allocation fails, compile and patch say so, leak nothing and leave *out NULL. */
 static void test_short_memory_at_every_step(void **state)
 {
     struct pst_bytes list[] = {PST_LIT("a"), PST_LIT("b")};
@@ -235,6 +259,7 @@ static void test_short_memory_at_every_step(void **state)
         assert_null(f.policy);
     }
     assert_true(failures > 15 && failures < 1000);
+    patch_with_short_memory(&f);
     fx_fini(&f);
 }
 

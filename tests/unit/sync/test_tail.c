@@ -10,8 +10,14 @@
 
 struct world {
     struct place place;
+    struct pst_worker *worker;
+    struct pst_service *service;
     struct pst_tail *tail;
     struct pst_store *writer;
+    unsigned ended; /* reads */
+    enum pst_status ended_with;
+    struct pst_error error;
+    _Atomic unsigned hints; /* that the service gave */
     /* of the last batch */
     unsigned batches, models;
     struct pst_revision revision;
@@ -58,12 +64,42 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *b, struct p
     return w->answer == PST_OK ? PST_OK : pst_error_set(error, w->answer, NULL, "told to fail");
 }
 
+static void on_ended(void *ctx, enum pst_status status, const struct pst_error *error)
+{
+    struct world *w = ctx;
+
+    w->ended++;
+    w->ended_with = status;
+    w->error = *error;
+}
+
+static void on_changed(void *ctx)
+{
+    atomic_fetch_add(&((struct world *)ctx)->hints, 1);
+}
+
 static void start(struct world *w, uint64_t (*clock)(void))
 {
-    struct pst_tail_config config = {
-        .url = text_of(w->place.url), .apply = apply, .ctx = w, .now_ns = clock};
+    struct pst_service_config service = {
+        .url = text_of(w->place.url), .queue = 4, .changed = on_changed, .ctx = w};
+    assert_int_equal(pst_worker_create(0, &w->worker), PST_OK);
+    MUST(pst_service_create(&service, &w->service, &why));
+    struct pst_tail_config config = {.worker = w->worker,
+                                     .service = w->service,
+                                     .apply = apply,
+                                     .ended = on_ended,
+                                     .ctx = w,
+                                     .now_ns = clock};
     assert_int_equal(pst_tail_create(&config, &w->tail), PST_OK);
     w->lease = pst_tail_lease(w->tail);
+}
+
+static void stop(struct world *w)
+{
+    pst_service_destroy(w->service);
+    pst_worker_turn(w->worker, 0);
+    pst_tail_destroy(w->tail);
+    pst_worker_destroy(w->worker);
 }
 
 static int make(void **state)
@@ -80,16 +116,51 @@ static int make(void **state)
 static int drop(void **state)
 {
     struct world *w = *state;
-    pst_tail_destroy(w->tail);
+    stop(w);
     pst_store_close(w->writer);
     place_drop(&w->place);
     free(w);
     return 0;
 }
 
-static void poll_ok(struct world *w)
+static void wait_ended(struct world *w, unsigned count)
 {
-    MUST(pst_tail_poll(w->tail, &why));
+    uint64_t end_ns = pst_clock_boot_ns() + 10 * PST_NS_PER_S;
+
+    while (w->ended < count) {
+        assert_true(pst_clock_boot_ns() < end_ns);
+        pst_worker_turn(w->worker, 20);
+    }
+}
+
+/* What a worker that waits for a lease makes the tail do. */
+static enum pst_status demand(struct world *w)
+{
+    unsigned ended = w->ended;
+
+    pst_tail_demand(w->tail);
+    wait_ended(w, ended + 1);
+    assert_int_equal(pst_tail_demanded_since(w->tail), 0);
+    return w->ended_with;
+}
+
+static void read_ok(struct world *w)
+{
+    if (demand(w) != PST_OK)
+        fail_msg("%s: %s", w->error.where, w->error.message);
+}
+
+/* True when it read. */
+static bool tick(struct world *w, bool at_work)
+{
+    unsigned ended = w->ended;
+    uint64_t reads = pst_tail_stats(w->tail).reads;
+
+    pst_tail_tick(w->tail, at_work);
+    if (pst_tail_stats(w->tail).reads == reads)
+        return false;
+    wait_ended(w, ended + 1);
+    return true;
 }
 
 static void step_ms(uint64_t ms)
@@ -105,7 +176,7 @@ static void test_first_poll_loads(void **state)
     struct pst_change *c = begin(w->writer);
     (void)add_role(c, "r", 0);
     struct pst_revision at = commit(c);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->batches, 1);
     assert_true(w->new_history && w->all_users);
     assert_int_equal(w->roles, 1);
@@ -125,27 +196,27 @@ static void test_lease_counts_from_the_sending(void **state)
     uint64_t sent_ns = now_ns;
 
     w->takes_ns = 3 * PST_NS_PER_S;
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->lease_start_ns, sent_ns);
     assert_int_equal(atomic_load(&w->lease->start_ns), sent_ns);
     assert_true(pst_lease_holds(w->lease, sent_ns + 5 * PST_NS_PER_S));
     assert_false(pst_lease_holds(w->lease, now_ns + 5 * PST_NS_PER_S));
 }
 
-static void test_quiet_polls_read_nothing(void **state)
+/* C14: half of B used up is a read, and nothing before it. */
+static void test_a_node_at_work_renews(void **state)
 {
     struct world *w = *state;
 
-    poll_ok(w);
+    read_ok(w);
     uint64_t reads = pst_tail_stats(w->tail).reads;
     for (unsigned i = 0; i < 12; i++) { /* 2.4 s: less than half of B */
         step_ms(200);
-        poll_ok(w);
+        assert_false(tick(w, true));
     }
-    assert_int_equal(pst_tail_stats(w->tail).reads, reads);
     assert_int_equal(w->batches, 1);
-    step_ms(200); /* half of B is used up: one read renews */
-    poll_ok(w);
+    step_ms(200);
+    assert_true(tick(w, true));
     assert_int_equal(pst_tail_stats(w->tail).reads, reads + 1);
     assert_int_equal(w->lease_start_ns, now_ns);
     assert_int_equal(atomic_load(&w->lease->start_ns), now_ns);
@@ -154,15 +225,70 @@ static void test_quiet_polls_read_nothing(void **state)
     assert_int_equal(w->key_count, 0);
 }
 
+static void test_an_idle_node_reads_nothing(void **state)
+{
+    struct world *w = *state;
+
+    assert_true(tick(w, false)); /* the first load is for whoever comes */
+    uint64_t reads = pst_tail_stats(w->tail).reads;
+    for (unsigned i = 0; i < 600; i++) {
+        step_ms(100);
+        assert_false(tick(w, false));
+    }
+    assert_false(pst_lease_holds(w->lease, now_ns));
+    pst_tail_notice(
+        w->tail); /* a change: nothing is decided by what is known, so nobody is harmed */
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads);
+    assert_int_equal(demand(w), PST_OK); /* somebody comes: one read */
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads + 1);
+    assert_true(pst_lease_holds(w->lease, now_ns));
+}
+
+static void test_polls_at_the_pace_that_is_given(void **state)
+{
+    struct world *w = *state;
+
+    read_ok(w);
+    pst_tail_set_poll(w->tail, 500 * PST_NS_PER_MS);
+    unsigned reads = 0;
+    for (unsigned i = 0; i < 100; i++) { /* 5 s */
+        step_ms(50);
+        reads += tick(w, true);
+    }
+    assert_in_range(reads, 9, 10);
+    for (unsigned i = 0; i < 100; i++) {
+        step_ms(50);
+        assert_false(tick(w, false));
+    }
+}
+
+static void test_notices_read_at_once_and_never_too_few(void **state)
+{
+    struct world *w = *state;
+
+    read_ok(w);
+    uint64_t reads = pst_tail_stats(w->tail).reads;
+    unsigned ended = w->ended;
+    pst_tail_notice(w->tail);
+    pst_tail_notice(w->tail); /* while the first is read, which may have begun before this change */
+    pst_tail_notice(w->tail);
+    wait_ended(w, ended + 2);
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads + 2);
+    pst_tail_demand(w->tail);
+    pst_tail_demand(w->tail); /* who waits joins what is under way */
+    wait_ended(w, ended + 3);
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads + 3);
+}
+
 static void test_keys_and_models(void **state)
 {
     struct world *w = *state;
 
-    poll_ok(w);
+    read_ok(w);
     struct pst_change *c = begin(w->writer);
     uint64_t alice = add_user(c, "alice");
     (void)commit(c);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->batches, 2);
     assert_int_equal(w->models, 1); /* a user's change loads no model */
     assert_int_equal(w->key_count, 1);
@@ -174,7 +300,7 @@ static void test_keys_and_models(void **state)
     uint32_t role = add_role(c, "r", 0);
     (void)bind_role(c, alice, role, 0);
     (void)commit(c);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->models, 2);
     assert_int_equal(w->roles, 1);
     assert_int_equal(w->key_count, 2);
@@ -185,23 +311,24 @@ static void test_failed_apply_comes_again(void **state)
 {
     struct world *w = *state;
 
-    poll_ok(w);
+    read_ok(w);
     uint64_t start_before = atomic_load(&w->lease->start_ns);
     struct pst_change *c = begin(w->writer);
     (void)add_role(c, "r", 0);
     (void)commit(c);
     step_ms(100);
     w->answer = PST_E_NOMEM;
-    assert_int_equal(pst_tail_poll(w->tail, NULL), PST_E_NOMEM);
+    assert_int_equal(demand(w), PST_E_NOMEM);
     assert_int_equal(atomic_load(&w->lease->start_ns), start_before);
     assert_int_equal(atomic_load(&w->lease->applied_n), 0);
     step_ms(100);
-    assert_int_equal(pst_tail_poll(w->tail, NULL), PST_E_BUSY); /* not at every poll */
+    assert_false(tick(w, true)); /* not at every turn */
+    pst_tail_notice(w->tail);
     assert_int_equal(w->batches, 2);
 
     w->answer = PST_OK;
     step_ms(1000);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->revision.n, 1);
     assert_int_equal(w->key_count, 1); /* the same batch again */
     assert_int_equal(w->roles, 1);
@@ -213,7 +340,7 @@ static void test_lease_runs_out(void **state)
     struct world *w = *state;
     char aside[160];
 
-    poll_ok(w);
+    read_ok(w);
     uint64_t start_ns = now_ns;
     assert_true(pst_lease_holds(w->lease, start_ns + 5 * PST_NS_PER_S));
     assert_false(pst_lease_holds(w->lease, start_ns + 5 * PST_NS_PER_S + 1));
@@ -222,14 +349,14 @@ static void test_lease_runs_out(void **state)
     assert_int_equal(rename(w->place.path, aside), 0);
     for (unsigned i = 0; i < 30; i++) {
         step_ms(200);
-        assert_int_not_equal(pst_tail_poll(w->tail, NULL), PST_OK);
+        assert_int_not_equal(demand(w), PST_OK);
     }
     assert_int_equal(atomic_load(&w->lease->start_ns), start_ns);
     assert_false(pst_lease_holds(w->lease, now_ns));
     assert_int_equal(w->batches, 1);
 
     assert_int_equal(rename(aside, w->place.path), 0); /* it comes back */
-    poll_ok(w);
+    read_ok(w);
     assert_true(pst_lease_holds(w->lease, now_ns));
     assert_false(w->new_history); /* and it is the same history */
 }
@@ -250,7 +377,7 @@ static void test_garbage_gives_no_lease(void **state)
     struct world *w = *state;
     char aside[160];
 
-    poll_ok(w);
+    read_ok(w);
     uint64_t start_ns = now_ns;
     (void)snprintf(aside, sizeof(aside), "%s.old", w->place.path);
     assert_int_equal(rename(w->place.path, aside), 0);
@@ -261,7 +388,7 @@ static void test_garbage_gives_no_lease(void **state)
         assert_true(fputs("this is no database ", f) >= 0);
     assert_int_equal(fclose(f), 0);
     step_ms(3000);
-    assert_int_not_equal(pst_tail_poll(w->tail, NULL), PST_OK);
+    assert_int_not_equal(demand(w), PST_OK);
     assert_int_equal(atomic_load(&w->lease->start_ns), start_ns);
 }
 
@@ -274,7 +401,7 @@ static void test_replaced_database_is_a_new_history(void **state)
     (void)add_role(c, "a", 0);
     (void)add_role(c, "b", 0);
     (void)commit(c);
-    poll_ok(w);
+    read_ok(w);
     uint64_t epoch = w->revision.epoch;
     (void)snprintf(aside, sizeof(aside), "%s.old", w->place.path);
     assert_int_equal(rename(w->place.path, aside), 0);
@@ -284,7 +411,7 @@ static void test_replaced_database_is_a_new_history(void **state)
     (void)add_role(c, "only", 0);
     (void)commit(c);
     step_ms(200);
-    poll_ok(w);
+    read_ok(w);
     assert_true(w->new_history && w->all_users);
     assert_int_equal(w->roles, 1);
     assert_int_equal(w->revision.n, 1); /* the same number as before, and yet noticed */
@@ -310,7 +437,7 @@ static void test_restored_and_regrown(void **state)
     c = begin(w->writer);
     (void)add_role(c, "lost", 0);
     (void)commit(c);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->revision.n, 2);
     uint64_t epoch = w->revision.epoch;
 
@@ -327,7 +454,7 @@ static void test_restored_and_regrown(void **state)
         (void)commit(c);
     }
     step_ms(200);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->revision.epoch, epoch);
     assert_int_equal(w->revision.n, 4);
     assert_true(w->new_history && w->all_users);
@@ -340,7 +467,7 @@ static void test_bound_comes_from_the_database(void **state)
     struct world *w = *state;
     sqlite3 *db;
 
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(sqlite3_open(w->place.path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db,
                                   "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
@@ -353,91 +480,110 @@ static void test_bound_comes_from_the_database(void **state)
                                   NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(db);
-    poll_ok(w);
+    read_ok(w);
     assert_int_equal(w->bound_ns, 2 * PST_NS_PER_S);
     assert_true(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S));
     assert_false(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S + 1));
 }
 
-/* A shorter bound is kept by reading more often, not by being stale in between. */
+/* A shorter bound is kept by reading more often, not by being stale in between; a longer one than
+ * the fleet's is none. */
 static void test_bound_that_is_given(void **state)
 {
     struct world *w = *state;
 
-    poll_ok(w);
+    read_ok(w);
+    unsigned ended = w->ended;
     pst_tail_set_bound(w->tail, 1 * PST_NS_PER_S);
+    wait_ended(w, ended + 1);
+    uint64_t reads = pst_tail_stats(w->tail).reads;
     for (unsigned i = 0; i < 50; i++) {
-        poll_ok(w);
+        (void)tick(w, true);
         assert_int_equal(w->bound_ns, 1 * PST_NS_PER_S);
         assert_true(pst_lease_holds(w->lease, now_ns));
-        now_ns += 100 * PST_NS_PER_MS;
+        step_ms(100);
         assert_true(pst_lease_holds(w->lease, now_ns));
     }
-    assert_true(pst_tail_stats(w->tail).reads <= 12); /* at half of the bound, not at every poll */
-    pst_tail_set_bound(w->tail, 0);
-    poll_ok(w);
+    assert_in_range(pst_tail_stats(w->tail).reads - reads, 8, 12); /* at half of the bound */
+    ended = w->ended;
+    pst_tail_set_bound(w->tail, 60 * PST_NS_PER_S);
+    wait_ended(w, ended + 1);
     assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+}
+
+/* Another process: commits a role for each byte that it reads, and tells how that went. */
+static void write_on_demand(const struct world *w, int in, int out)
+{
+    char name[16], byte;
+
+    for (unsigned i = 0; read(in, &byte, 1) == 1; i++) {
+        struct pst_store *s;
+        struct pst_change *c;
+        struct pst_revision r;
+        (void)snprintf(name, sizeof(name), "role-%u", i);
+        struct pst_row_role row = {.name = text_of(name)};
+        byte = pst_store_open(text_of(w->place.url), PST_STORE_WRITE, &s, NULL) == PST_OK &&
+               pst_change_begin(s, PST_LIT("child"), &c, NULL) == PST_OK &&
+               pst_change_put_role(c, &row, NULL) == PST_OK &&
+               pst_change_commit(c, &r, NULL) == PST_OK;
+        if (write(out, &byte, 1) != 1)
+            break;
+    }
+    _exit(0);
 }
 
 static void test_other_process_within_a_second(void **state)
 {
     struct world *w = *state;
+    int order[2], done[2];
+    char byte = 0;
 
-    pst_tail_destroy(w->tail);
-    start(w, NULL); /* the real clock */
-    poll_ok(w);
+    stop(w);
     pst_store_close(w->writer);
     w->writer = NULL;
+    assert_int_equal(pipe(order) | pipe(done), 0);
+    pid_t child = fork(); /* before there are threads, whose locks it would inherit */
+    if (child == 0) {
+        (void)close(order[1]);
+        write_on_demand(w, order[0], done[1]);
+    }
+    (void)close(order[0]);
+    start(w, NULL); /* the real clock */
+    read_ok(w);
     for (unsigned round = 0; round < 3; round++) {
         uint64_t n = w->revision.n;
-        pid_t child = fork();
-        if (child == 0) {
-            struct pst_store *s;
-            struct pst_change *c;
-            struct pst_revision r;
-            char name[16];
-            (void)snprintf(name, sizeof(name), "role-%u", round);
-            struct pst_row_role row = {.name = text_of(name)};
-            bool done =
-                pst_store_open(text_of(w->place.url), PST_STORE_WRITE, &s, NULL) == PST_OK &&
-                pst_change_begin(s, PST_LIT("child"), &c, NULL) == PST_OK &&
-                pst_change_put_role(c, &row, NULL) == PST_OK &&
-                pst_change_commit(c, &r, NULL) == PST_OK;
-            _exit(done ? 0 : 1);
-        }
-        int how;
-        assert_int_equal(waitpid(child, &how, 0), child);
-        assert_int_equal(how, 0);
+        assert_int_equal(write(order[1], &byte, 1), 1);
+        assert_int_equal(read(done[0], &byte, 1), 1);
+        assert_int_equal(byte, 1);
         uint64_t committed = pst_clock_boot_ns();
         while (w->revision.n == n) {
             assert_true(pst_clock_boot_ns() - committed < PST_NS_PER_S);
-            struct timespec pause = {.tv_nsec = 20 * (long)PST_NS_PER_MS};
-            nanosleep(&pause, NULL);
-            poll_ok(w);
+            pst_worker_turn(w->worker, 5);
+            if (atomic_exchange(&w->hints, 0) > 0)
+                pst_tail_notice(w->tail);
         }
         assert_int_equal(w->revision.n, n + 1);
         assert_int_equal(w->roles, round + 1);
     }
+    (void)close(order[1]);
+    (void)close(done[0]);
+    (void)close(done[1]);
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_int_equal(how, 0);
 }
 
 static void test_configuration(void **state)
 {
+    struct world *w = *state;
     struct pst_tail *t;
-    struct pst_tail_config config = {.url = PST_LIT("sqlite:///x")};
-    (void)state;
+    struct pst_tail_config config = {.worker = w->worker, .service = w->service};
 
     assert_int_equal(pst_tail_create(&config, &t), PST_E_INVALID);
     assert_null(t);
     config.apply = apply;
-    config.url.len = 0;
+    config.worker = NULL;
     assert_int_equal(pst_tail_create(&config, &t), PST_E_INVALID);
-    config.url = PST_LIT("postgresql://h/d");
-    assert_int_equal(pst_tail_create(&config, &t), PST_OK);
-    struct pst_error error = {0};
-    assert_int_equal(pst_tail_poll(t, &error), PST_E_INVALID);
-    assert_non_null(strstr(error.message, "not in this build"));
-    assert_false(pst_lease_holds(pst_tail_lease(t), 1));
-    pst_tail_destroy(t);
     pst_tail_destroy(NULL);
 }
 
@@ -446,7 +592,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_first_poll_loads, make, drop),
         cmocka_unit_test_setup_teardown(test_lease_counts_from_the_sending, make, drop),
-        cmocka_unit_test_setup_teardown(test_quiet_polls_read_nothing, make, drop),
+        cmocka_unit_test_setup_teardown(test_a_node_at_work_renews, make, drop),
+        cmocka_unit_test_setup_teardown(test_an_idle_node_reads_nothing, make, drop),
+        cmocka_unit_test_setup_teardown(test_polls_at_the_pace_that_is_given, make, drop),
+        cmocka_unit_test_setup_teardown(test_notices_read_at_once_and_never_too_few, make, drop),
         cmocka_unit_test_setup_teardown(test_keys_and_models, make, drop),
         cmocka_unit_test_setup_teardown(test_failed_apply_comes_again, make, drop),
         cmocka_unit_test_setup_teardown(test_lease_runs_out, make, drop),
@@ -456,7 +605,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bound_comes_from_the_database, make, drop),
         cmocka_unit_test_setup_teardown(test_bound_that_is_given, make, drop),
         cmocka_unit_test_setup_teardown(test_other_process_within_a_second, make, drop),
-        cmocka_unit_test(test_configuration),
+        cmocka_unit_test_setup_teardown(test_configuration, make, drop),
     };
     return cmocka_run_group_tests_name("tail", tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* The service of facts: replies, coalescing, bounds, faults. */
+/* The service: replies, coalescing, bounds, faults. */
 #include "../test.h"
 
 #include <pthread.h>
@@ -6,7 +6,7 @@
 
 #include "place.h"
 #include "postern/base/clock.h"
-#include "postern/store/facts.h"
+#include "postern/store/service.h"
 
 struct inbox {
     struct place place;
@@ -78,15 +78,15 @@ static void hold(struct inbox *in, bool held)
     pthread_mutex_unlock(&in->lock);
 }
 
-static struct pst_facts_service *start(struct inbox *in, uint32_t queue)
+static struct pst_service *start(struct inbox *in, uint32_t queue)
 {
-    struct pst_facts_config config = {.url = text_of(in->place.url), .queue = queue};
-    struct pst_facts_service *service;
-    MUST(pst_facts_service_create(&config, &service, &why));
+    struct pst_service_config config = {.url = text_of(in->place.url), .queue = queue};
+    struct pst_service *service;
+    MUST(pst_service_create(&config, &service, &why));
     return service;
 }
 
-static enum pst_status ask(struct pst_facts_service *s, struct inbox *in, const char *subject,
+static enum pst_status ask(struct pst_service *s, struct inbox *in, const char *subject,
                            uint64_t ticket)
 {
     struct pst_facts_request r = {
@@ -97,13 +97,13 @@ static enum pst_status ask(struct pst_facts_service *s, struct inbox *in, const 
         .deliver = deliver,
         .ctx = in,
     };
-    return pst_facts_post(s, &r);
+    return pst_service_facts(s, &r);
 }
 
 static void test_answers(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 8);
+    struct pst_service *s = start(in, 8);
 
     assert_int_equal(ask(s, in, "alice", 7), PST_PENDING);
     wait_for(in, 1);
@@ -116,13 +116,13 @@ static void test_answers(void **state)
     wait_for(in, 2);
     assert_int_equal(in->replies[1].status, PST_OK);
     assert_int_equal(in->replies[1].facts->user_id, 0);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
 }
 
 static void test_equal_questions_are_read_once(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 16);
+    struct pst_service *s = start(in, 16);
 
     hold(in, true);
     assert_int_equal(ask(s, in, "bob", 0), PST_PENDING);
@@ -133,7 +133,7 @@ static void test_equal_questions_are_read_once(void **state)
     assert_int_equal(ask(s, in, "alice", 7), PST_PENDING);
     hold(in, false);
     wait_for(in, 8);
-    struct pst_facts_stats stats = pst_facts_service_stats(s);
+    struct pst_service_stats stats = pst_service_stats(s);
     assert_int_equal(stats.requests, 8);
     assert_int_equal(stats.coalesced, 5);
     bool seen[8] = {0};
@@ -149,14 +149,15 @@ static void test_equal_questions_are_read_once(void **state)
     }
     for (size_t i = 0; i < 8; i++)
         assert_true(seen[i]);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
     assert_int_equal(stats.reads, 3);
+    assert_int_equal(stats.batches, 2); /* both questions that waited went out together */
 }
 
 static void test_full_queue_and_stop(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 3);
+    struct pst_service *s = start(in, 3);
 
     hold(in, true);
     assert_int_equal(ask(s, in, "bob", 0), PST_PENDING);
@@ -175,18 +176,18 @@ static void test_full_queue_and_stop(void **state)
         assert_int_equal(ask(s, in, "bob", i), PST_PENDING);
         wait_for(in, i - 6);
     }
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
 }
 
 static void test_destroy_answers_what_waits(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 8);
+    struct pst_service *s = start(in, 8);
 
     /* Nothing here may be lost: every post gets its reply, read or BUSY, before destroy returns. */
     for (uint64_t i = 0; i < 8; i++)
         assert_int_equal(ask(s, in, i % 2 == 0 ? "alice" : "bob", i), PST_PENDING);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
     assert_int_equal(in->count, 8);
     for (size_t i = 0; i < 8; i++)
         assert_true(in->replies[i].status == PST_OK || in->replies[i].status == PST_E_BUSY);
@@ -195,27 +196,27 @@ static void test_destroy_answers_what_waits(void **state)
 static void test_deadline(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 8);
+    struct pst_service *s = start(in, 8);
 
     struct pst_facts_request r = {.who = {.kind = PST_WHO_NAME, .value = PST_LIT("alice")},
                                   .deadline_ns = 1,
                                   .deliver = deliver,
                                   .ctx = in};
-    assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
+    assert_int_equal(pst_service_facts(s, &r), PST_PENDING);
     wait_for(in, 1);
     assert_int_equal(in->replies[0].status, PST_E_BUSY);
     assert_null(in->replies[0].facts);
     r.deadline_ns = pst_clock_boot_ns() + 10 * PST_NS_PER_S;
-    assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
+    assert_int_equal(pst_service_facts(s, &r), PST_PENDING);
     wait_for(in, 2);
     assert_int_equal(in->replies[1].status, PST_OK);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
 }
 
 static void test_creates_a_user(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 8);
+    struct pst_service *s = start(in, 8);
     struct pst_new_user user = {.issuer = PST_LIT("https://idp.test/"),
                                 .subject = PST_LIT("new"),
                                 .name = PST_LIT("newcomer"),
@@ -226,30 +227,30 @@ static void test_creates_a_user(void **state)
         .deliver = deliver,
         .ctx = in};
 
-    assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
+    assert_int_equal(pst_service_facts(s, &r), PST_PENDING);
     wait_for(in, 1);
     assert_int_equal(in->replies[0].status, PST_OK);
     assert_int_not_equal(in->replies[0].facts->user_id, 0);
     assert_int_equal(in->replies[0].facts->binding_count, 1);
     assert_int_equal(in->replies[0].revision.n, 2);
     user.subject = r.who.value = PST_LIT("other"); /* and takes nobody else's name */
-    assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
+    assert_int_equal(pst_service_facts(s, &r), PST_PENDING);
     wait_for(in, 2);
     assert_int_equal(in->replies[1].status, PST_E_EXISTS);
     assert_null(in->replies[1].facts);
     user.name =
         PST_LIT("newcomer "); /* nor one that is read as somebody else's where blanks are cut */
-    assert_int_equal(pst_facts_post(s, &r), PST_PENDING);
+    assert_int_equal(pst_service_facts(s, &r), PST_PENDING);
     wait_for(in, 3);
     assert_int_equal(in->replies[2].status, PST_OK);
     assert_int_equal(in->replies[2].facts->user_id, 0);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
 }
 
 static void test_lost_and_replaced_database(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_service *s = start(in, 8);
+    struct pst_service *s = start(in, 8);
     char aside[160];
 
     assert_int_equal(ask(s, in, "alice", 0), PST_PENDING);
@@ -267,18 +268,113 @@ static void test_lost_and_replaced_database(void **state)
     assert_int_equal(in->replies[2].status, PST_OK);
     assert_int_equal(in->replies[2].facts->user_id, 0);
     assert_int_not_equal(in->replies[2].revision.epoch, in->replies[0].revision.epoch);
-    pst_facts_service_destroy(s);
+    pst_service_destroy(s);
+}
+
+/* ---- the log ---- */
+
+struct log_inbox {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct pst_log_reply reply;
+    unsigned count;
+};
+
+static void deliver_log(void *ctx, struct pst_log_reply *reply)
+{
+    struct log_inbox *in = ctx;
+
+    pthread_mutex_lock(&in->lock);
+    in->reply = *reply;
+    in->count++;
+    pthread_cond_broadcast(&in->wake);
+    pthread_mutex_unlock(&in->lock);
+}
+
+static struct pst_log_reply *read_log(struct pst_service *s, struct log_inbox *in,
+                                      const struct pst_log_mark *since)
+{
+    struct pst_log_request r = {.since = *since, .deliver = deliver_log, .ctx = in};
+    unsigned count = in->count;
+
+    assert_int_equal(pst_service_log(s, &r), PST_PENDING);
+    pthread_mutex_lock(&in->lock);
+    while (in->count == count)
+        pthread_cond_wait(&in->wake, &in->lock);
+    pthread_mutex_unlock(&in->lock);
+    return &in->reply;
+}
+
+static void test_log_comes_with_what_it_touches(void **state)
+{
+    struct inbox *in = *state;
+    struct pst_service *s = start(in, 8);
+    struct log_inbox log = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    struct pst_log_mark mark = {0};
+
+    struct pst_log_reply *reply = read_log(s, &log, &mark);
+    assert_int_equal(reply->status, PST_OK);
+    assert_false(reply->page.proved);
+    assert_int_equal(reply->model->role_count, 1);
+    mark = reply->page.head;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+
+    reply = read_log(s, &log, &mark); /* nothing new */
+    assert_true(reply->page.proved);
+    assert_null(reply->model);
+    pst_log_page_fini(&reply->page);
+
+    struct pst_store *store = place_open(&in->place, PST_STORE_WRITE);
+    struct pst_change *c = begin(store);
+    (void)add_user(c, "carol");
+    (void)commit(c);
+    reply = read_log(s, &log, &mark); /* a user is no model */
+    assert_int_equal(reply->page.key_count, 1);
+    assert_null(reply->model);
+    mark = reply->page.head;
+    pst_log_page_fini(&reply->page);
+
+    c = begin(store);
+    (void)add_role(c, "second", 0);
+    (void)commit(c);
+    pst_store_close(store);
+    reply = read_log(s, &log, &mark);
+    assert_true(reply->page.proved);
+    assert_non_null(reply->model);
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+    pst_service_destroy(s);
+}
+
+/* A reply is never lost: also the log's question that waits at the end is answered. */
+static void test_destroy_answers_the_log(void **state)
+{
+    struct inbox *in = *state;
+    struct log_inbox log = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+    for (unsigned i = 1; i <= 20; i++) {
+        struct pst_service *s = start(in, 8);
+        struct pst_log_request r = {.deliver = deliver_log, .ctx = &log};
+        assert_int_equal(pst_service_log(s, &r), PST_PENDING);
+        assert_int_equal(pst_service_log(s, &r), PST_E_BUSY);
+        pst_service_destroy(s);
+        assert_int_equal(log.count, i);
+        pst_store_free_model(log.reply.model);
+        pst_log_page_fini(&log.reply.page);
+        assert_true(log.reply.status == PST_OK || log.reply.status == PST_E_BUSY);
+    }
 }
 
 static void test_refuses_bad_configuration(void **state)
 {
     struct inbox *in = *state;
-    struct pst_facts_config config = {.url = text_of(in->place.url), .queue = 0};
-    struct pst_facts_service *s;
+    struct pst_service_config config = {.url = text_of(in->place.url), .queue = 0};
+    struct pst_service *s;
 
-    assert_int_equal(pst_facts_service_create(&config, &s, NULL), PST_E_INVALID);
+    assert_int_equal(pst_service_create(&config, &s, NULL), PST_E_INVALID);
     assert_null(s);
-    pst_facts_service_destroy(NULL);
+    pst_service_destroy(NULL);
 }
 
 int main(void)
@@ -291,7 +387,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_deadline, make, drop),
         cmocka_unit_test_setup_teardown(test_creates_a_user, make, drop),
         cmocka_unit_test_setup_teardown(test_lost_and_replaced_database, make, drop),
+        cmocka_unit_test_setup_teardown(test_log_comes_with_what_it_touches, make, drop),
+        cmocka_unit_test_setup_teardown(test_destroy_answers_the_log, make, drop),
         cmocka_unit_test_setup_teardown(test_refuses_bad_configuration, make, drop),
     };
-    return cmocka_run_group_tests_name("facts", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("service", tests, NULL, NULL);
 }

@@ -1,0 +1,253 @@
+/*
+ * Connecting to PostgreSQL: the url, its hosts one after the other, none of them longer than it
+ * may.
+ *
+ * libpq tries several hosts by itself, but in its non-blocking form it has no clock: a first host
+ * that is silent would keep it from the second for ever.  So each host is an attempt of its own
+ * here.  (Names are resolved by libpq, which waits for the resolver; addresses need none.)
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "postern/base/buf.h"
+#include "postern/base/clock.h"
+#include "postgres_internal.h"
+
+#define URL_MAX        2048
+#define HOSTS_MAX      16
+#define PARAMETERS_MAX 64
+#define CONNECT_S      2 /* per host, unless the url's connect_timeout says otherwise */
+
+/* The url as libpq takes it. */
+struct target {
+    char url[URL_MAX];
+    PQconninfoOption *options; /* parsed */
+    bool pgbouncer;
+    unsigned hosts;
+    uint64_t patience_ns; /* per host */
+};
+
+static enum pst_status bad_url(struct pst_error *error, const char *why)
+{
+    return pst_error_set(error, PST_E_INVALID, NULL,
+                         "the store's url: %s (postgresql://user@host:port/database?parameters)",
+                         why);
+}
+
+/* Copies `where` without our own parameter, which libpq would refuse. */
+static enum pst_status copy_url(struct pst_bytes where, struct target *t, struct pst_error *error)
+{
+    struct pst_buf b = pst_buf_of(t->url, sizeof(t->url) - 1);
+    size_t mark = pst_bytes_find(where, '?');
+    bool first = true;
+
+    pst_buf_lit(&b, "postgresql://");
+    pst_buf_put(&b, pst_bytes_of(where.ptr, mark));
+    for (struct pst_bytes rest = pst_bytes_from(where, mark); rest.len > 0;) {
+        rest = pst_bytes_from(rest, 1); /* ? or & */
+        struct pst_bytes one = pst_bytes_of(rest.ptr, pst_bytes_find(rest, '&'));
+        rest = pst_bytes_from(rest, one.len);
+        if (pst_bytes_starts(one, PST_LIT("pgbouncer="))) {
+            t->pgbouncer = pst_bytes_equal(one, PST_LIT("pgbouncer=true"));
+            if (!t->pgbouncer && !pst_bytes_equal(one, PST_LIT("pgbouncer=false")))
+                return bad_url(error, "pgbouncer is true or false");
+            continue;
+        }
+        pst_buf_char(&b, first ? '?' : '&');
+        pst_buf_put(&b, one);
+        first = false;
+    }
+    if (b.full || memchr(where.ptr, '\0', where.len) != NULL)
+        return bad_url(error, "it is too long, or holds a NUL");
+    t->url[b.len] = '\0';
+    return PST_OK;
+}
+
+static const char *option(const struct target *t, const char *name)
+{
+    for (const PQconninfoOption *o = t->options; o->keyword != NULL; o++)
+        if (strcmp(o->keyword, name) == 0)
+            return o->val;
+    return NULL;
+}
+
+static unsigned count_items(const char *list)
+{
+    unsigned count = list == NULL ? 0 : 1;
+
+    for (const char *at = list; at != NULL && *at != '\0'; at++)
+        count += *at == ',';
+    return count;
+}
+
+/* The item of a list; the only one of a list of one. Empty when there is none. */
+static struct pst_bytes item_of(const char *list, unsigned index)
+{
+    struct pst_bytes rest = list == NULL ? PST_LIT("") : pst_bytes_of(list, strlen(list));
+    unsigned count = count_items(list);
+
+    for (unsigned i = 0; count > 1 && i < index && rest.len > 0; i++) {
+        size_t comma = pst_bytes_find(rest, ',');
+        rest = pst_bytes_from(rest, comma < rest.len ? comma + 1 : comma);
+    }
+    return pst_bytes_of(rest.ptr, pst_bytes_find(rest, ','));
+}
+
+/* libpq's own words about a url may quote the password: they are not passed on. */
+static enum pst_status read_url(struct pst_bytes where, struct target *t, struct pst_error *error)
+{
+    char *words = NULL;
+    uint64_t seconds = 0;
+    enum pst_status status = copy_url(where, t, error);
+
+    if (status != PST_OK)
+        return status;
+    t->options = PQconninfoParse(t->url, &words);
+    PQfreemem(words);
+    if (t->options == NULL)
+        return bad_url(error, "libpq does not understand it");
+    unsigned hosts = count_items(option(t, "host")), addresses = count_items(option(t, "hostaddr"));
+    t->hosts = hosts > addresses ? hosts : addresses;
+    if (t->hosts == 0)
+        t->hosts = 1;
+    if (t->hosts > HOSTS_MAX)
+        return bad_url(error, "it names too many hosts");
+    const char *given = option(t, "connect_timeout");
+    if (given != NULL && (!pst_bytes_u63(pst_bytes_of(given, strlen(given)), &seconds) ||
+                          seconds < 1 || seconds > 60))
+        return bad_url(error, "connect_timeout is 1 to 60 seconds");
+    if (t->pgbouncer && option(t, "options") != NULL)
+        return bad_url(error, "pgbouncer takes no options");
+    t->patience_ns = (seconds == 0 ? CONNECT_S : seconds) * PST_NS_PER_S;
+    return PST_OK;
+}
+
+/* Host `index` of the url. What is copied stands in `room`. */
+static PGconn *start(const struct target *t, unsigned index, char *room, size_t cap)
+{
+    const char *keys[PARAMETERS_MAX], *values[PARAMETERS_MAX];
+    struct pst_buf b = pst_buf_of(room, cap);
+    unsigned n = 0;
+
+    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 4;
+         o++) {
+        if (o->val == NULL)
+            continue;
+        keys[n] = o->keyword;
+        values[n] = o->val;
+        if (strcmp(o->keyword, "host") == 0 || strcmp(o->keyword, "hostaddr") == 0 ||
+            strcmp(o->keyword, "port") == 0) {
+            values[n] = room + b.len;
+            pst_buf_put(&b, item_of(o->val, index));
+            pst_buf_char(&b, '\0');
+        }
+        n++;
+    }
+    if (t->hosts > 1 && option(t, "target_session_attrs") == NULL) {
+        keys[n] = "target_session_attrs"; /* a replica answers, too, and must not be asked */
+        values[n++] = "read-write";
+    }
+    keys[n] = "client_encoding";
+    values[n++] = "UTF8";
+    keys[n] = "fallback_application_name";
+    values[n++] = "postern";
+    keys[n] = values[n] = NULL;
+    return b.full ? NULL : PQconnectStartParams(keys, values, 0);
+}
+
+void pst_pg_line(const char *message, char *out, size_t cap)
+{
+    struct pst_bytes text = pst_bytes_of(message, strlen(message));
+    size_t len = pst_bytes_find(text, '\n');
+
+    if (len > cap - 1)
+        len = cap - 1;
+    memcpy(out, message, len);
+    out[len] = '\0';
+}
+
+static enum pst_status connect_one(PGconn *conn, uint64_t until_ns, struct pst_error *error)
+{
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+    char line[256];
+
+    while (PQstatus(conn) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
+           state != PGRES_POLLING_FAILED) {
+        uint64_t now = pst_clock_boot_ns();
+        struct pollfd p = {.fd = PQsocket(conn),
+                           .events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+        if (now >= until_ns)
+            return pst_error_set(error, PST_E_IO, NULL,
+                                 "the database did not answer a new connection in time");
+        if (poll(&p, 1, (int)((until_ns - now) / PST_NS_PER_MS) + 1) > 0)
+            state = PQconnectPoll(conn);
+    }
+    if (PQstatus(conn) == CONNECTION_OK)
+        return PST_OK;
+    pst_pg_line(PQerrorMessage(conn), line, sizeof(line));
+    return pst_error_set(error, PST_E_IO, NULL, "%s", line);
+}
+
+static enum pst_status connect_any(const struct target *t, struct pst_backend *b,
+                                   struct pst_error *error)
+{
+    char room[URL_MAX];
+    enum pst_status status = PST_E_IO;
+
+    for (unsigned i = 0; i < t->hosts && status != PST_OK; i++) {
+        PQfinish(b->conn);
+        b->conn = start(t, i, room, sizeof(room));
+        status = b->conn == NULL
+                     ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
+                     : connect_one(b->conn, pst_clock_boot_ns() + t->patience_ns, error);
+    }
+    if (status == PST_OK &&
+        (PQsetnonblocking(b->conn, 1) != 0 || PQenterPipelineMode(b->conn) != 1))
+        status = pst_error_set(error, PST_E_IO, NULL, "libpq refuses pipelines");
+    return status;
+}
+
+/* Where it was, without who and with what password. */
+static void name_target(const struct target *t, struct pst_error *error)
+{
+    const char *host = option(t, "host"), *port = option(t, "port"), *db = option(t, "dbname");
+
+    if (error == NULL || error->where[0] != '\0')
+        return;
+    (void)snprintf(error->where, sizeof(error->where), "postgresql://%s%s%s/%s",
+                   host == NULL ? "" : host, port == NULL ? "" : ":", port == NULL ? "" : port,
+                   db == NULL ? "" : db);
+}
+
+enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,
+                               struct pst_backend **out, struct pst_error *error)
+{
+    struct target *t = calloc(1, sizeof(*t));
+
+    *out = calloc(1, sizeof(**out));
+    if (*out == NULL || t == NULL) {
+        free(t);
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    }
+    enum pst_status status = read_url(where, t, error);
+    if (status == PST_OK) {
+        (*out)->mode = mode;
+        (*out)->pgbouncer = t->pgbouncer;
+        status = connect_any(t, *out, error);
+        if (status != PST_OK)
+            name_target(t, error);
+    }
+    PQconninfoFree(t->options);
+    explicit_bzero(t, sizeof(*t));
+    free(t);
+    return status;
+}
+
+void pst_pg_close(struct pst_backend *b)
+{
+    if (b == NULL)
+        return;
+    PQfinish(b->conn);
+    free(b);
+}

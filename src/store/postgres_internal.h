@@ -1,0 +1,67 @@
+/* postgres_internal.h - what the files of the PostgreSQL backend share. */
+#ifndef POSTERN_STORE_POSTGRES_INTERNAL_H
+#define POSTERN_STORE_POSTGRES_INTERNAL_H
+
+#include <libpq-fe.h>
+
+#include "postern/store/backend.h"
+#include "statements.h"
+
+#define PST_PG_PATIENCE_NS (10 * PST_NS_PER_S) /* of a statement without a deadline, in silence */
+
+enum pst_pg_transaction {
+    PST_PG_NONE = 0,
+    PST_PG_WANTED, /* begun, but nothing was sent: its first statement takes BEGIN along */
+    PST_PG_OPEN,
+    PST_PG_DEAD, /* rolled back after an error, and its owner does not know yet */
+};
+
+struct pst_backend {
+    PGconn *conn; /* always in pipeline mode, but for scripts */
+    enum pst_store_mode mode;
+    bool pgbouncer; /* nothing of a session may be used */
+    bool broken;    /* no answer in time, or the connection is lost: for good */
+    enum pst_pg_transaction transaction;
+    const char *const *begin; /* what opens the wanted transaction; ends with NULL */
+    uint64_t deadline_ns;
+    bool prepared[PST_SQL_COUNT];
+};
+
+/* What one statement of a pipeline gives. */
+struct pst_pg_want {
+    const char *name;
+    const char *columns; /* as in struct pst_sql */
+    pst_sql_row_fn *row;
+    void *ctx;
+    const char *tag; /* the command tag that it must end with; NULL: any */
+};
+
+/* Connects; *out is set also on failure, for pst_pg_close. */
+enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,
+                               struct pst_backend **out, struct pst_error *error);
+void pst_pg_close(struct pst_backend *backend);
+
+/* One statement that is not in the table, without parameters. */
+enum pst_status pst_pg_query(struct pst_backend *backend, const char *sql,
+                             const struct pst_pg_want *want, struct pst_error *error);
+/* Sends what opens a wanted transaction now, alone. */
+enum pst_status pst_pg_open_transaction(struct pst_backend *backend, struct pst_error *error);
+/* The next result, NULL at the end of a statement. PST_E_IO: the connection is broken. */
+enum pst_status pst_pg_next(struct pst_backend *backend, PGresult **out, struct pst_error *error);
+/* Marks the connection as broken and says so. */
+enum pst_status pst_pg_lost(struct pst_backend *backend, struct pst_error *error);
+/* The status of a result that is an error. */
+enum pst_status pst_pg_failed(const PGresult *result, const char *what, struct pst_error *error);
+/* Copies the first line of a message of libpq, which may have several. */
+void pst_pg_line(const char *message, char *out, size_t cap);
+
+enum pst_status pst_pg_schema(struct pst_backend *backend, uint32_t *version, uint32_t *oldest,
+                              struct pst_error *error);
+enum pst_status pst_pg_script(struct pst_backend *backend, struct pst_bytes sql,
+                              struct pst_error *error);
+struct pst_bytes pst_pg_migration(uint32_t version);
+enum pst_status pst_pg_check(struct pst_backend *backend, struct pst_error *error);
+/* Adds who holds the log's row to the message, when that can be found out. */
+void pst_pg_name_holder(struct pst_backend *backend, struct pst_error *error);
+
+#endif
