@@ -148,6 +148,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     follow_log(c, now);
     if (c->setup->jwks != NULL && now >= c->jwks_due_ns)
         look_after_keys(c, now);
+    pst_coldstart_tick(c, now);
     pst_policy_reap(c->hub);
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         pst_setup_answer_refused(s);
@@ -320,6 +321,8 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     if (status == PST_OK && c->setup->jwks != NULL)
         look_after_keys(c, pst_clock_boot_ns());
     if (status == PST_OK)
+        pst_coldstart_load(c);
+    if (status == PST_OK)
         pst_tail_tick(c->tail, true);
     for (uint32_t i = 0; i < c->lane_count && status == PST_OK; i++) {
         status = pst_worker_start(c->lanes[i].worker);
@@ -341,6 +344,7 @@ static void stop_lanes(struct control *c)
     for (uint32_t i = 0; i < c->lane_count; i++)
         pst_server_destroy(c->lanes[i].server);
     pst_fleet_leave(c);
+    pst_coldstart_stop(c);
     pst_fleet_stop(c);
     pst_service_destroy(c->service);
     pst_fetcher_destroy(c->fetcher);

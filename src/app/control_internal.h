@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "postern/app/site_build.h"
+#include "postern/base/secret.h"
 #include "postern/authz/engine.h"
 #include "postern/authz/site.h"
 #include "postern/net/fetch.h"
@@ -62,6 +63,15 @@ struct fleet {
     bool leaving, left;
 };
 
+/* coldstart.c; the control thread's only, but for the key, which the saving thread reads. */
+struct saving;
+struct coldstart {
+    unsigned char key[PST_MAC_KEY_LEN];
+    bool usable; /* there is a key */
+    uint64_t saved_n, tried_ns;
+    struct saving *saving; /* NULL: none is under way */
+};
+
 /* Something that any thread asks of the control thread; asked again while it waits, it is one. */
 struct call {
     struct pst_message message; /* first */
@@ -86,6 +96,7 @@ struct control {
     struct pst_service *service;
     struct pst_tail *tail;
     struct fleet fleet;
+    struct coldstart coldstart;
     struct call lease_wanted, changed; /* from workers, from the service */
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
@@ -135,6 +146,14 @@ void pst_fleet_tick(struct control *c, uint64_t now_ns, bool at_work);
 /* Behind the last decision: runs the loop until the row is gone, for a second at most. */
 void pst_fleet_leave(struct control *c);
 void pst_fleet_stop(struct control *c);
+
+/* --- coldstart.c --- */
+
+/* Before the first read of the log. */
+void pst_coldstart_load(struct control *c);
+void pst_coldstart_tick(struct control *c, uint64_t now_ns);
+/* Saves what was not saved yet. */
+void pst_coldstart_stop(struct control *c);
 
 /* --- publish.c --- */
 
