@@ -101,15 +101,17 @@ static uint64_t limit_of(const struct pst_backend *b)
 /* Until the next result can be taken. Bytes that come renew the patience, but no deadline. */
 static enum pst_status await(struct pst_backend *b, struct pst_error *error)
 {
-    uint64_t until = limit_of(b);
+    uint64_t until = 0;
 
     for (;;) {
         int unsent = PQflush(b->conn);
         if (unsent < 0)
             return pst_pg_lost(b, error);
         if (!PQisBusy(b->conn))
-            return PST_OK;
+            return PST_OK; /* of most rows, without a look at the clock */
         uint64_t now = pst_clock_boot_ns();
+        if (until == 0)
+            until = limit_of(b);
         if (now >= until) {
             b->broken = true;
             return pst_error_set(error, PST_E_IO, NULL, "the database did not answer in time");
@@ -120,7 +122,7 @@ static enum pst_status await(struct pst_backend *b, struct pst_error *error)
         if ((n < 0 && errno != EINTR) || (n > 0 && PQconsumeInput(b->conn) == 0))
             return pst_pg_lost(b, error);
         if (n > 0 && b->deadline_ns == 0)
-            until = limit_of(b);
+            until = 0;
     }
 }
 
