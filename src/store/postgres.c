@@ -8,7 +8,7 @@
  *     are parameterised and unnamed, and nothing of a session is used: a server connection is
  *     somebody else's after each transaction.
  *   - BEGIN goes out with the first statement of its transaction.
- *   - A store that was opened to read makes its views READ ONLY; its single statements are SELECTs.
+ *   - A store that was opened to read makes its views READ ONLY, and runs no statement but SELECTs.
  *     default_transaction_read_only would be state of the session.  The data plane's role
  *     (deploy/postgres) is what keeps it from writing whatever it sends.
  */
@@ -328,12 +328,20 @@ static enum pst_status take_call(struct pst_backend *b, unsigned id, const struc
 
 /* ---- the seam ---- */
 
+/* SQLite's words show it: what is a function call here may write there. */
+static enum pst_status may_run(const struct pst_backend *b, unsigned id, struct pst_error *error)
+{
+    if (b->mode == PST_STORE_READ && pst_statements[id].text[0] != 'S')
+        return pst_error_set(error, PST_E_INVALID, NULL, "the store was opened to read");
+    return usable(b, error);
+}
+
 static enum pst_status pg_run(struct pst_backend *b, unsigned id,
                               const struct pst_sql_value *params, unsigned count,
                               pst_sql_row_fn *each, void *ctx, struct pst_error *error)
 {
     struct sent sent;
-    enum pst_status status = usable(b, error);
+    enum pst_status status = may_run(b, id, error);
 
     if (status != PST_OK)
         return status;
