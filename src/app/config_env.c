@@ -19,6 +19,7 @@ static const char *const SETTINGS[] = {
     "policies_dir",
     "node",
     "store.url",
+    "store.pgbouncer",
     "identity.leeway_s",
     "identity.max_lifetime_s",
     "identity.max_token_bytes",
