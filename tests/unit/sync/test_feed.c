@@ -259,6 +259,48 @@ static void once(void **state)
     redis_signal(&server, SIGCONT);
 }
 
+static void publish_there(struct pst_worker *worker, void *payload)
+{
+    struct world *w = payload;
+
+    (void)worker;
+    if (!is_up(w)) { /* not yet: again in the next turn */
+        usleep(1000);
+        if (pst_worker_post(worker, publish_there, w) != PST_OK)
+            abort();
+        return;
+    }
+    if (pst_feed_publish(w->feed, EPOCH, 1, 2, PST_FEED_CHANGE) != PST_OK)
+        abort();
+}
+
+static void stop_when_heard(void *ctx, const struct pst_feed_message *message)
+{
+    struct world *w = ctx;
+
+    on_message(ctx, message);
+    pst_worker_stop(w->worker);
+}
+
+/* Made here, used on the worker's thread, ended here. */
+static void on_a_thread_of_its_own(void **state)
+{
+    static const struct pst_feed_ops ops = {on_read_log, stop_when_heard, on_event};
+    struct world w;
+    (void)state;
+
+    make_world(&w);
+    add_address(&w, "127.0.0.1:", server.port);
+    set_password(&w, PASSWORD);
+    assert_int_equal(pst_worker_create(0, &w.worker), PST_OK);
+    assert_int_equal(pst_feed_create(w.worker, &w.config, &ops, &w, &w.feed, NULL), PST_OK);
+    assert_int_equal(pst_worker_start(w.worker), PST_OK);
+    assert_int_equal(pst_worker_post(w.worker, publish_there, &w), PST_OK);
+    pst_worker_join(w.worker);
+    assert_int_equal(w.messages, 1);
+    close_world(&w);
+}
+
 static void wrong_configurations_are_named(void **state)
 {
     struct world w;
@@ -301,6 +343,7 @@ int main(void)
         cmocka_unit_test(the_addresses_are_tried_in_turn),
         cmocka_unit_test(what_cannot_be_sent_is_dropped),
         cmocka_unit_test(once),
+        cmocka_unit_test(on_a_thread_of_its_own),
         cmocka_unit_test(wrong_configurations_are_named),
     };
     return cmocka_run_group_tests_name("sync/feed", tests, start, stop);
