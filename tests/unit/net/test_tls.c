@@ -21,6 +21,7 @@ enum manner {
     ECHO = 0,  /* until the client ends, then end as well */
     HANG_UP,   /* a few bytes, then the socket without close_notify */
     FULL_END,  /* 256 KiB and a clean end at once */
+    FULL_STAY, /* 100 bytes more than a block, and no end */
     OLD_TLS,   /* TLS 1.1 */
     HALF_HELLO /* ends within the handshake */
 };
@@ -40,8 +41,12 @@ static void serve(SSL *ssl, int fd, enum manner manner)
         SSL_write(ssl, "abc", 3);
         return;
     }
+    memset(space, 'f', sizeof(space));
+    if (manner == FULL_STAY) {
+        SSL_write(ssl, space, PST_BLOCK_BYTES + 100);
+        return;
+    }
     if (manner == FULL_END) {
-        memset(space, 'f', sizeof(space));
         SSL_write(ssl, space, sizeof(space));
         SSL_shutdown(ssl);
         return;
@@ -214,6 +219,26 @@ static void a_full_block_loses_nothing(void **state)
     close_pair(&p);
 }
 
+/* The rest was received already: the socket will not say that there is more. */
+static void what_waits_for_room_comes(void **state)
+{
+    struct pair p;
+    (void)state;
+
+    open_pair(&p, FULL_STAY, "localhost");
+    shake(&p);
+    usleep(100000); /* all of it has come */
+    for (int i = 0; i < 100 && !p.end.stream.paused; i++)
+        pst_worker_turn(p.worker, 20);
+    assert_int_equal(pst_stream_in(&p.end.stream).len, PST_BLOCK_BYTES);
+    pst_stream_consume(&p.end.stream, PST_BLOCK_BYTES);
+    pst_stream_resume(&p.end.stream);
+    for (int i = 0; i < 50 && pst_stream_in(&p.end.stream).len == 0; i++)
+        pst_worker_turn(p.worker, 20);
+    assert_int_equal(pst_stream_in(&p.end.stream).len, 100);
+    close_pair(&p);
+}
+
 static void an_end_without_notice_is_broken(void **state)
 {
     struct pair p;
@@ -300,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(big_both_ways_and_a_clean_end),
         cmocka_unit_test(a_full_block_loses_nothing),
+        cmocka_unit_test(what_waits_for_room_comes),
         cmocka_unit_test(an_end_without_notice_is_broken),
         cmocka_unit_test(handshakes_that_fail),
         cmocka_unit_test(no_name_is_no_connection),
