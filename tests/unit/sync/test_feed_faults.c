@@ -296,7 +296,7 @@ static void nonsense_ends_the_connection(void **state)
     talk("-LOADING Redis is \r\n", "", 0, 1);
     assert_non_null(strstr(w.failure, "SUBSCRIBE refused: LOADING"));
     /* as Redis says it of a command that was renamed: with what stood behind it */
-    talk("-ERR unknown command 'AUTH', with args beginning with: 'w0rd'\r\n", "", 0, 1);
+    talk("-ERR unknown, with args: 'w0rd'\r\n", "", 0, 1);
     assert_non_null(strstr(w.failure, "refused: ERR"));
     assert_null(strstr(w.failure, "w0rd"));
 }
