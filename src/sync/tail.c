@@ -25,7 +25,8 @@ struct pst_tail {
     uint64_t sent_ns;  /* before the last read was asked for */
     uint64_t retry_ns; /* after a batch that could not be applied: not before */
     uint64_t demanded_ns;
-    bool reading, again;
+    bool reading, again, key_known;
+    bool void_reading; /* the read that is under way gives no lease */
     struct pst_lease lease;
     struct pst_tail_stats stats;
 };
@@ -49,6 +50,16 @@ enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst
         t->config.now_ns = pst_clock_boot_ns;
     *out = t;
     return PST_OK;
+}
+
+void pst_tail_resume(struct pst_tail *tail, const struct pst_log_mark *mark)
+{
+    tail->mark = *mark;
+}
+
+struct pst_log_mark pst_tail_mark(const struct pst_tail *tail)
+{
+    return tail->mark;
 }
 
 void pst_tail_destroy(struct pst_tail *tail)
@@ -83,7 +94,8 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
         .revision = page->head.revision,
         .new_history = !page->proved,
         .model = reply->model,
-        .whole = reply->model != NULL,
+        .whole = reply->whole,
+        .fleet_key = reply->has_key ? reply->fleet_key : NULL,
         .all_users = page->all,
         .keys = page->all ? NULL : page->keys,
         .key_count = page->all ? 0 : page->key_count,
@@ -102,10 +114,46 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     if (batch.model != NULL || batch.key_count > 0 || batch.all_users)
         t->stats.batches++;
     t->retry_ns = 0;
+    t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
     t->bound_ns = batch.bound_ns;
     move_lease(t, t->sent_ns);
     return PST_OK;
+}
+
+static enum pst_status patch(const struct pst_tail_batch *batch, const struct pst_policy *base,
+                             struct pst_policy **out, struct pst_error *error)
+{
+    struct pst_policy_patch p = {.model = batch->model};
+    uint32_t *ids = calloc(batch->key_count + 1, sizeof(*ids));
+
+    if (ids == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    for (size_t i = 0; i < batch->key_count; i++) {
+        if (batch->keys[i].kind == PST_LOG_ROLE)
+            ids[p.touched_count++] = (uint32_t)batch->keys[i].id;
+        p.workspaces = p.workspaces || batch->keys[i].kind == PST_LOG_WORKSPACE;
+    }
+    p.touched = ids;
+    enum pst_status status = pst_policy_patch(base, &p, out, error);
+    free(ids);
+    return status;
+}
+
+enum pst_status pst_tail_compile(const struct pst_tail_batch *batch, const struct pst_policy *base,
+                                 struct pst_policy **out, struct pst_error *error)
+{
+    enum pst_status status;
+
+    *out = NULL;
+    if (batch->whole)
+        status = pst_policy_compile(batch->model, out, error);
+    else if (base != NULL)
+        status = patch(batch, base, out, error);
+    else
+        status = pst_error_set(error, PST_E_INVALID, NULL, "a part of a policy without the rest");
+    pst_store_free_model(batch->model);
+    return status;
 }
 
 static void read_log(struct pst_tail *t);
@@ -118,6 +166,16 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
 
     (void)worker;
     t->reading = false;
+    if (t->void_reading) { /* the next one will do */
+        t->void_reading = false;
+        if (status == PST_OK) {
+            pst_store_free_model(m->reply.model);
+            pst_log_page_fini(&m->reply.page);
+        }
+        free(m);
+        read_log(t);
+        return;
+    }
     t->demanded_ns = 0;
     if (status == PST_OK) {
         status = apply_reply(t, &m->reply);
@@ -152,6 +210,8 @@ static void read_log(struct pst_tail *t)
     t->sent_ns = t->config.now_ns();
     struct pst_log_request request = {
         .since = t->mark,
+        .want_key = !t->key_known,
+        .registers = t->config.registers == NULL ? NULL : t->config.registers(t->config.ctx),
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,
         .deliver = deliver,
         .ctx = m,
@@ -208,6 +268,17 @@ void pst_tail_demand(struct pst_tail *t)
         t->demanded_ns = t->config.now_ns();
     if (!t->reading)
         read_log(t);
+}
+
+void pst_tail_drop_lease(struct pst_tail *t)
+{
+    atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
+    t->void_reading = t->reading; /* what it proves was asked for before */
+}
+
+bool pst_tail_reading(const struct pst_tail *t)
+{
+    return t->reading;
 }
 
 uint64_t pst_tail_demanded_since(const struct pst_tail *t)
