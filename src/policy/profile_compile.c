@@ -315,11 +315,14 @@ static enum pst_status read_head(struct profile_builder *b,
                                  const struct pst_profile_options *options)
 {
     static const char *const keys[] = {
-        "profile",   "description", "combining",    "errors",    "unmatched", "both_cases",
-        "json_only", "get_body",    "head_as_get",  "compare",   "classes",   "refuse_traversal",
-        "words",     "operations",  "ids",          "workspace", "entities",  "shapes",
-        "inner",     "levels",      "ignored_keys", "under",     "preflight", "accept",
-        "inspect",   "body_limit",  "shadow",       "docs",      "routes",    NULL};
+        "profile",      "description",    "combining",     "errors",
+        "unmatched",    "both_cases",     "json_only",     "get_body",
+        "head_as_get",  "compare",        "classes",       "refuse_traversal",
+        "words",        "operations",     "ids",           "workspace",
+        "entities",     "shapes",         "inner",         "levels",
+        "ignored_keys", "under",          "preflight",     "accept",
+        "inspect",      "body_limit",     "shadow",        "docs",
+        "routes",       "stream_grace_s", "stale_allow_s", NULL};
     const struct pst_node *root = b->tree->root;
 
     if (root == NULL)

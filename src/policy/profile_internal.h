@@ -154,6 +154,7 @@ struct pst_route {
     enum profile_scope scope;
     bool is_public, shadow, attributes, compare;
     uint64_t inspect_limit, body_limit;
+    uint64_t stream_grace_s, stale_allow_s;
     uint32_t accept; /* PST_ODD_* */
     uint32_t capture_count;
     uint32_t var_count;
@@ -258,6 +259,7 @@ struct profile_defaults {
     uint32_t accept;
     uint64_t body_limit;
     uint64_t inspect_limit;
+    uint64_t stream_grace_s, stale_allow_s;
     bool shadow;
 };
 /* Compiles one element of a list of routes: a route, or a group. */
