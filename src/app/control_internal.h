@@ -52,6 +52,11 @@ struct call {
     _Atomic bool waits; /* set by the asker, acquire-release with the clearing before the run */
 };
 
+/* What the feed of changes says; for metrics only. */
+struct heard {
+    _Atomic uint64_t head_n, gaps, publishers;
+};
+
 struct lane {
     struct control *control;
     struct pst_worker *worker;
@@ -69,6 +74,7 @@ struct control {
     struct pst_service *service;
     struct pst_tail *tail;
     struct call lease_wanted, changed; /* from workers, from the service */
+    struct heard heard;
     uint64_t refused_ns; /* the demand that was answered with "no lease" already */
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
@@ -103,6 +109,15 @@ void pst_setup_answer_refused(struct setup *s);
 
 /* A worker's decision waits for a lease (pst_engine_config.want_lease). Any thread. */
 void pst_control_want_lease(void *ctx);
+
+/* --- figures.c --- */
+
+/* Any worker: why this node is not ready, apart from its lease; NULL: it is. */
+const char *pst_control_unready(void *ctx);
+void pst_control_figures(void *ctx, struct pst_ops_figures *out);
+/* The control thread: what the feed said last. */
+void pst_control_note_head(struct control *c, uint64_t n);
+void pst_control_note_feed(struct control *c, uint64_t gaps, uint64_t publishers);
 
 /* --- publish.c --- */
 
