@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`make test`: unit tests, vector suites, integration tests and models of one build; closes with `N passed, N failed`.
 
+One PostgreSQL, with pgbouncer before it, serves the unit tests of the whole run, each in a database of its own.
 Unit tests and suites run two at a time; the integration files that measure (memory, system calls, time) run alone."""
 import argparse
 import concurrent.futures
@@ -13,7 +14,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from lib import paths  # noqa: E402
+from lib import paths, postgres  # noqa: E402
 import run_vectors  # noqa: E402
 import vectors_sync  # noqa: E402
 
@@ -100,16 +101,7 @@ def show(result):
         print("--- end of %s" % result.name, flush=True)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--build", default="build/release")
-    a = p.parse_args()
-    build = os.path.abspath(a.build)
-    os.environ["POSTERN_BUILD"] = build
-    began = time.monotonic()
-    sys.argv = [sys.argv[0], "--check"]
-    vectors_sync.main()
-
+def run_tests(build):
     results = []
     units = sorted(f for f in glob.glob(os.path.join(build, "unit", "*", "test_*")) if not f.endswith(".d"))
     files = sorted(glob.glob(os.path.join(HERE, "integration", "test_*.py")))
@@ -124,6 +116,22 @@ def main():
     for path in [f for f in files if f not in shared]:
         results.append(integration(path))
         show(results[-1])
+    return results
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--build", default="build/release")
+    a = p.parse_args()
+    build = os.path.abspath(a.build)
+    os.environ["POSTERN_BUILD"] = build
+    began = time.monotonic()
+    sys.argv = [sys.argv[0], "--check"]
+    vectors_sync.main()
+
+    with postgres.Postgres() as database:
+        os.environ.update(database.environment())
+        results = run_tests(build)
 
     print("vectors:", flush=True)
     passed, failed = run_vectors.run(build, paths.VECTORS)

@@ -81,7 +81,8 @@ struct control {
     struct setup *setup;             /* the current one first */
     _Atomic(struct pst_jwks *) jwks; /* of the current setup, for workers */
     struct pst_shared_policy *policy;
-    uint64_t epoch, n;
+    struct pst_revision revision; /* that `policy` shows */
+    uint8_t fleet_key[PST_FLEET_KEY_BYTES];
     struct lane *lanes;
     uint32_t lane_count;
     struct event *tick, *signals[3];

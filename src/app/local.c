@@ -19,6 +19,8 @@ struct pst_local {
     struct pst_tail *tail;
     struct pst_worker *worker;
     struct pst_engine *engine;
+    uint8_t fleet_key[PST_FLEET_KEY_BYTES];
+    struct pst_shared_policy *policy; /* NULL before the first load */
 };
 
 static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, struct pst_error *error)
@@ -27,6 +29,9 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
     struct pst_bundle *bundle;
+    if (batch->fleet_key != NULL)
+        memcpy(l->fleet_key, batch->fleet_key, sizeof(l->fleet_key));
+    const struct pst_policy *base = l->policy == NULL ? NULL : l->policy->policy;
     const struct pst_engine_news news = {
         .bundle = batch->model != NULL,
         .new_history = batch->new_history,
@@ -39,16 +44,14 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     enum pst_status status = PST_OK;
 
     if (batch->model != NULL) {
-        status = pst_policy_compile(batch->model, &policy, error);
-        pst_model_fini(batch->model);
-        free(batch->model);
+        status = pst_tail_compile(batch, base, &policy, error);
         if (status == PST_OK)
             status = pst_shared_policy_create(policy, &shared);
         if (status != PST_OK)
             return status;
-        status =
-            pst_bundle_create(l->site, shared, batch->revision.epoch, batch->revision.n, &bundle);
-        pst_shared_policy_release(shared);
+        status = pst_bundle_create(l->site, shared, &batch->revision, l->fleet_key, &bundle);
+        pst_shared_policy_release(l->policy);
+        l->policy = shared;
         if (status == PST_OK)
             pst_policy_publish(l->hub, &bundle->snapshot);
     }
@@ -139,6 +142,7 @@ void pst_local_close(struct pst_local *l)
     pst_engine_destroy(l->engine);
     pst_worker_destroy(l->worker);
     pst_policy_hub_destroy(l->hub);
+    pst_shared_policy_release(l->policy);
     pst_site_release(l->site);
     pst_key_ring_destroy(&l->ring);
     pst_log_destroy(l->log);

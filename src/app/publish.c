@@ -11,7 +11,8 @@
 static enum pst_status publish(struct control *c)
 {
     struct pst_bundle *bundle;
-    enum pst_status status = pst_bundle_create(c->setup->site, c->policy, c->epoch, c->n, &bundle);
+    enum pst_status status =
+        pst_bundle_create(c->setup->site, c->policy, &c->revision, c->fleet_key, &bundle);
 
     if (status == PST_OK)
         pst_policy_publish(c->hub, &bundle->snapshot);
@@ -27,15 +28,14 @@ enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_
     return status;
 }
 
-static enum pst_status take_model(struct control *c, struct pst_model *model,
+static enum pst_status take_model(struct control *c, const struct pst_tail_batch *batch,
                                   struct pst_error *error)
 {
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
-    enum pst_status status = pst_policy_compile(model, &policy, error);
+    const struct pst_policy *base = c->policy == NULL ? NULL : c->policy->policy;
+    enum pst_status status = pst_tail_compile(batch, base, &policy, error);
 
-    pst_model_fini(model);
-    free(model);
     if (status == PST_OK)
         status = pst_shared_policy_create(policy, &shared);
     if (status != PST_OK)
@@ -67,8 +67,8 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
                                   struct pst_error *error)
 {
     struct control *c = ctx;
-    bool moved =
-        batch->new_history || batch->revision.epoch != c->epoch || batch->revision.n != c->n;
+    bool moved = batch->new_history || batch->revision.epoch != c->revision.epoch ||
+                 batch->revision.n != c->revision.n;
     uint64_t *users = NULL;
     struct pst_engine_news news = {
         .new_history = batch->new_history,
@@ -79,10 +79,11 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
         .lease_bound_ns = batch->bound_ns,
     };
 
-    enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch->model, error);
+    if (batch->fleet_key != NULL)
+        memcpy(c->fleet_key, batch->fleet_key, sizeof(c->fleet_key));
+    enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch, error);
     if (status == PST_OK && (moved || batch->model != NULL)) {
-        c->epoch = batch->revision.epoch;
-        c->n = batch->revision.n;
+        c->revision = batch->revision;
         news.bundle = true;
         status = publish(c);
     }

@@ -129,7 +129,7 @@ static enum pst_status install_setup(struct control *c, struct setup *s, struct 
     if (status == PST_OK)
         status = open_new(c, s, messages, error);
     if (status == PST_OK && c->policy != NULL)
-        status = pst_bundle_create(s->site, c->policy, c->epoch, c->n, &bundle);
+        status = pst_bundle_create(s->site, c->policy, &c->revision, c->fleet_key, &bundle);
     if (status != PST_OK) {
         if (messages != NULL)
             drop_messages(c, messages);

@@ -25,7 +25,8 @@ enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, LEASE, DONE };
 
 #define FACTS_DEADLINE_NS (500 * PST_NS_PER_MS)
 #define LEASE_DEADLINE_NS (250 * PST_NS_PER_MS) /* the control thread says it after 200 ms */
-#define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S)    /* a fetch takes 5 s at most */
+#define LEASE_ASKS_MAX    20
+#define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
 #define BODY_FRESH_NS     (100 * PST_NS_PER_MS)
 
 /* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable
@@ -70,6 +71,7 @@ bool pst_engine_may_be_shadowed(enum pst_reason reason)
     case PST_R_TWO_CREDENTIALS:
     case PST_R_KEYS_UNAVAILABLE:
     case PST_R_STALE:
+    case PST_R_UNKNOWN_REVISION:
     case PST_R_UNAVAILABLE:
     case PST_R_OVERLOAD:
     case PST_R_DRAINING:
@@ -280,6 +282,14 @@ static enum pst_step post_fetch(struct pst_decide *d)
     return PST_STEP_WAIT;
 }
 
+static void tell_revision(struct pst_decide *d, const struct pst_policy_pin *pin)
+{
+    const struct pst_bundle *bundle = pst_bundle_of(pin->snapshot);
+
+    d->decision.revision = pst_bytes_of(bundle->revision, bundle->bare_len);
+    d->decision.revision_token = pst_bytes_of(bundle->revision, bundle->revision_len);
+}
+
 /* While a decision waited, news may have come: facts of one revision and a policy of an earlier one
  * would together be what no revision says (C7). The site stays that of the beginning. */
 static void follow_policy(struct pst_decide *d)
@@ -294,8 +304,7 @@ static void follow_policy(struct pst_decide *d)
     if (d->policy_pin_ != NULL)
         pst_policy_unpin(d->policy_pin_);
     d->policy_pin_ = now;
-    const struct pst_bundle *bundle = pst_bundle_of(now->snapshot);
-    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    tell_revision(d, now);
 }
 
 static enum pst_step judge_user(struct pst_decide *d)
@@ -329,20 +338,24 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
         *waits = step == PST_STEP_WAIT;
         return step;
     }
-    if (d->facts_asked_ || d->keys_asked_ || d->lease_asked_)
+    if (d->facts_asked_ || d->keys_asked_ || d->lease_asks_ > 0)
         follow_policy(d);
     return judge_user(d);
 }
 
 /* --- BODY, EVALUATE --- */
 
-/* Also notes that this node is at work. */
-static bool is_fresh(struct pst_engine *e)
+/* Whether memory may be trusted for this decision (C1, C5). Also notes that this node is at work.
+ */
+static bool is_fresh(const struct pst_decide *d)
 {
+    struct pst_engine *e = d->engine_;
     uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
 
     atomic_store_explicit(&e->active_ns, now, memory_order_relaxed);
-    return pst_engine_lapsed_ns(e, now) == 0;
+    return pst_engine_lapsed_ns(e, now) == 0 &&
+           (d->min_.epoch == 0 ||
+            (d->min_.epoch == e->epoch && d->min_.n <= pst_facts_cache_applied(e->facts)));
 }
 
 static enum pst_step run(struct pst_decide *d);
@@ -358,18 +371,20 @@ static enum pst_step without_lease(struct pst_decide *d)
 }
 
 /* C3: all that wait share one read of the log. What it brings may be about this caller, so he is
- * looked at again from the beginning of what memory says about him. */
+ * looked at again from the beginning of what memory says about him. A read that was under way may
+ * be older than the revision that he has seen, so the second one counts. */
 static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
 {
     struct pst_engine *e = d->engine_;
+    uint64_t now = pst_clock_boot_ns();
 
-    if (!d->lease_asked_)
-        d->deadline_ns_ = pst_clock_boot_ns() + LEASE_DEADLINE_NS;
-    else if (pst_clock_boot_ns() > d->deadline_ns_)
+    if (d->lease_asks_ == 0)
+        d->deadline_ns_ = now + LEASE_DEADLINE_NS;
+    if (d->lease_asks_ >= 2 && d->min_.epoch != 0 && d->min_.epoch != e->epoch)
+        return refuse(d, PST_R_UNKNOWN_REVISION);
+    if (e->want_lease == NULL || now > d->deadline_ns_ || d->lease_asks_ == LEASE_ASKS_MAX)
         return without_lease(d);
-    if (e->want_lease == NULL)
-        return without_lease(d);
-    d->lease_asked_ = true;
+    d->lease_asks_++;
     pst_fact_entry_release(d->facts_);
     d->facts_ = NULL;
     d->decision.user = (struct pst_bytes){0};
@@ -448,7 +463,7 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
     if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
         return refuse(d, PST_R_UNKNOWN_WORKSPACE);
-    if (!is_fresh(d->engine_) && !d->stale_)
+    if (!is_fresh(d) && !d->stale_)
         return wait_for_lease(d, waits);
     return judge(d);
 }
@@ -530,8 +545,12 @@ static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint
     d->pin_ = pst_policy_pin_adopted(engine->reader);
     if (d->pin_ == NULL)
         return refuse(d, PST_R_STALE);
-    const struct pst_bundle *bundle = pst_bundle_of(d->pin_->snapshot);
-    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    tell_revision(d, d->pin_);
+    /* One that no node wrote is ignored: nobody can make us wait for what will never be. */
+    if (request->min_revision.len > 0 &&
+        !pst_revision_token_read(pst_bundle_of(d->pin_->snapshot)->fleet_key, request->min_revision,
+                                 &d->min_))
+        d->min_ = (struct pst_revision){0};
     d->assumed_ = who;
     d->listener_ = listener;
     return run(d);
@@ -606,16 +625,16 @@ static enum pst_step ask_anew(struct pst_decide *d)
 
     if (now == NULL)
         return refuse(d, PST_R_STALE);
-    const struct pst_bundle *bundle = pst_bundle_of(now->snapshot);
-    if (bundle->site != site_of(d)) {
+    if (pst_bundle_of(now->snapshot)->site != site_of(d)) {
         pst_policy_unpin(now);
         return refuse(d, PST_R_UNAVAILABLE);
     }
     let_go(d);
     d->pin_ = now;
-    d->decision.revision = pst_bytes_of(bundle->revision, bundle->revision_len);
+    tell_revision(d, now);
     d->decision.user = (struct pst_bytes){0};
-    d->facts_asked_ = d->lease_asked_ = false;
+    d->facts_asked_ = false;
+    d->lease_asks_ = 0;
     d->anew_ = true;
     d->state_ = ROUTE;
     return run(d);
@@ -697,7 +716,7 @@ void pst_engine_ask_again(struct pst_decide *d)
     struct pst_facts *facts = d->early_facts_;
 
     pst_list_remove(&d->waiting_);
-    if (d->lease_asked_)
+    if (d->lease_asks_ > 0)
         follow_policy(d);
     d->early_facts_ = NULL;
     if (facts != NULL && d->early_epoch_ == d->engine_->epoch) {
@@ -710,7 +729,7 @@ void pst_engine_ask_again(struct pst_decide *d)
 
 void pst_engine_give_up(struct pst_decide *d)
 {
-    bool for_lease = d->lease_asked_ && d->facts_ == NULL && d->ticket_.generation == 0;
+    bool for_lease = d->lease_asks_ > 0 && d->facts_ == NULL && d->ticket_.generation == 0;
 
     stop_waiting(d);
     resume(d, for_lease ? without_lease(d) : refuse(d, PST_R_UNAVAILABLE));

@@ -1,9 +1,6 @@
 #include "postern/authz/site.h"
 
-#include <assert.h>
 #include <stdlib.h>
-
-#include "postern/base/buf.h"
 
 void pst_site_release(struct pst_site *site)
 {
@@ -47,22 +44,28 @@ static void destroy_bundle(struct pst_snapshot *snapshot)
 }
 
 enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_policy *policy,
-                                  uint64_t epoch, uint64_t n, struct pst_bundle **out)
+                                  const struct pst_revision *revision,
+                                  const uint8_t fleet_key[PST_FLEET_KEY_BYTES],
+                                  struct pst_bundle **out)
 {
-    *out = calloc(1, sizeof(**out));
-    if (*out == NULL)
+    struct pst_bundle *b = calloc(1, sizeof(*b));
+
+    *out = NULL;
+    if (b == NULL)
         return PST_E_NOMEM;
-    (*out)->snapshot.destroy = destroy_bundle;
-    (*out)->site = site;
-    (*out)->policy = policy;
+    struct pst_buf text = pst_buf_of(b->revision, sizeof(b->revision));
+    if (!pst_revision_token_write(fleet_key, revision, &text)) {
+        free(b);
+        return PST_E_NOMEM;
+    }
+    b->revision_len = (uint32_t)text.len;
+    b->bare_len = (uint32_t)pst_bytes_find(pst_buf_bytes(&text), '.');
+    memcpy(b->fleet_key, fleet_key, sizeof(b->fleet_key));
+    b->snapshot.destroy = destroy_bundle;
+    b->site = site;
+    b->policy = policy;
     site->refs_++;
     policy->refs_++;
-
-    struct pst_buf text = pst_buf_of((*out)->revision, sizeof((*out)->revision));
-    pst_buf_hex(&text, epoch, 16);
-    pst_buf_char(&text, '-');
-    pst_buf_u64(&text, n);
-    assert(!text.full);
-    (*out)->revision_len = (uint32_t)text.len;
+    *out = b;
     return PST_OK;
 }

@@ -91,12 +91,14 @@ static bool own_texts(struct pst_decide *d)
     return !c.full;
 }
 
-static void note_revision(struct pst_decide *d, struct pst_bytes revision)
+/* `token` begins with the revision, of `bare` bytes. */
+static void note_revision(struct pst_decide *d, struct pst_bytes token, size_t bare)
 {
     struct pst_buf room = pst_buf_of(d->revision_, sizeof(d->revision_));
 
-    pst_buf_put(&room, revision);
-    d->decision.revision = pst_buf_bytes(&room);
+    pst_buf_put(&room, token);
+    d->decision.revision_token = pst_buf_bytes(&room);
+    d->decision.revision = pst_bytes_of(d->revision_, room.len < bare ? room.len : bare);
 }
 
 /* --- lists --- */
@@ -318,7 +320,7 @@ static void judge(struct pst_decide *d, const struct view *v)
 
     d->read_since_ns_ = 0;
     d->judged_ = v->pin->snapshot->revision;
-    note_revision(d, pst_bytes_of(bundle->revision, bundle->revision_len));
+    note_revision(d, pst_bytes_of(bundle->revision, bundle->revision_len), bundle->bare_len);
     pst_arena_reset(scratch);
     d->pin_ = v->pin;
     d->arena_ = scratch; /* a stream may be judged a million times */
@@ -447,7 +449,7 @@ void pst_engine_hold(struct pst_decide *d, void (*cut)(struct pst_decide *))
     if (e == NULL || d->pin_ == NULL || d->site_ != NULL)
         return;
     bool owned = own_texts(d);
-    note_revision(d, d->decision.revision);
+    note_revision(d, d->decision.revision_token, d->decision.revision.len);
     d->site_ = pst_bundle_of(d->pin_->snapshot)->site;
     atomic_fetch_add_explicit(&d->site_->streams_, 1, memory_order_relaxed);
     pst_policy_unpin(d->pin_);
@@ -495,7 +497,7 @@ bool pst_engine_stale_allowed(struct pst_decide *d)
     struct pst_engine *e = d->engine_;
     uint64_t allowed_ns = d->routed_.stale_allow_s * PST_NS_PER_S;
 
-    if (allowed_ns == 0 || d->principal_ == NULL ||
+    if (allowed_ns == 0 || d->principal_ == NULL || d->min_.epoch != 0 ||
         pst_engine_lapsed_ns(e, pst_clock_boot_ns()) > allowed_ns)
         return false;
     if (d->facts_ == NULL)

@@ -203,6 +203,17 @@ static void begin_local(struct pst_exchange *x)
     on_step(x, pst_engine_begin_lease(x->server->engine, &x->decide));
 }
 
+/* Clients tell us themselves what they have seen, whichever door asks for them. */
+static bool fill_min_revision(struct pst_exchange *x)
+{
+    bool more;
+
+    (void)pst_head_only(&x->head, PST_FIELD_POSTERN_MIN_REVISION, &x->request.min_revision, &more);
+    if (more)
+        pst_answer_fault(x, 400, PST_R_AMBIGUOUS, "Postern-Min-Revision stands twice");
+    return !more;
+}
+
 void pst_exchange_begin(struct pst_exchange *x)
 {
     pst_body_init(&x->body, &x->head, &x->config->limits.body);
@@ -223,6 +234,8 @@ void pst_exchange_begin(struct pst_exchange *x)
         return;
     }
     if (x->listener->kind == PST_LISTENER_CHECK && !fill_from_door(x))
+        return;
+    if (!fill_min_revision(x))
         return;
     pst_exchange_goto(x, PST_X_DECIDE);
     x->decide.resume = on_resume;

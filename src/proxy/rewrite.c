@@ -216,7 +216,7 @@ static void put_identity(struct pst_exchange *x, struct pst_buf *out)
         pst_buf_safe_line(out, names->workspace, d->workspace);
     }
     pst_buf_safe_line(out, names->decision_id, d->id);
-    pst_buf_safe_line(out, names->revision, d->revision);
+    pst_buf_safe_line(out, names->revision, d->revision_token);
     pst_buf_safe_line(out, d->workspace_field, d->workspace);
 }
 

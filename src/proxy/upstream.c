@@ -492,8 +492,8 @@ static void on_second(struct pst_ticker *ticker)
         while (*link != NULL) {
             struct pst_endpoint *e = *link;
             close_idle(e, now_ns);
-            if (e->leases == 0 && pst_list_empty(&e->waiting) &&
-                !pst_lookup_running(&e->lookup) && now_ns - e->used_ns > FORGET_NS) {
+            if (e->leases == 0 && pst_list_empty(&e->waiting) && !pst_lookup_running(&e->lookup) &&
+                now_ns - e->used_ns > FORGET_NS) {
                 *link = e->next;
                 free_endpoint(e);
             } else {

@@ -167,11 +167,19 @@ void pst_pg_line(const char *message, char *out, size_t cap)
     out[len] = '\0';
 }
 
+/* libpq would write them to stderr. */
+static void forget_notice(void *arg, const char *message)
+{
+    (void)arg;
+    (void)message;
+}
+
 static enum pst_status connect_one(PGconn *conn, uint64_t until_ns, struct pst_error *error)
 {
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     char line[256];
 
+    (void)PQsetNoticeProcessor(conn, forget_notice, NULL);
     while (PQstatus(conn) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         uint64_t now = pst_clock_boot_ns();

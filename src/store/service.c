@@ -354,12 +354,24 @@ static void run_creation(struct lane *lane, uint32_t chain)
 
 /* ---- the log ---- */
 
-static bool touches_model(const struct pst_log_page *page)
+/* Ids of the roles that the page names; *workspaces: it names one. SIZE_MAX: too many for anything
+ * but the whole model. */
+static size_t touched_roles(const struct pst_log_page *page, uint32_t *ids, bool *workspaces)
 {
-    for (size_t i = 0; i < page->key_count; i++)
-        if (page->keys[i].kind != PST_LOG_USER)
-            return true;
-    return page->all;
+    size_t count = 0;
+
+    *workspaces = false;
+    for (size_t i = 0; i < page->key_count; i++) {
+        const struct pst_log_key *key = &page->keys[i];
+        if (key->kind == PST_LOG_WORKSPACE)
+            *workspaces = true;
+        if (key->kind != PST_LOG_ROLE)
+            continue;
+        if (count == PST_LOAD_ROLES_MAX || key->id > UINT32_MAX)
+            return SIZE_MAX;
+        ids[count++] = (uint32_t)key->id;
+    }
+    return count;
 }
 
 /* The proof and the whole model, of one moment. */
@@ -367,15 +379,45 @@ static enum pst_status load_whole(struct lane *lane, const struct pst_log_reques
                                   struct pst_log_reply *reply)
 {
     struct pst_revision revision;
-
     enum pst_status status = open_store(lane, &reply->error);
+
     if (status != PST_OK)
         return status;
     status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
         status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
     if (status == PST_OK) {
-        status = pst_store_load_model(lane->store, &reply->model, &revision, &reply->error);
+        status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
+        if (status == PST_OK)
+            status = pst_store_load_model(lane->store, &reply->model, &revision, &reply->error);
+        if (status != PST_OK)
+            pst_log_page_fini(&reply->page);
+    }
+    pst_store_view_end(lane->store);
+    reply->has_key = reply->whole = true;
+    return status;
+}
+
+/* Once more, now together with the roles that it touched. The page is the later one; when that
+ * touches more than was asked for, it says `all`, and the slow lane's turn comes. */
+static enum pst_status load_touched(struct lane *lane, const struct pst_log_request *q,
+                                    struct pst_log_reply *reply)
+{
+    uint32_t ids[PST_LOAD_ROLES_MAX];
+    struct pst_revision revision;
+    bool workspaces;
+
+    pst_log_page_fini(&reply->page);
+    enum pst_status status = pst_store_view(lane->store, &reply->error);
+    if (status == PST_OK)
+        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+    if (status == PST_OK) {
+        size_t count = touched_roles(&reply->page, ids, &workspaces);
+        if (count == SIZE_MAX || reply->page.all)
+            reply->page.all = true;
+        else
+            status = pst_store_load_roles(lane->store, ids, count, workspaces, &reply->model,
+                                          &revision, &reply->error);
         if (status != PST_OK)
             pst_log_page_fini(&reply->page);
     }
@@ -407,10 +449,18 @@ static void run_load(struct lane *lane, const struct pst_log_request *q)
     deliver_log(lane->service, q, &reply, status);
 }
 
+static bool touches_model(const struct pst_log_page *page)
+{
+    for (size_t i = 0; i < page->key_count; i++)
+        if (page->keys[i].kind != PST_LOG_USER)
+            return true;
+    return false;
+}
+
 static enum pst_status read_log(struct lane *lane, const struct pst_log_request *q,
                                 struct pst_log_reply *reply)
 {
-    reply->error = (struct pst_error){0};
+    *reply = (struct pst_log_reply){0};
     enum pst_status status = open_store(lane, &reply->error);
     if (status != PST_OK)
         return status;
@@ -418,8 +468,19 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
     lane->service->hints = pst_store_hint(lane->store, &lane->service->hint, NULL) == PST_OK;
     pst_store_set_deadline(lane->store, q->deadline_ns);
     status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
-    if (status != PST_OK)
+    if (status == PST_OK && q->want_key) {
+        status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
+        reply->has_key = true;
+    }
+    if (status == PST_OK && !reply->page.all && touches_model(&reply->page)) {
+        pst_store_set_deadline(lane->store,
+                               0); /* the read is answered: what it brings is awaited */
+        status = load_touched(lane, q, reply);
+    }
+    if (status != PST_OK) {
+        pst_log_page_fini(&reply->page);
         close_store(lane);
+    }
     return status;
 }
 
@@ -435,7 +496,7 @@ static void run_log(struct lane *lane, const struct pst_log_request *q)
         status = read_log(lane, q, &reply);
     pthread_mutex_lock(&s->lock);
     s->stats.log_reads++;
-    bool whole = status == PST_OK && touches_model(&reply.page);
+    bool whole = status == PST_OK && reply.page.all;
     if (whole) {
         s->log_state = LOG_SLOW;
         pthread_cond_signal(&s->slow.wake);

@@ -41,7 +41,7 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT count(*) FROM workspaces),"
       " (SELECT count(*) FROM users), (SELECT count(*) FROM roles),"
       " (SELECT count(*) FROM permissions), (SELECT count(*) FROM bindings)"
-      " FROM log_head h CROSS JOIN meta m"),
+      " FROM log_head h CROSS JOIN meta m WHERE h.id = 1 AND m.id = 1"),
     S(LOG_SHAPE, "log_shape", "iiiiii",
       "SELECT h.n, h.open, (SELECT count(*) FROM change_log),"
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"

@@ -166,8 +166,8 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
         }
         if (self->decision_id.len > 0 && d->id.len > 0)
             pst_buf_line(fields, self->decision_id, d->id);
-        if (self->revision.len > 0 && d->revision.len > 0)
-            pst_buf_line(fields, self->revision, d->revision);
+        if (self->revision.len > 0 && d->revision_token.len > 0)
+            pst_buf_line(fields, self->revision, d->revision_token);
         return 200;
     }
     const char *reason = pst_reason_name(d->reason);

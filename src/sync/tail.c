@@ -25,7 +25,7 @@ struct pst_tail {
     uint64_t sent_ns;  /* before the last read was asked for */
     uint64_t retry_ns; /* after a batch that could not be applied: not before */
     uint64_t demanded_ns;
-    bool reading, again;
+    bool reading, again, key_known;
     struct pst_lease lease;
     struct { /* written by the tail's thread, read by any */
         _Atomic uint64_t reads, reloads, batches, histories, failures;
@@ -85,7 +85,8 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
         .revision = page->head.revision,
         .new_history = !page->proved,
         .model = reply->model,
-        .whole = reply->model != NULL,
+        .whole = reply->whole,
+        .fleet_key = reply->has_key ? reply->fleet_key : NULL,
         .all_users = page->all,
         .keys = page->all ? NULL : page->keys,
         .key_count = page->all ? 0 : page->key_count,
@@ -104,10 +105,46 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     if (batch.model != NULL || batch.key_count > 0 || batch.all_users)
         t->stats.batches++;
     t->retry_ns = 0;
+    t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
     t->bound_ns = batch.bound_ns;
     move_lease(t, t->sent_ns);
     return PST_OK;
+}
+
+static enum pst_status patch(const struct pst_tail_batch *batch, const struct pst_policy *base,
+                             struct pst_policy **out, struct pst_error *error)
+{
+    struct pst_policy_patch p = {.model = batch->model};
+    uint32_t *ids = calloc(batch->key_count + 1, sizeof(*ids));
+
+    if (ids == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    for (size_t i = 0; i < batch->key_count; i++) {
+        if (batch->keys[i].kind == PST_LOG_ROLE)
+            ids[p.touched_count++] = (uint32_t)batch->keys[i].id;
+        p.workspaces = p.workspaces || batch->keys[i].kind == PST_LOG_WORKSPACE;
+    }
+    p.touched = ids;
+    enum pst_status status = pst_policy_patch(base, &p, out, error);
+    free(ids);
+    return status;
+}
+
+enum pst_status pst_tail_compile(const struct pst_tail_batch *batch, const struct pst_policy *base,
+                                 struct pst_policy **out, struct pst_error *error)
+{
+    enum pst_status status;
+
+    *out = NULL;
+    if (batch->whole)
+        status = pst_policy_compile(batch->model, out, error);
+    else if (base != NULL)
+        status = patch(batch, base, out, error);
+    else
+        status = pst_error_set(error, PST_E_INVALID, NULL, "a part of a policy without the rest");
+    pst_store_free_model(batch->model);
+    return status;
 }
 
 static void read_log(struct pst_tail *t);
@@ -154,6 +191,7 @@ static void read_log(struct pst_tail *t)
     t->sent_ns = t->config.now_ns();
     struct pst_log_request request = {
         .since = t->mark,
+        .want_key = !t->key_known,
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,
         .deliver = deliver,
         .ctx = m,

@@ -6,9 +6,9 @@ set -eu
 packages_of() {
     case $1 in
     build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
-                     libyaml-dev libcurl4-openssl-dev libhiredis-dev ;;
-    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl redis-server \
-                     redis-sentinel spin ;;
+                     libpq-dev libyaml-dev libcurl4-openssl-dev libhiredis-dev ;;
+    test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl spin \
+                     postgresql pgbouncer redis-server redis-sentinel ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
     bench)      echo python3 nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
@@ -26,6 +26,9 @@ why() {
     libssl-dev)           echo "signatures, hashes, TLS" ;;
     libjansson-dev)       echo "JSON" ;;
     libsqlite3-dev)       echo "the embedded database" ;;
+    libpq-dev)            echo "the database of a fleet" ;;
+    postgresql)           echo "tests start their own server of it" ;;
+    pgbouncer)            echo "stands before it in tests, in transaction mode" ;;
     libyaml-dev)          echo "configuration and profiles" ;;
     libcurl4-openssl-dev) echo "fetches key sets" ;;
     libhiredis-dev)       echo "the protocol of Redis" ;;
@@ -82,6 +85,19 @@ else
     echo "$root. This user is not root and has no sudo. Ask root for:" >&2
     echo "    apt-get update && apt-get install -y --no-install-recommends$missing" >&2
     exit 1
+fi
+case " $missing " in
+*" postgresql "*)
+    # Tests start their own server: the package is not to make a cluster and run it.
+    $as_root mkdir -p /etc/postgresql-common/createcluster.d
+    echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/postern.conf >/dev/null ;;
+esac
+# Nor is any other server to run because a test wants its program.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    trap '$as_root rm -f "$policy"' EXIT INT TERM
 fi
 $as_root apt-get -qq update
 # shellcheck disable=SC2086 # one word a package; sudo passes on only what env sets behind it

@@ -30,6 +30,8 @@
 #include "postern/policy/facts.h"
 #include "postern/policy/hub.h"
 #include "postern/policy/profile.h"
+#include "postern/store/rows.h"
+#include "postern/sync/revision.h"
 
 struct pst_engine; /* one per worker */
 
@@ -56,7 +58,8 @@ struct pst_decision {
     struct pst_bytes user;    /* empty when nobody was identified */
     struct pst_bytes roles;   /* names, joined by commas */
     struct pst_bytes workspace;
-    struct pst_bytes revision; /* "epoch-n" */
+    struct pst_bytes revision;       /* "epoch-n" */
+    struct pst_bytes revision_token; /* the same with its MAC, for the upstream and back (C6) */
     struct pst_bytes
         workspace_field;    /* name of a field that the upstream gets with `workspace`; or empty */
     uint32_t upstream;      /* index into the proxy's upstream table; UINT32_MAX: none */
@@ -83,6 +86,7 @@ struct pst_decide {
     struct pst_fact_entry *facts_;    /* counted */
     struct pst_facts *early_facts_;   /* own: rows of a revision that the log has not brought yet */
     uint64_t early_epoch_, early_n_;
+    struct pst_revision min_; /* epoch 0: none is asked for */
     uint64_t history_; /* the engine's, when facts were asked for: rows of another one are none */
     struct pst_policy_pin
         *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
@@ -99,10 +103,11 @@ struct pst_decide {
     struct pst_list waiting_;
     uint32_t listener_, workspace_;
     uint8_t state_;
-    bool body_given_, keys_asked_, facts_asked_, lease_asked_, anew_;
+    bool body_given_, keys_asked_, facts_asked_, anew_;
     bool stale_, graced_;
+    uint8_t lease_asks_; /* how often a read of the log was asked for */
     char id_[32];
-    char revision_[40]; /* held: of the last look */
+    char revision_[PST_REVISION_TEXT_MAX]; /* held: of the last look */
 };
 
 /* Begins a decision. `listener` is the index of the listener whose mounts apply. The request and

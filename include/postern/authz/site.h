@@ -21,6 +21,7 @@
 #include "postern/policy/hub.h"
 #include "postern/policy/level.h"
 #include "postern/policy/profile.h"
+#include "postern/sync/revision.h"
 
 /* One profile as configured, with the settings that the evaluator reads. */
 struct pst_site_profile {
@@ -90,14 +91,18 @@ struct pst_bundle {
     struct pst_snapshot snapshot; /* first: the hub's */
     struct pst_site *site;
     struct pst_shared_policy *policy;
-    char revision[40]; /* "epoch-n" */
+    uint8_t fleet_key[PST_FLEET_KEY_BYTES];
+    char revision[PST_REVISION_TEXT_MAX]; /* with its MAC */
     uint32_t revision_len;
+    uint32_t bare_len; /* without */
 };
 
 /* Counts site and policy; the bundle goes to the hub, or back by its snapshot's destroy. */
 PST_MUST_USE enum pst_status pst_bundle_create(struct pst_site *site,
-                                               struct pst_shared_policy *policy, uint64_t epoch,
-                                               uint64_t n, struct pst_bundle **out);
+                                               struct pst_shared_policy *policy,
+                                               const struct pst_revision *revision,
+                                               const uint8_t fleet_key[PST_FLEET_KEY_BYTES],
+                                               struct pst_bundle **out);
 /* Takes `policy` over in any case. */
 PST_MUST_USE enum pst_status pst_shared_policy_create(struct pst_policy *policy,
                                                       struct pst_shared_policy **out);

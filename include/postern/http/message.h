@@ -87,6 +87,7 @@ enum pst_method {
     X(MIME_VERSION, "mime-version", 'm', 'o', 'n')                                                 \
     X(ID, "name", 'n', 'm', 'e')                                                                   \
     X(ORIGIN, "origin", 'o', 'i', 'n')                                                             \
+    X(POSTERN_MIN_REVISION, "postern-min-revision", 'p', 'o', 'n')                                 \
     X(PRAGMA, "pragma", 'p', 'm', 'a')                                                             \
     X(PROXY, "proxy", 'p', 'x', 'y')                                                               \
     X(PROXY_AUTHENTICATE, "proxy-authenticate", 'p', 't', 'e')                                     \

@@ -117,11 +117,12 @@ enum pst_reason {
     PST_R_OTHERS_ONLY,       /* 403 self or admin, and the caller is neither */
     PST_R_ROUTE_CLOSED,      /* 403 the profile refuses this route to everybody */
     /* freshness and faults */
-    PST_R_STALE,          /* 503 the lease is lost */
-    PST_R_UNAVAILABLE,    /* 503 facts could not be had in time */
-    PST_R_OVERLOAD,       /* 503 */
-    PST_R_DRAINING,       /* 503 */
-    PST_R_UNTRUSTED_PEER, /* 403 a door that only declared peers may ask */
+    PST_R_STALE, /* 503 the lease is lost, or the revision that is asked for not reached */
+    PST_R_UNKNOWN_REVISION, /* 412 the revision that is asked for is of another history */
+    PST_R_UNAVAILABLE,      /* 503 facts could not be had in time */
+    PST_R_OVERLOAD,         /* 503 */
+    PST_R_DRAINING,         /* 503 */
+    PST_R_UNTRUSTED_PEER,   /* 403 a door that only declared peers may ask */
     PST_REASONS,
 };
 

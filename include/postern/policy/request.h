@@ -19,9 +19,10 @@ struct pst_request {
     uint32_t oddities;       /* PST_ODD_* of the path */
     const struct pst_field *fields;
     uint32_t field_count;
-    bool has_body;   /* the request announces a body (also of length 0: false) */
-    bool is_upgrade; /* asks for another protocol */
-    bool body_given; /* `body` is the whole body */
+    struct pst_bytes min_revision; /* to be decided at, or later; as sent, empty: none */
+    bool has_body;                 /* the request announces a body (also of length 0: false) */
+    bool is_upgrade;               /* asks for another protocol */
+    bool body_given;               /* `body` is the whole body */
     struct pst_bytes body;
 };
 

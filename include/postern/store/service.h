@@ -83,14 +83,19 @@ struct pst_log_reply {
     enum pst_status status;
     struct pst_error error;   /* unless PST_OK */
     struct pst_log_page page; /* PST_OK: the receiver's, pst_log_page_fini */
-    struct pst_model *model; /* what the page touched, of the page's revision; the receiver's. NULL:
-                              * no role and no workspace */
+    struct pst_model *model;  /* of the page's revision, the receiver's. NULL: no role and no
+                               * workspace  was touched */
+    bool whole; /* the model is all there is; else the roles that the page's keys name,
+                 * and all workspaces if they name one */
+    bool has_key;
+    uint8_t fleet_key[PST_FLEET_KEY_BYTES]; /* as wanted, and with a whole model */
 };
 
 typedef void pst_log_deliver_fn(void *ctx, struct pst_log_reply *reply);
 
 struct pst_log_request {
     struct pst_log_mark since;
+    bool want_key;        /* of the fleet; always given with a whole model */
     uint64_t deadline_ns; /* of the log read; loading a model behind it may take longer. 0: none */
     pst_log_deliver_fn *deliver; /* the reply is borrowed for the call; page and model given away */
     void *ctx;

@@ -30,6 +30,7 @@
 
 #include "postern/base/clock.h"
 #include "postern/loop/worker.h"
+#include "postern/policy/compile.h"
 #include "postern/store/service.h"
 
 #define PST_LEASE_WAIT_NS (200 * PST_NS_PER_MS) /* C3: what a request waits for a lease at most */
@@ -57,6 +58,7 @@ struct pst_tail_batch {
     bool new_history;               /* first load, or the epoch broke: keep nothing */
     struct pst_model *model;        /* NULL: as before; else `apply` owns it (also when it fails) */
     bool whole;                     /* the model is all there is; else what the keys touch */
+    const uint8_t *fleet_key;       /* PST_FLEET_KEY_BYTES, when it was read; else NULL */
     bool all_users;                 /* every user's facts may have changed */
     const struct pst_log_key *keys; /* else the touched users, roles and workspaces, oldest first */
     size_t key_count;
@@ -83,6 +85,12 @@ struct pst_tail_config {
 struct pst_tail_stats {
     uint64_t reads, reloads, batches, histories, failures;
 };
+
+/* For `apply`: the policy that the batch's model makes of `base`, which may be NULL when the model
+ * is whole. Frees the model. */
+PST_MUST_USE enum pst_status pst_tail_compile(const struct pst_tail_batch *batch,
+                                              const struct pst_policy *base,
+                                              struct pst_policy **out, struct pst_error *error);
 
 struct pst_tail; /* opaque */
 

@@ -39,7 +39,10 @@ struct world {
     struct pst_log *log;
     struct pst_service *service;
     struct pst_tail *tail;
+    struct pst_shared_policy *policy;
     bool reading;
+    bool follows; /* the tail reads when the engine wants a lease */
+    unsigned wanted;
     struct pst_worker *worker;
     struct pst_engine *engine;
     struct pst_revision told;
@@ -69,6 +72,8 @@ static void apply(struct world *w, const char *text)
     pst_tree_fini(&tree);
 }
 
+static const uint8_t KEY[PST_FLEET_KEY_BYTES] = {7};
+
 static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch,
                                 struct pst_error *error)
 {
@@ -86,13 +91,13 @@ static enum pst_status on_batch(void *ctx, const struct pst_tail_batch *batch,
 
     w->told = batch->revision;
     if (batch->model != NULL) {
-        assert_int_equal(pst_policy_compile(batch->model, &policy, error), PST_OK);
-        pst_model_fini(batch->model);
-        free(batch->model);
+        assert_int_equal(
+            pst_tail_compile(batch, w->policy == NULL ? NULL : w->policy->policy, &policy, error),
+            PST_OK);
         assert_int_equal(pst_shared_policy_create(policy, &shared), PST_OK);
-        assert_int_equal(pst_bundle_create(w->site, shared, w->told.epoch, w->told.n, &bundle),
-                         PST_OK);
-        pst_shared_policy_release(shared);
+        assert_int_equal(pst_bundle_create(w->site, shared, &w->told, KEY, &bundle), PST_OK);
+        pst_shared_policy_release(w->policy);
+        w->policy = shared;
         pst_policy_publish(w->hub, &bundle->snapshot);
     }
     return pst_engine_tell(w->engine, &news);
@@ -105,6 +110,15 @@ static void on_read_ended(void *ctx, enum pst_status status, const struct pst_er
     if (status != PST_OK)
         fail_msg("%s: %s", error->where, error->message);
     w->reading = false;
+}
+
+static void want_lease(void *ctx)
+{
+    struct world *w = ctx;
+
+    w->wanted++;
+    if (w->follows)
+        pst_tail_demand(w->tail);
 }
 
 static void poll_tail(struct world *w)
@@ -149,7 +163,9 @@ static int set_up(void **state)
                                        .service = w->service,
                                        .log = w->log,
                                        .token_cache = 16,
-                                       .fact_cache = 16};
+                                       .fact_cache = 16,
+                                       .want_lease = want_lease,
+                                       .ctx = w};
     assert_int_equal(pst_engine_create(&engine, &w->engine), PST_OK);
     struct pst_tail_config tail = {.worker = w->worker,
                                    .service = w->service,
@@ -178,6 +194,7 @@ static int tear_down(void **state)
     pst_engine_destroy(w->engine);
     pst_worker_destroy(w->worker);
     pst_policy_hub_destroy(w->hub);
+    pst_shared_policy_release(w->policy);
     pst_site_release(w->site);
     pst_key_ring_destroy(&w->ring);
     pst_log_destroy(w->log);
@@ -290,6 +307,146 @@ static void new_rows_are_never_judged_by_an_old_policy(void **state)
     assert_int_equal(w->decide.decision.reason, PST_R_NOT_GRANTED);
 }
 
+/* ---- revisions that callers name (C5) ---- */
+
+static void begin_at(struct world *w, const struct pst_revision *min, const uint8_t *key)
+{
+    static char room[PST_REVISION_TEXT_MAX];
+    struct pst_buf text = pst_buf_of(room, sizeof(room));
+
+    assert_true(pst_revision_token_write(key, min, &text));
+    w->request = (struct pst_request){.method = PST_LIT("GET"),
+                                      .host = PST_LIT("h"),
+                                      .path = PST_LIT("/w/blue/x/1"),
+                                      .min_revision = pst_buf_bytes(&text)};
+    w->decide = (struct pst_decide){.resume = on_resume};
+    w->resumed = false;
+    w->wanted = 0;
+    if (pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE) ==
+        PST_STEP_DONE) {
+        w->resumed = true;
+        w->decide.step = PST_STEP_DONE;
+    }
+}
+
+static void decide_at(struct world *w, const struct pst_revision *min, const uint8_t *key)
+{
+    begin_at(w, min, key);
+    run_until_resumed(w);
+}
+
+static void a_revision_is_waited_for(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision at = w->told;
+
+    w->follows = true;
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
+    assert_int_equal(w->wanted, 0);
+    pst_engine_end(&w->decide);
+
+    apply(w, "users: [{name: alice, disabled: true}]"); /* and nobody has told this node */
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW); /* as old as was asked for */
+    pst_engine_end(&w->decide);
+    at.n++;
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.reason, PST_R_USER_DISABLED);
+    assert_true(w->wanted > 0);
+}
+
+static void one_that_is_never_reached_is_refused_in_time(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision at = {w->told.epoch, w->told.n + 100};
+    uint64_t began = pst_clock_boot_ns();
+
+    w->follows = true;
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.reason, PST_R_STALE);
+    assert_true(pst_clock_boot_ns() - began < 500 * PST_NS_PER_MS);
+    pst_engine_end(&w->decide);
+
+    w->follows = false; /* nobody answers: its own deadline, at most a tick late */
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.reason, PST_R_STALE);
+}
+
+static void one_of_another_history_is_said_to_be(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision at = {w->told.epoch + 1, 0};
+
+    w->follows = true;
+    decide_at(w, &at, KEY);
+    assert_int_equal(w->decide.decision.reason, PST_R_UNKNOWN_REVISION);
+    assert_int_equal(w->decide.decision.status, 412);
+}
+
+static void one_that_no_node_wrote_is_ignored(void **state)
+{
+    static const uint8_t OTHER[PST_FLEET_KEY_BYTES] = {8};
+    struct world *w = *state;
+    struct pst_revision at = {w->told.epoch, w->told.n + 100};
+
+    decide_at(w, &at, OTHER);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
+    assert_int_equal(w->wanted, 0);
+}
+
+/* ---- leases (C3) ---- */
+
+static void lose_lease(struct world *w)
+{
+    const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
+
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
+    pst_worker_turn(w->worker, 0);
+}
+
+static void a_lapsed_lease_costs_one_read_and_sees_what_it_brings(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision none = {1, 0};
+    static const uint8_t OTHER[PST_FLEET_KEY_BYTES] = {8};
+
+    w->follows = true;
+    decide_at(w, &none, OTHER); /* alice is in memory */
+    pst_engine_end(&w->decide);
+    lose_lease(w);
+    uint64_t reads = pst_tail_stats(w->tail).reads;
+    decide_at(w, &none, OTHER);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
+    assert_int_equal(pst_tail_stats(w->tail).reads, reads + 1);
+    pst_engine_end(&w->decide);
+
+    apply(w, "users: [{name: alice, disabled: true}]");
+    lose_lease(w);
+    decide_at(w, &none, OTHER);
+    assert_int_equal(w->decide.decision.reason, PST_R_USER_DISABLED);
+}
+
+static void no_lease_is_refused_when_it_is_said(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision none = {1, 0};
+    static const uint8_t OTHER[PST_FLEET_KEY_BYTES] = {8};
+    const struct pst_engine_news refused = {.refused = true};
+
+    decide_at(w, &none, OTHER);
+    pst_engine_end(&w->decide);
+    lose_lease(w);
+    begin_at(w, &none, OTHER);
+    assert_false(w->resumed);
+    assert_int_equal(pst_engine_tell(w->engine, &refused), PST_OK);
+    pst_worker_turn(w->worker, 0);
+    assert_true(w->resumed);
+    assert_int_equal(w->decide.decision.reason, PST_R_STALE);
+    assert_int_equal(w->decide.decision.status, 503);
+    assert_true(w->decide.decision.retry_after_s > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +455,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(steady_writes_starve_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(new_rows_are_never_judged_by_an_old_policy, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_revision_is_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_is_never_reached_is_refused_in_time, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(one_of_another_history_is_said_to_be, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_no_node_wrote_is_ignored, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lapsed_lease_costs_one_read_and_sees_what_it_brings,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_lease_is_refused_when_it_is_said, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("authz/engine news", tests, NULL, NULL);
 }

@@ -264,6 +264,30 @@ static void a_duration_falls_into_the_first_bucket_that_holds_it(void **state)
     free(m);
 }
 
+/* RFC 4231, test case 1 (a key is filled up with zeros), in one piece and in several. */
+static void a_mac_is_hmac_sha256(void **state)
+{
+    static const unsigned char expected[PST_MAC_LEN] = {
+        0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf,
+        0xce, 0xaf, 0x0b, 0xf1, 0x2b, 0x88, 0x1d, 0xc2, 0x00, 0xc9, 0x83,
+        0x3d, 0xa7, 0x26, 0xe9, 0x37, 0x6c, 0x2e, 0x32, 0xcf, 0xf7};
+    unsigned char key[PST_MAC_KEY_LEN] = {0}, out[PST_MAC_LEN];
+    const struct pst_bytes text = PST_LIT("Hi There");
+
+    (void)state;
+    memset(key, 0x0b, 20);
+    for (size_t cut = 0; cut <= text.len; cut++) {
+        struct pst_mac *mac = pst_mac_create(key);
+        assert_non_null(mac);
+        pst_mac_add(mac, pst_bytes_of(text.ptr, cut));
+        pst_mac_add(mac, pst_bytes_from(text, cut));
+        assert_true(pst_mac_end(mac, out));
+        assert_memory_equal(out, expected, PST_MAC_LEN);
+        pst_mac_destroy(mac);
+    }
+    pst_mac_destroy(NULL);
+}
+
 static void secrets_compare_by_content(void **state)
 {
     (void)state;
@@ -290,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_tree_names_file_line_and_key),
         cmocka_unit_test(a_duration_falls_into_the_first_bucket_that_holds_it),
         cmocka_unit_test(secrets_compare_by_content),
+        cmocka_unit_test(a_mac_is_hmac_sha256),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

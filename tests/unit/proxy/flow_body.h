@@ -46,6 +46,7 @@ static void allow(struct pst_decide *d)
         .roles = PST_LIT("editor"),
         .workspace = PST_LIT("blue"),
         .revision = PST_LIT("1-7"),
+        .revision_token = PST_LIT("1-7.ab"),
         .body_limit = UINT64_MAX,
     };
 }

@@ -1,49 +1,11 @@
-/* The store on SQLite: files, schema, guards of the log, changes, reads. */
+/* The store: schema, guards of the log, changes, reads, on every kind of database; and SQLite's
+ * files. What only PostgreSQL has stands in test_postgres.c. */
 #include "../test.h"
 
-#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "place.h"
-
-static int make(void **state)
-{
-    struct place *p = calloc(1, sizeof(*p));
-    place_make(p);
-    *state = p;
-    return 0;
-}
-
-static int drop(void **state)
-{
-    place_drop(*state);
-    free(*state);
-    return 0;
-}
-
-/* What a foreign tool can do to the file. */
-static int raw(const struct place *p, const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
-    int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    sqlite3_close(db);
-    return code;
-}
-
-static int64_t raw_number(const struct place *p, const char *sql)
-{
-    sqlite3 *db;
-    sqlite3_stmt *s;
-    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
-    int64_t value = sqlite3_column_int64(s, 0);
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return value;
-}
+#include "kinds.h"
 
 static void test_urls(void **state)
 {
@@ -52,9 +14,6 @@ static void test_urls(void **state)
         enum pst_status status;
         const char *says;
     } CASES[] = {
-        {"postgresql://user:hunter2@h/db", PST_E_INVALID, "postgresql: not in this build"},
-        {"postgres://h/db", PST_E_INVALID, "postgres: not in this build"},
-        {"postgresql+psycopg2://h/db", PST_E_INVALID, "postgresql+psycopg2: not in this build"},
         {"mysql://h/db", PST_E_INVALID, "sqlite:///"},
         {"", PST_E_INVALID, "sqlite:///"},
         {"sqlite://", PST_E_INVALID, "sqlite:////"},
@@ -117,9 +76,12 @@ static void test_migrates_once(void **state)
     struct pst_store_status st;
     uint32_t steps;
 
-    assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &error), PST_E_ABSENT);
-    assert_int_equal(raw(p, "PRAGMA user_version = 0; CREATE TABLE t (a); DROP TABLE t;"),
-                     SQLITE_OK);
+    if (p->kind == PLACE_SQLITE) {
+        assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &error),
+                         PST_E_ABSENT);
+        assert_int_equal(raw(p, "PRAGMA user_version = 0; CREATE TABLE t (a); DROP TABLE t;"),
+                         RAW_DONE);
+    }
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "migrate"));
 
@@ -127,7 +89,7 @@ static void test_migrates_once(void **state)
     MUST(pst_store_status(s, &st, &why));
     assert_int_equal(st.schema, 0);
     MUST(pst_store_migrate(s, &steps, &why));
-    assert_int_equal(steps, 1);
+    assert_int_equal(steps, 2);
     MUST(pst_store_migrate(s, &steps, &why));
     assert_int_equal(steps, 0);
     MUST(pst_store_status(s, &st, &why));
@@ -145,19 +107,68 @@ static void test_migrates_once(void **state)
     pst_store_close(s);
 }
 
+extern const char pst_migration_0001_sqlite[], pst_migration_0001_postgres[];
+
+/* From the version before: what is there stays, its status can be asked, and a reader that knows
+ * nothing of the new version goes on. */
+static void test_migrates_from_before(void **state)
+{
+    static const char READ[] =
+        "SELECT h.n FROM log_head h CROSS JOIN meta m"
+        " LEFT JOIN change_log c ON c.n BETWEEN 0 AND 1000 OR c.n = h.n ORDER BY c.n";
+    const struct place *p = *state;
+    struct pst_store_status st;
+    uint32_t steps;
+
+    assert_int_equal(
+        raw(p, p->kind == PLACE_SQLITE ? pst_migration_0001_sqlite : pst_migration_0001_postgres),
+        RAW_DONE);
+    assert_int_equal(raw_change(p, "INSERT INTO users (name) VALUES ('old')", "[\"user:1\"]"),
+                     RAW_DONE);
+    struct pst_store *s = place_open(p, PST_STORE_ANY);
+    MUST(pst_store_status(s, &st, &why));
+    assert_int_equal(st.schema, 1);
+    assert_int_equal(st.revision.n, 1);
+    uint64_t epoch = st.revision.epoch;
+    sqlite3 *db = NULL;
+    PGconn *conn = NULL;
+    if (p->kind == PLACE_SQLITE)
+        assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    else
+        PQclear(PQprepare(conn = place_admin(p->name), "before", READ, 0, NULL));
+    MUST(pst_store_migrate(s, &steps, &why));
+    assert_int_equal(steps, 1);
+    if (p->kind == PLACE_SQLITE) {
+        assert_int_equal(sqlite3_exec(db, READ, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+    } else {
+        PGresult *r = PQexecPrepared(conn, "before", 0, NULL, NULL, NULL, 0);
+        assert_int_equal(PQntuples(r), 1);
+        PQclear(r);
+        PQfinish(conn);
+    }
+    MUST(pst_store_status(s, &st, &why));
+    assert_int_equal(st.schema, st.schema_newest);
+    assert_int_equal(st.users, 1);
+    assert_int_equal(st.revision.epoch, epoch);
+    MUST(pst_store_check(s, &why));
+    pst_store_close(s);
+}
+
 static void test_refuses_foreign_and_newer(void **state)
 {
     const struct place *p = *state;
     struct pst_store *s;
     struct pst_error error = {0};
 
-    assert_int_equal(raw(p, "CREATE TABLE experiments (a)"), SQLITE_OK);
+    assert_int_equal(raw(p, "CREATE TABLE experiments (a integer)"), RAW_DONE);
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_CREATE, &s, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "another program"));
-    assert_int_equal(unlink(p->path), 0);
+    assert_int_equal(raw(p, "DROP TABLE experiments"), RAW_DONE);
 
     pst_store_close(place_open(p, PST_STORE_CREATE));
-    assert_int_equal(raw(p, "UPDATE meta SET schema_version = 99"), SQLITE_OK);
+    assert_int_equal(raw(p, "UPDATE meta SET schema_version = 99, schema_oldest_reader = 98"),
+                     RAW_DONE);
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_CREATE, &s, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "newer"));
 }
@@ -298,22 +309,14 @@ static void test_guards_refuse(void **state)
     (void)bind_role(c, add_user(c, "alice"), role, w);
     (void)commit(c);
     for (size_t i = 0; i < sizeof(REFUSED) / sizeof(REFUSED[0]); i++)
-        if (raw(p, REFUSED[i]) != SQLITE_CONSTRAINT)
+        if (raw(p, REFUSED[i]) != RAW_REFUSED)
             fail_msg("not refused: %s", REFUSED[i]);
     assert_int_equal(raw_number(p, "SELECT count(*) FROM users WHERE disabled = 0"), 1);
     MUST(pst_store_check(s, &why));
     pst_store_close(s);
 
     /* The guards let a proper change pass, whoever makes it. */
-    assert_int_equal(raw(p,
-                         "PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;"
-                         " UPDATE log_head SET n = n + 1, open = 1;"
-                         " INSERT INTO change_log (n, stamp, at, actor)"
-                         " SELECT n, lower(hex(randomblob(16))), 0, 'x' FROM log_head;"
-                         " UPDATE users SET disabled = 1;"
-                         " UPDATE change_log SET keys = 'all' WHERE n = (SELECT n FROM log_head);"
-                         " UPDATE log_head SET open = 0; COMMIT"),
-                     SQLITE_OK);
+    assert_int_equal(raw_change(p, "UPDATE users SET disabled = 1", "all"), RAW_DONE);
     assert_int_equal(raw_number(p, "SELECT n FROM log_head"), 2);
 }
 
@@ -639,27 +642,36 @@ static void test_replaced_file_is_noticed(void **state)
     pst_store_close(s);
 }
 
+#define TESTS(make)                                                                                \
+    cmocka_unit_test_setup_teardown(test_migrates_once, make, drop),                               \
+        cmocka_unit_test_setup_teardown(test_migrates_from_before, make, drop),                    \
+        cmocka_unit_test_setup_teardown(test_refuses_foreign_and_newer, make, drop),               \
+        cmocka_unit_test_setup_teardown(test_two_processes_migrate, make, drop),                   \
+        cmocka_unit_test_setup_teardown(test_change_is_numbered, make, drop),                      \
+        cmocka_unit_test_setup_teardown(test_writers_make_no_gap, make, drop),                     \
+        cmocka_unit_test_setup_teardown(test_row_rules, make, drop),                               \
+        cmocka_unit_test_setup_teardown(test_reads_are_refused_writes, make, drop),                \
+        cmocka_unit_test_setup_teardown(test_facts, make, drop),                                   \
+        cmocka_unit_test_setup_teardown(test_ids_are_not_used_twice, make, drop),                  \
+        cmocka_unit_test_setup_teardown(test_model, make, drop),                                   \
+        cmocka_unit_test_setup_teardown(test_view_is_one_moment, make, drop),                      \
+        cmocka_unit_test_setup_teardown(test_ensure_user, make, drop),                             \
+        cmocka_unit_test_setup_teardown(test_busy_writer, make, drop)
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_urls, make, drop),
-        cmocka_unit_test_setup_teardown(test_relative_url, make, drop),
-        cmocka_unit_test_setup_teardown(test_file_is_private, make, drop),
-        cmocka_unit_test_setup_teardown(test_migrates_once, make, drop),
-        cmocka_unit_test_setup_teardown(test_refuses_foreign_and_newer, make, drop),
-        cmocka_unit_test_setup_teardown(test_two_processes_migrate, make, drop),
-        cmocka_unit_test_setup_teardown(test_change_is_numbered, make, drop),
-        cmocka_unit_test_setup_teardown(test_writers_make_no_gap, make, drop),
-        cmocka_unit_test_setup_teardown(test_guards_refuse, make, drop),
-        cmocka_unit_test_setup_teardown(test_row_rules, make, drop),
-        cmocka_unit_test_setup_teardown(test_reads_are_refused_writes, make, drop),
-        cmocka_unit_test_setup_teardown(test_facts, make, drop),
-        cmocka_unit_test_setup_teardown(test_ids_are_not_used_twice, make, drop),
-        cmocka_unit_test_setup_teardown(test_model, make, drop),
-        cmocka_unit_test_setup_teardown(test_view_is_one_moment, make, drop),
-        cmocka_unit_test_setup_teardown(test_ensure_user, make, drop),
-        cmocka_unit_test_setup_teardown(test_busy_writer, make, drop),
-        cmocka_unit_test_setup_teardown(test_replaced_file_is_noticed, make, drop),
+    const struct CMUnitTest files[] = {
+        cmocka_unit_test_setup_teardown(test_urls, make_sqlite, drop),
+        cmocka_unit_test_setup_teardown(test_relative_url, make_sqlite, drop),
+        cmocka_unit_test_setup_teardown(test_file_is_private, make_sqlite, drop),
+        cmocka_unit_test_setup_teardown(test_guards_refuse, make_sqlite, drop),
+        cmocka_unit_test_setup_teardown(test_replaced_file_is_noticed, make_sqlite, drop),
     };
-    return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+    const struct CMUnitTest sqlite[] = {TESTS(make_sqlite)}, postgres[] = {TESTS(make_postgres)},
+                            pgbouncer[] = {TESTS(make_pgbouncer)};
+
+    return cmocka_run_group_tests_name("store in files", files, NULL, NULL) +
+           cmocka_run_group_tests_name("store on sqlite", sqlite, NULL, NULL) +
+           cmocka_run_group_tests_name("store on postgresql", postgres, NULL, NULL) +
+           cmocka_run_group_tests_name("store on pgbouncer", pgbouncer, NULL, NULL);
 }

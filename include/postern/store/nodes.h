@@ -1,0 +1,60 @@
+/*
+ * nodes.h - what the nodes of a fleet tell of themselves, and which of them sends heartbeats.
+ *
+ * Purpose  A node registers before its first proving log read, reports from time to time how far it
+ *          is, and unregisters when it decides nothing any more: so whoever revokes can wait until
+ *          each of them has applied it (contract C9).  The publisher of heartbeats is elected by a
+ *          row with an expiry on the database's clock (C11); two of them are harmless.
+ *
+ * Rights   On PostgreSQL these are functions that run as their owner: a role that may only read
+ *          policy may call them.  A node's name is not a secret and not proved: who may call them
+ *          can report for another node.
+ *
+ * Threads  The store's; it must have been opened to write, and must hold no view and no change.
+ */
+#ifndef POSTERN_STORE_NODES_H
+#define POSTERN_STORE_NODES_H
+
+#include "postern/store/store.h"
+
+#define PST_NODE_NAME_MAX 255
+
+/* Texts are borrowed. */
+struct pst_node_row {
+    struct pst_bytes node;       /* its name, 1 to PST_NODE_NAME_MAX bytes */
+    struct pst_bytes version;    /* of its program */
+    struct pst_revision applied; /* what its decisions reflect */
+    uint64_t lease_age_ms;       /* since its last proving log read was sent */
+    uint64_t bound_ms;           /* B, as it applies it */
+    uint64_t exempt;             /* routes that B does not bind */
+    bool draining;
+    /* set by _each only */
+    uint64_t started_ms, reported_ms; /* on the database's clock */
+    uint64_t silent_ms;               /* since its last report, on the same */
+};
+
+/* A node that was there under that name begins anew. */
+PST_MUST_USE enum pst_status pst_store_node_register(struct pst_store *store,
+                                                     const struct pst_node_row *row,
+                                                     struct pst_error *error);
+/* Everything but the version. PST_E_ABSENT: it is not registered (any more). */
+PST_MUST_USE enum pst_status pst_store_node_report(struct pst_store *store,
+                                                   const struct pst_node_row *row,
+                                                   struct pst_error *error);
+/* A node that is not there is PST_OK. */
+PST_MUST_USE enum pst_status
+pst_store_node_unregister(struct pst_store *store, struct pst_bytes node, struct pst_error *error);
+
+/* All, in the order of their names. As the lists of change.h. */
+typedef enum pst_status pst_each_node_fn(void *ctx, const struct pst_node_row *row);
+PST_MUST_USE enum pst_status pst_store_each_node(struct pst_store *store, pst_each_node_fn *each,
+                                                 void *ctx, struct pst_error *error);
+
+/* One statement: takes or keeps the publisher's place for the next ttl_ms when it is free, and
+ * reads the head, as it stood when the statement began. */
+PST_MUST_USE enum pst_status pst_store_publisher_claim(struct pst_store *store,
+                                                       struct pst_bytes node, uint64_t ttl_ms,
+                                                       bool *mine, struct pst_revision *head,
+                                                       struct pst_error *error);
+
+#endif
