@@ -190,7 +190,7 @@ static bool has_expired(const struct pst_decide *d, int64_t now_s)
 {
     const struct pst_verifier *verifier = d->site_->verifier;
 
-    return d->principal_ != NULL && verifier != NULL &&
+    return d->principal_ != NULL && d->assumed_ == NULL && verifier != NULL &&
            now_s >= d->principal_->claims->exp_s + pst_verifier_leeway_s(verifier);
 }
 
