@@ -10,6 +10,8 @@
 
 #include "postern/app/policies.h"
 #include "postern/app/yaml.h"
+#include "postern/base/clock.h"
+#include "postern/base/secret.h"
 #include "postern/manage/declare.h"
 #include "postern/policy/level.h"
 
@@ -74,8 +76,30 @@ static struct pst_bytes actor(char *room, size_t cap)
 struct store_args {
     const char *config, *store, *files[PST_CLI_REPEAT_MAX];
     uint32_t file_count;
-    bool dry_run, prune, json;
+    bool dry_run, prune, json, wait;
 };
+
+/* What is left to do once it is committed; none of it can fail the change any more. */
+static void follow_up(const struct store_args *a, struct pst_store *store, uint64_t acked_ns,
+                      struct pst_apply_report *report)
+{
+    uint8_t key[PST_FLEET_KEY_BYTES];
+    struct pst_buf token = pst_buf_of(report->token, sizeof(report->token) - 1);
+
+    if (pst_store_fleet_key(store, key, NULL) != PST_OK ||
+        !pst_revision_token_write(key, &report->revision, &token))
+        token.len = 0;
+    report->token[token.len] = '\0';
+    pst_secret_wipe(key, sizeof(key));
+    if (a->dry_run)
+        return;
+    if (a->store == NULL && report->added + report->changed + report->removed > 0)
+        pst_cli_publish(a->config, &report->revision);
+    if (a->wait) {
+        pst_barrier_wait(store, &report->revision, acked_ns, &report->barrier);
+        report->waited = true;
+    }
+}
 
 static int declare(const struct store_args *a, bool diff)
 {
@@ -102,6 +126,8 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);
+    if (status == PST_OK && !diff)
+        follow_up(a, store, pst_clock_boot_ns(), &report);
     if (status == PST_OK)
         status = a->json ? pst_report_json(&report, a->dry_run || diff, stdout)
                          : pst_report_text(&report, a->dry_run || diff, stdout);
@@ -140,12 +166,15 @@ static int run_declare(const struct pst_command *command, int argc, char **argv,
         {.name = "--prune",
          .help = "delete what the files do not declare, of the kinds that they contain",
          .flag = &a.prune},
+        {.name = "--wait",
+         .help = "return when the change is in force on every node",
+         .flag = &a.wait},
         {0},
     };
-    struct pst_option options[7];
+    struct pst_option options[8];
     memcpy(options, all, sizeof(options));
     if (diff)
-        options[4] = (struct pst_option){0}; /* a diff has neither of the last two */
+        options[4] = (struct pst_option){0}; /* a diff has none of the last three */
     int code = pst_cli_options(command, options, argc, argv, a.files, &a.file_count);
 
     if (code >= 0)
@@ -171,7 +200,8 @@ static int run_diff(int argc, char **argv)
 
 const struct pst_command pst_command_apply = {
     "apply", "Makes the store hold what files declare, in one transaction.",
-    "-f FILE [-f FILE ...] [--dry-run] [--prune] [-c CONFIG | --store URL] [--json]", run_apply};
+    "-f FILE [-f FILE ...] [--dry-run] [--prune] [--wait] [-c CONFIG | --store URL] [--json]",
+    run_apply};
 const struct pst_command pst_command_diff = {
     "diff", "Shows how the store differs from files. Exit code 1 when it does.",
     "-f FILE [-f FILE ...] [-c CONFIG | --store URL] [--json]", run_diff};
@@ -288,22 +318,56 @@ static int show_status(struct pst_store *store, bool json, struct pst_error *err
     return PST_EXIT_YES;
 }
 
-static int run_db_action(const char *action, const struct store_args *a)
+static int show_check(struct pst_store *store, bool json, struct pst_error *error)
 {
-    bool migrate = strcmp(action, "migrate") == 0, check = strcmp(action, "check") == 0;
+    if (pst_store_check(store, error) != PST_OK) {
+        (void)pst_cli_fail(json, error);
+        return PST_EXIT_NO;
+    }
+    (void)puts(json ? "{\"ok\":true}" : "ok");
+    return PST_EXIT_YES;
+}
+
+static int show_restored(struct pst_store *store, bool json, struct pst_error *error)
+{
+    struct pst_revision revision;
+
+    if (pst_store_restored(store, &revision, error) != PST_OK)
+        return pst_cli_fail(json, error);
+    (void)printf(json ? "{\"epoch\":\"%016llx\",\"n\":%llu}\n"
+                      : "a new history begins at revision %016llx-%llu; every node reloads\n",
+                 (unsigned long long)revision.epoch, (unsigned long long)revision.n);
+    return PST_EXIT_YES;
+}
+
+static const char *const DB_ACTIONS[] = {"migrate", "status", "check", "restored"};
+
+enum db_action { DB_MIGRATE, DB_STATUS, DB_CHECK, DB_RESTORED, DB_UNKNOWN };
+
+static enum db_action find_action(const char *name)
+{
+    unsigned i = 0;
+
+    while (i < DB_UNKNOWN && strcmp(name, DB_ACTIONS[i]) != 0)
+        i++;
+    return (enum db_action)i;
+}
+
+static int run_db_action(enum db_action action, const struct store_args *a)
+{
     struct pst_error error = {0};
     struct pst_store *store;
-    int code = PST_EXIT_YES;
-    enum pst_status status = pst_cli_open_store(
-        a->config, a->store, migrate ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
+    int code;
+    enum pst_status status =
+        pst_cli_open_store(a->config, a->store,
+                           action == DB_MIGRATE ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
 
     if (status != PST_OK)
         code = pst_cli_fail(a->json, &error);
-    else if (check && pst_store_check(store, &error) != PST_OK) {
-        (void)pst_cli_fail(a->json, &error);
-        code = PST_EXIT_NO;
-    } else if (check)
-        (void)puts(a->json ? "{\"ok\":true}" : "ok");
+    else if (action == DB_CHECK)
+        code = show_check(store, a->json, &error);
+    else if (action == DB_RESTORED)
+        code = show_restored(store, a->json, &error);
     else
         code = show_status(store, a->json, &error);
     pst_store_close(store);
@@ -329,15 +393,18 @@ static int run_db(int argc, char **argv)
 
     if (code >= 0)
         return code;
-    if (rest_count != 1 || (strcmp(rest[0], "migrate") != 0 && strcmp(rest[0], "status") != 0 &&
-                            strcmp(rest[0], "check") != 0)) {
-        (void)fprintf(stderr,
-                      "postern db: expected migrate, status or check (see postern db --help)\n");
+    enum db_action action = rest_count == 1 ? find_action(rest[0]) : DB_UNKNOWN;
+    if (action == DB_UNKNOWN) {
+        (void)fprintf(
+            stderr,
+            "postern db: expected migrate, status, check or restored (see postern db --help)\n");
         return PST_EXIT_USAGE;
     }
-    return run_db_action(rest[0], &a);
+    return run_db_action(action, &a);
 }
 
 const struct pst_command pst_command_db = {
-    "db", "Brings the schema up to date, shows the store's state, checks it.",
-    "migrate|status|check [-c CONFIG | --store URL] [--json]", run_db};
+    "db",
+    "Brings the schema up to date, shows the store's state, checks it; restored: after a restore "
+    "from a backup, so that no node takes the new history for the old.",
+    "migrate|status|check|restored [-c CONFIG | --store URL] [--json]", run_db};

@@ -424,6 +424,11 @@ bool pst_profile_shadows(const struct pst_profile *profile)
     return profile->shadow || profile->shadows;
 }
 
+uint32_t pst_profile_exempt(const struct pst_profile *profile)
+{
+    return profile->exempt;
+}
+
 enum pst_error_form pst_profile_form(const struct pst_profile *profile)
 {
     return profile->form;

@@ -216,6 +216,7 @@ struct pst_profile {
     enum pst_error_form form;
     bool shadow;     /* every route, by configuration or by the file's default */
     bool shadows;    /* some route */
+    uint32_t exempt; /* routes with stream_grace_s or stale_allow_s */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */
     bool json_only;  /* an inspected body must say that it is JSON */

@@ -334,6 +334,7 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_needs(r, need, &tail);
     if (status == PST_OK)
         status = check_attributes(r);
+    r->b->profile->exempt += route->stream_grace_s > 0 || route->stale_allow_s > 0;
     if (status == PST_OK)
         status = check_stale(r);
     if (status == PST_OK)
