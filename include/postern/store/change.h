@@ -13,7 +13,9 @@
  *
  * Threads  The store's. One change at a time per store; others wait up to 2 s, then PST_E_BUSY.
  *
- * Durability  PST_OK from commit means that the change is on disk (synchronous=FULL).
+ * Durability  PST_OK from commit means that the change is on disk (SQLite: synchronous=FULL;
+ *             PostgreSQL: synchronous_commit, which `postern db check` wants not to be off). After
+ *             PST_E_IO from a commit nobody knows: read the store again.
  */
 #ifndef POSTERN_STORE_CHANGE_H
 #define POSTERN_STORE_CHANGE_H
