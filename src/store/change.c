@@ -1,7 +1,8 @@
 /*
  * Changes: one transaction, numbered before its first row, closed with its log row.
  *
- *   begin    BEGIN IMMEDIATE; log_head n + 1, open; change_log row without keys
+ *   begin    BEGIN (SQLite: IMMEDIATE); log_head n + 1, open (PostgreSQL: its row lock); change_log
+ *            row without keys
  *   writes   rows, and the keys of what they touch
  *   commit   keys, open back to 0, audit row, COMMIT        (or ROLLBACK when nothing was written)
  *

@@ -16,7 +16,9 @@
  * Retention  Every so many changes the oldest rows of the log go; a reader that is behind them
  * loads everything anew.
  *
- * Durability  PST_OK from commit means that the change is on disk (synchronous=FULL).
+ * Durability  PST_OK from commit means that the change is on disk (SQLite: synchronous=FULL;
+ *             PostgreSQL: synchronous_commit, which `postern db check` wants not to be off). After
+ *             PST_E_IO from a commit nobody knows: read the store again.
  */
 #ifndef POSTERN_STORE_CHANGE_H
 #define POSTERN_STORE_CHANGE_H
