@@ -288,22 +288,56 @@ static int show_status(struct pst_store *store, bool json, struct pst_error *err
     return PST_EXIT_YES;
 }
 
-static int run_db_action(const char *action, const struct store_args *a)
+static int show_check(struct pst_store *store, bool json, struct pst_error *error)
 {
-    bool migrate = strcmp(action, "migrate") == 0, check = strcmp(action, "check") == 0;
+    if (pst_store_check(store, error) != PST_OK) {
+        (void)pst_cli_fail(json, error);
+        return PST_EXIT_NO;
+    }
+    (void)puts(json ? "{\"ok\":true}" : "ok");
+    return PST_EXIT_YES;
+}
+
+static int show_restored(struct pst_store *store, bool json, struct pst_error *error)
+{
+    struct pst_revision revision;
+
+    if (pst_store_restored(store, &revision, error) != PST_OK)
+        return pst_cli_fail(json, error);
+    (void)printf(json ? "{\"epoch\":\"%016llx\",\"n\":%llu}\n"
+                      : "a new history begins at revision %016llx-%llu; every node reloads\n",
+                 (unsigned long long)revision.epoch, (unsigned long long)revision.n);
+    return PST_EXIT_YES;
+}
+
+static const char *const DB_ACTIONS[] = {"migrate", "status", "check", "restored"};
+
+enum db_action { DB_MIGRATE, DB_STATUS, DB_CHECK, DB_RESTORED, DB_UNKNOWN };
+
+static enum db_action find_action(const char *name)
+{
+    unsigned i = 0;
+
+    while (i < DB_UNKNOWN && strcmp(name, DB_ACTIONS[i]) != 0)
+        i++;
+    return (enum db_action)i;
+}
+
+static int run_db_action(enum db_action action, const struct store_args *a)
+{
     struct pst_error error = {0};
     struct pst_store *store;
-    int code = PST_EXIT_YES;
-    enum pst_status status = pst_cli_open_store(
-        a->config, a->store, migrate ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
+    int code;
+    enum pst_status status =
+        pst_cli_open_store(a->config, a->store,
+                           action == DB_MIGRATE ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
 
     if (status != PST_OK)
         code = pst_cli_fail(a->json, &error);
-    else if (check && pst_store_check(store, &error) != PST_OK) {
-        (void)pst_cli_fail(a->json, &error);
-        code = PST_EXIT_NO;
-    } else if (check)
-        (void)puts(a->json ? "{\"ok\":true}" : "ok");
+    else if (action == DB_CHECK)
+        code = show_check(store, a->json, &error);
+    else if (action == DB_RESTORED)
+        code = show_restored(store, a->json, &error);
     else
         code = show_status(store, a->json, &error);
     pst_store_close(store);
@@ -329,15 +363,18 @@ static int run_db(int argc, char **argv)
 
     if (code >= 0)
         return code;
-    if (rest_count != 1 || (strcmp(rest[0], "migrate") != 0 && strcmp(rest[0], "status") != 0 &&
-                            strcmp(rest[0], "check") != 0)) {
-        (void)fprintf(stderr,
-                      "postern db: expected migrate, status or check (see postern db --help)\n");
+    enum db_action action = rest_count == 1 ? find_action(rest[0]) : DB_UNKNOWN;
+    if (action == DB_UNKNOWN) {
+        (void)fprintf(
+            stderr,
+            "postern db: expected migrate, status, check or restored (see postern db --help)\n");
         return PST_EXIT_USAGE;
     }
-    return run_db_action(rest[0], &a);
+    return run_db_action(action, &a);
 }
 
 const struct pst_command pst_command_db = {
-    "db", "Brings the schema up to date, shows the store's state, checks it.",
-    "migrate|status|check [-c CONFIG | --store URL] [--json]", run_db};
+    "db",
+    "Brings the schema up to date, shows the store's state, checks it; restored: after a restore "
+    "from a backup, so that no node takes the new history for the old.",
+    "migrate|status|check|restored [-c CONFIG | --store URL] [--json]", run_db};

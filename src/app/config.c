@@ -304,9 +304,33 @@ static enum pst_status check_mount_profiles(struct pst_config_reader *r)
     return PST_OK;
 }
 
+/* A pooler before PostgreSQL is a parameter of the url, which is all that the store is given. */
+static enum pst_status read_store(struct pst_config_reader *r, const struct pst_node *root)
+{
+    static const char *const KEYS[] = {"url", "pgbouncer", NULL};
+    const struct pst_node *store = pst_node_get(root, "store");
+    struct pst_config *c = r->config;
+    bool pgbouncer = false;
+
+    enum pst_status status = pst_node_only(r->tree, store, KEYS, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, store, "url", &c->store_url, r->error);
+    if (status == PST_OK)
+        status = pst_node_bool(r->tree, store, "pgbouncer", &pgbouncer, r->error);
+    if (status != PST_OK || !pgbouncer)
+        return status;
+    if (!pst_bytes_starts(c->store_url, PST_LIT("postgres")))
+        return pst_error_set(r->error, PST_E_INVALID, "store.pgbouncer",
+                             "stands before PostgreSQL only: the url is another database's");
+    bool more = pst_bytes_find(c->store_url, '?') < c->store_url.len;
+    c->store_url = pst_arena_printf(&c->arena, "%.*s%cpgbouncer=true", (int)c->store_url.len,
+                                    c->store_url.ptr, more ? '&' : '?');
+    return c->store_url.len > 0 ? PST_OK
+                                : pst_error_set(r->error, PST_E_NOMEM, NULL, "out of memory");
+}
+
 static enum pst_status read_general(struct pst_config_reader *r, const struct pst_node *root)
 {
-    static const char *const STORE_KEYS[] = {"url", NULL};
     struct pst_config *c = r->config;
     enum pst_status status = pst_node_only(r->tree, root, ROOT_KEYS, r->error);
 
@@ -325,10 +349,7 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status = pst_config_u32(r, root, "max_staleness_s", 1, 60, &c->max_staleness_s);
     if (status == PST_OK)
-        status = pst_node_only(r->tree, pst_node_get(root, "store"), STORE_KEYS, r->error);
-    if (status == PST_OK)
-        status =
-            pst_node_text(r->tree, pst_node_get(root, "store"), "url", &c->store_url, r->error);
+        status = read_store(r, root);
     if (status == PST_OK)
         status = pst_config_texts(r, root, "workspace_headers", &c->workspace_headers,
                                   &c->workspace_header_count);

@@ -18,6 +18,7 @@ static const char *const SETTINGS[] = {
     "max_staleness_s",
     "policies_dir",
     "store.url",
+    "store.pgbouncer",
     "identity.leeway_s",
     "identity.max_lifetime_s",
     "identity.max_token_bytes",

@@ -152,12 +152,34 @@ static void the_environment_wins_over_the_file(void **state)
                      0);
 }
 
+static void a_pooler_is_part_of_the_stores_url(void **state)
+{
+    struct pst_config *c;
+    struct pst_error e;
+    (void)state;
+
+    assert_int_equal(load("store: {url: 'postgresql://h/d', pgbouncer: true}\n", &c, &e), PST_OK);
+    assert_true(pst_bytes_equal(c->store_url, PST_LIT("postgresql://h/d?pgbouncer=true")));
+    pst_config_free(c);
+    assert_int_equal(
+        load("store: {url: 'postgres://h/d?sslmode=require', pgbouncer: true}\n", &c, &e), PST_OK);
+    assert_true(
+        pst_bytes_equal(c->store_url, PST_LIT("postgres://h/d?sslmode=require&pgbouncer=true")));
+    pst_config_free(c);
+    assert_int_equal(load("store: {url: 'postgres://h/d', pgbouncer: false}\n", &c, &e), PST_OK);
+    assert_true(pst_bytes_equal(c->store_url, PST_LIT("postgres://h/d")));
+    pst_config_free(c);
+    refused("store: {url: 'sqlite:////x.db', pgbouncer: true}\n", "store.pgbouncer", "PostgreSQL");
+    refused("store: {pgbouncer: true}\n", "store.pgbouncer", "PostgreSQL");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_embedded_default_is_complete),
         cmocka_unit_test(a_whole_file_is_read),
         cmocka_unit_test(what_is_not_understood_is_named),
+        cmocka_unit_test(a_pooler_is_part_of_the_stores_url),
         cmocka_unit_test(yaml_that_readers_disagree_on_is_refused),
         cmocka_unit_test(the_environment_wins_over_the_file),
     };

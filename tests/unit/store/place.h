@@ -45,7 +45,8 @@ static inline const char *place_server(enum place_kind kind)
 static inline PGconn *place_admin(const char *database)
 {
     char url[256];
-    (void)snprintf(url, sizeof(url), "%s/%s", place_server(PLACE_POSTGRES), database);
+    (void)snprintf(url, sizeof(url), "%s/%s?options=-cclient_min_messages%%3Derror",
+                   place_server(PLACE_POSTGRES), database);
     PGconn *conn = PQconnectdb(url);
     if (PQstatus(conn) != CONNECTION_OK)
         fail_msg("%s", PQerrorMessage(conn));
@@ -82,10 +83,8 @@ static inline void place_make_database(struct place *p)
     if (!made)
         (void)atexit(place_drop_database);
     made = true;
-    place_command(
-        p->name,
-        "SET client_min_messages = error; DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
-        " GRANT USAGE ON SCHEMA public TO PUBLIC");
+    place_command(p->name, "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
+                           " GRANT USAGE ON SCHEMA public TO PUBLIC");
     (void)snprintf(p->url, sizeof(p->url), "%s/%s%s", place_server(p->kind), p->name,
                    p->kind == PLACE_PGBOUNCER ? "?pgbouncer=true" : "");
 }
