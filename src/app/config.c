@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "postern/app/yaml.h"
+#include "postern/base/secret.h"
 
 #define CONFIG_BYTES_MAX (UINT64_C(16) << 20)
 
@@ -28,6 +29,7 @@ static const char *const ROOT_KEYS[] = {
     "profiles",
     "limits",
     "log",
+    "sync",
     NULL,
 };
 
@@ -386,6 +388,7 @@ static void fill_defaults(struct pst_config *c)
     c->limits = pst_server_limits_default;
     c->body_bytes = UINT64_C(4294967296);
     c->inspect_body_bytes = 1u << 20;
+    c->sync.feed.publish = true;
     c->log = (struct pst_log_config){.level = PST_LOG_INFO};
     c->log.paths[PST_LOG_EVENTS] = PST_LIT("stderr");
     c->log.paths[PST_LOG_ACCESS] = PST_LIT("stdout");
@@ -413,6 +416,8 @@ static enum pst_status read_all(struct pst_config_reader *r)
         status = check_mount_profiles(r);
     if (status == PST_OK)
         status = read_log(r, pst_node_get(root, "log"));
+    if (status == PST_OK)
+        status = pst_config_sync(r, pst_node_get(root, "sync"));
     return status;
 }
 
@@ -500,4 +505,29 @@ struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_are
         return pst_arena_printf(arena, "%.*s", (int)path.len, path.ptr);
     return pst_arena_printf(arena, "%.*s%.*s", (int)config->dir.len, config->dir.ptr, (int)path.len,
                             path.ptr);
+}
+
+enum pst_status pst_config_secret(const struct pst_config *config, struct pst_arena *arena,
+                                  struct pst_bytes source, struct pst_bytes *out,
+                                  struct pst_error *error)
+{
+    if (pst_bytes_starts(source, PST_LIT("env:"))) {
+        const char *value = getenv(source.ptr + 4);
+        if (value == NULL || value[0] == '\0')
+            return pst_error_set(error, PST_E_ABSENT, source.ptr,
+                                 "the environment variable is not set");
+        return pst_arena_copy(arena, pst_bytes_of(value, strlen(value)), out);
+    }
+    struct pst_bytes text;
+    enum pst_status status =
+        pst_file_read(pst_config_path(config, arena, source).ptr, 65536, &text, error);
+    if (status != PST_OK)
+        return status;
+    struct pst_bytes bare = text; /* an editor's line end is no part of a secret */
+    while (bare.len > 0 && (bare.ptr[bare.len - 1] == '\n' || bare.ptr[bare.len - 1] == '\r'))
+        bare.len--;
+    status = pst_arena_copy(arena, bare, out);
+    pst_secret_wipe((void *)(uintptr_t)text.ptr, text.len);
+    free((void *)(uintptr_t)text.ptr);
+    return status;
 }

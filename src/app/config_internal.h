@@ -18,6 +18,8 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
 enum pst_status pst_config_listeners(struct pst_config_reader *r, const struct pst_node *list);
 enum pst_status pst_config_upstreams(struct pst_config_reader *r, const struct pst_node *map);
 
+enum pst_status pst_config_sync(struct pst_config_reader *r, const struct pst_node *map);
+
 /* The texts of a list; NULL node: none, *count stays. */
 enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_node *map,
                                  const char *key, const struct pst_bytes **out, uint32_t *count);

@@ -238,6 +238,29 @@ static enum pst_status check_store(struct pst_bytes url, struct pst_error *error
     return status == PST_E_ABSENT ? PST_OK : status;
 }
 
+/* Reads passwords and certificates; nothing is connected to. */
+static enum pst_status check_feed(const struct pst_config *config, struct pst_arena *arena,
+                                  struct pst_error *error)
+{
+    static const struct pst_feed_ops ops = {0};
+    struct pst_feed_config feed_config;
+    struct pst_worker *worker = NULL;
+    struct pst_feed *feed = NULL;
+
+    if (config->sync.feed.address_count == 0)
+        return PST_OK;
+    enum pst_status status = pst_config_feed(config, arena, &feed_config, error);
+    if (status == PST_OK) {
+        status = pst_worker_create(0, &worker);
+        feed_config.node = PST_LIT("check");
+    }
+    if (status == PST_OK)
+        status = pst_feed_create(worker, &feed_config, &ops, NULL, &feed, error);
+    pst_feed_destroy(feed);
+    pst_worker_destroy(worker);
+    return status;
+}
+
 /* Builds everything that a start would build, and throws it away. */
 static enum pst_status check_config(const struct pst_config *config, struct pst_error *error)
 {
@@ -259,6 +282,8 @@ static enum pst_status check_config(const struct pst_config *config, struct pst_
         status = pst_doors_build(config, NULL, &arena, &doors, error);
     if (status == PST_OK)
         status = check_ca_files(config, &arena, error);
+    if (status == PST_OK)
+        status = check_feed(config, &arena, error);
     if (status == PST_OK)
         status = check_store(pst_store_url(config, &arena), error);
     pst_site_release(site);

@@ -13,31 +13,6 @@
 
 /* --- keys --- */
 
-static enum pst_status read_secret(const struct pst_config *config, struct pst_arena *arena,
-                                   const struct pst_secret_source *source, struct pst_bytes *out,
-                                   struct pst_error *error)
-{
-    if (pst_bytes_starts(source->file, PST_LIT("env:"))) {
-        const char *value = getenv(source->file.ptr + 4);
-        if (value == NULL || value[0] == '\0')
-            return pst_error_set(error, PST_E_ABSENT, source->file.ptr,
-                                 "the environment variable is not set");
-        return pst_arena_copy(arena, pst_bytes_of(value, strlen(value)), out);
-    }
-    struct pst_bytes text;
-    enum pst_status status =
-        pst_file_read(pst_config_path(config, arena, source->file).ptr, 65536, &text, error);
-    if (status != PST_OK)
-        return status;
-    struct pst_bytes bare = text; /* an editor's line end is no part of a secret */
-    while (bare.len > 0 && (bare.ptr[bare.len - 1] == '\n' || bare.ptr[bare.len - 1] == '\r'))
-        bare.len--;
-    status = pst_arena_copy(arena, bare, out);
-    pst_secret_wipe((void *)(uintptr_t)text.ptr, text.len);
-    free((void *)(uintptr_t)text.ptr);
-    return status;
-}
-
 static enum pst_status load_secrets(const struct pst_config *config, struct pst_arena *arena,
                                     const struct pst_issuer_source *source, struct pst_keyset **out,
                                     struct pst_error *error)
@@ -49,7 +24,7 @@ static enum pst_status load_secrets(const struct pst_config *config, struct pst_
     for (uint32_t i = 0; i < source->secret_count && status == PST_OK; i++) {
         keys[i].kid = source->secrets[i].kid;
         keys[i].alg = source->secrets[i].alg;
-        status = read_secret(config, arena, &source->secrets[i], &keys[i].secret, error);
+        status = pst_config_secret(config, arena, source->secrets[i].file, &keys[i].secret, error);
     }
     if (status == PST_OK)
         status = pst_keyset_from_secrets(keys, source->secret_count, out, error);

@@ -4,7 +4,8 @@
  *
  * I1  `out` of OpenSSL is empty whenever a function of this file returns: all of it was sent, or
  *     kept by the stream.
- * I2  At most one recv's worth of records waits in `in`: nothing is received before it was read.
+ * I2  At most two recvs' worth of records wait in `in`: nothing more is received before one was
+ * read.
  */
 #include "postern/net/tls.h"
 
@@ -28,6 +29,7 @@ struct pst_tls {
     SSL *ssl;
     BIO *in, *out; /* owned by ssl */
     bool handshaking;
+    bool ended; /* the socket has nothing more to say; `in` may have */
     const char *failure;
 };
 
@@ -223,38 +225,38 @@ static bool open_records(struct pst_stream *s)
     return news || s->eof || s->broken;
 }
 
-/* False: the connection ended. */
-static bool receive(struct pst_stream *s)
+static void receive(struct pst_stream *s)
 {
     char sealed[SEALED_BYTES];
 
-    if (BIO_ctrl_pending(s->tls_->in) >= SEALED_BYTES)
-        return true; /* I2 */
+    if (s->tls_->ended || BIO_ctrl_pending(s->tls_->in) >= SEALED_BYTES)
+        return; /* I2 */
     ssize_t n = recv(s->fd, sealed, sizeof(sealed), 0);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (n == 0)
-        return false;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0 || BIO_write(s->tls_->in, sealed, (int)n) != (int)n) {
+        s->tls_->ended = true;
+        return;
+    }
     s->received += (uint64_t)n;
-    return BIO_write(s->tls_->in, sealed, (int)n) == (int)n;
 }
 
 bool pst_tls_read_(struct pst_stream *s)
 {
     struct pst_tls *tls = s->tls_;
-    bool ended = !receive(s);
 
+    receive(s);
     if (tls->handshaking) {
         shake_hands(s);
         if (s->fd < 0 || s->tls_ != tls)
             return false; /* `connected` closed it */
-        if (tls->handshaking && ended)
+        if (tls->handshaking && tls->ended)
             end_handshake(s, "the connection ended in the handshake");
         if (s->fd < 0 || s->tls_ != tls || tls->handshaking || s->broken)
             return false;
     }
     bool news = open_records(s);
-    if (ended && !s->eof && !s->broken) {
+    if (tls->ended && !s->eof && !s->broken && !s->paused) {
         pst_stream_break_(s); /* no close_notify: something may have been cut off */
         news = true;
     }
@@ -264,7 +266,7 @@ bool pst_tls_read_(struct pst_stream *s)
 bool pst_tls_pending_(const struct pst_stream *s)
 {
     return !s->tls_->handshaking &&
-           (SSL_pending(s->tls_->ssl) > 0 || BIO_ctrl_pending(s->tls_->in) > 0);
+           (s->tls_->ended || SSL_pending(s->tls_->ssl) > 0 || BIO_ctrl_pending(s->tls_->in) > 0);
 }
 
 /* ---- life ---- */

@@ -188,9 +188,9 @@ static void fill_defaults(struct pst_feed_config *c)
         c->idle_ms = 2000;
 }
 
-enum pst_status feed_open(struct pst_worker *worker, const struct pst_feed_config *config,
-                          const struct pst_feed_ops *ops, void *ctx, struct pst_feed **out,
-                          struct pst_error *error)
+enum pst_status pst_feed_create(struct pst_worker *worker, const struct pst_feed_config *config,
+                                const struct pst_feed_ops *ops, void *ctx, struct pst_feed **out,
+                                struct pst_error *error)
 {
     *out = NULL;
     enum pst_status status = check(config, error);
@@ -220,13 +220,6 @@ enum pst_status feed_open(struct pst_worker *worker, const struct pst_feed_confi
         feed_link_start(&feed->publisher, feed, FEED_PUBLISH);
     *out = feed;
     return PST_OK;
-}
-
-enum pst_status pst_feed_create(struct pst_worker *worker, const struct pst_feed_config *config,
-                                const struct pst_feed_ops *ops, void *ctx, struct pst_feed **out,
-                                struct pst_error *error)
-{
-    return feed_open(worker, config, ops, ctx, out, error);
 }
 
 void pst_feed_destroy(struct pst_feed *feed)

@@ -126,11 +126,6 @@ struct pst_feed {
     uint64_t garbage, published, dropped;
 };
 
-/* Without a subscription when `ops` has no read_log. */
-PST_MUST_USE enum pst_status feed_open(struct pst_worker *worker,
-                                       const struct pst_feed_config *config,
-                                       const struct pst_feed_ops *ops, void *ctx,
-                                       struct pst_feed **out, struct pst_error *error);
 void feed_link_is_ready(struct feed_link *link);
 void feed_link_is_down(struct feed_link *link);
 void feed_tell(struct pst_feed *feed, enum pst_feed_event event, const char *text);

@@ -83,10 +83,8 @@ static void fail(struct feed_link *l, const char *text)
     if (was_ready)
         feed_link_is_down(l);
     l->address_count = l->address_next = 0;
-    if (l->has_master)
-        l->has_master = false; /* it may have changed: ask again */
-    else
-        l->at++;
+    l->has_master = false; /* it may have changed: ask the next Sentinel */
+    l->at++;
     pst_random(&jitter, sizeof(jitter));
     rest(l, l->backoff_ns / 2 + jitter % (l->backoff_ns / 2));
 }
@@ -318,7 +316,9 @@ static void on_readable(struct pst_stream *stream)
 
 void feed_link_drain(struct feed_link *link)
 {
-    for (int i = 0; i < DRAIN_BLOCKS && link->open && pst_stream_read(&link->stream); i++)
+    for (int i = 0; i < DRAIN_BLOCKS && (link->state == FEED_GREET || link->state == FEED_READY) &&
+                    pst_stream_read(&link->stream);
+         i++)
         read_replies(link);
 }
 
@@ -380,7 +380,7 @@ static void connect_next(struct feed_link *l)
         l->open = status == PST_OK || status == PST_PENDING;
         if (status == PST_OK)
             greet(l);
-        if (l->open)
+        if (status == PST_OK || status == PST_PENDING)
             return;
     }
     fail(l, "cannot be connected to");
@@ -407,7 +407,7 @@ static void begin(struct feed_link *l)
     l->address_count = l->address_next = 0;
     if (!l->has_master) {
         struct pst_bytes text = c->addresses[l->at % c->address_count];
-        memcpy(l->target, text.ptr, text.len + 1); /* feed_open saw that it fits */
+        memcpy(l->target, text.ptr, text.len + 1); /* pst_feed_create saw that it fits */
     }
     if (pst_address_parse(pst_bytes_of(l->target, strlen(l->target)), &l->addresses[0], &parts) !=
         PST_OK) {

@@ -51,7 +51,7 @@ enum pst_status pst_feed_publish_once(const struct pst_feed_config *config, uint
     enum pst_status status = pst_worker_create(0, &worker);
     if (status != PST_OK)
         return pst_error_set(error, status, NULL, "no loop");
-    status = feed_open(worker, &own, &ops, &attempt, &feed, error);
+    status = pst_feed_create(worker, &own, &ops, &attempt, &feed, error);
     if (status == PST_OK && !turn_until_published(worker, feed, &message, deadline_ns))
         status = pst_error_set(error, PST_E_IO, NULL, "%s", attempt.failure);
     pst_feed_destroy(feed);

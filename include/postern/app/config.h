@@ -19,6 +19,7 @@
 #include "postern/identity/credential.h"
 #include "postern/policy/profile.h"
 #include "postern/proxy/config.h"
+#include "postern/sync/feed.h"
 
 enum pst_key_source_kind {
     PST_KEYS_OWN = 0, /* the key pair of the state directory, made at the first start */
@@ -81,6 +82,11 @@ struct pst_profile_source {
     uint32_t line;
 };
 
+struct pst_sync_source {
+    struct pst_feed_config feed; /* no addresses: there is no Redis; pst_config_feed completes it */
+    struct pst_bytes password_file, sentinel_password_file; /* a path, or env:NAME; empty: none */
+};
+
 struct pst_config {
     struct pst_tree tree; /* owns the texts */
     struct pst_arena arena;
@@ -114,6 +120,7 @@ struct pst_config {
     struct pst_server_limits limits;
     uint64_t body_bytes, inspect_body_bytes;
     struct pst_log_config log;
+    struct pst_sync_source sync;
 };
 
 /* path NULL: the embedded default (and the environment). *out is NULL on failure. */
@@ -124,6 +131,16 @@ PST_MUST_USE enum pst_status pst_config_load_text(struct pst_bytes name, struct 
                                                   struct pst_bytes dir, struct pst_config **out,
                                                   struct pst_error *error);
 void pst_config_free(struct pst_config *config); /* accepts NULL */
+
+/* sync.feed with its passwords read and its paths absolute; but for `node`, which is the caller's
+ * to set. Wipe the passwords when the feed has its copy. */
+PST_MUST_USE enum pst_status pst_config_feed(const struct pst_config *config,
+                                             struct pst_arena *arena, struct pst_feed_config *out,
+                                             struct pst_error *error);
+/* What a path, or env:NAME, holds, without the line's end. */
+PST_MUST_USE enum pst_status pst_config_secret(const struct pst_config *config,
+                                               struct pst_arena *arena, struct pst_bytes source,
+                                               struct pst_bytes *out, struct pst_error *error);
 
 /* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty
  * when memory is short. */

@@ -118,7 +118,7 @@ enum pst_feed_event {
     PST_FEED_FAILED, /* an attempt failed; told once per text until one succeeds */
 };
 
-struct pst_feed_ops { /* each may be NULL but read_log */
+struct pst_feed_ops { /* each may be NULL; without read_log nothing is subscribed to */
     void (*read_log)(void *ctx, enum pst_feed_why why);
     void (*message)(void *ctx, const struct pst_feed_message *message);
     void (*event)(void *ctx, enum pst_feed_event event, const char *text);

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pst_bytes rest = pst_bytes_of(data, size);
     struct pst_feed_watch w = {0};
-    uint64_t now_ns = PST_NS_PER_S, turns = 0;
+    uint64_t now_ns = PST_NS_PER_S;
 
     pst_feed_watch_connected(&w);
     while (rest.len > 0) {
@@ -46,7 +46,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (end == 0)
             now_ns += PST_FEED_SILENCE_NS; /* an empty line: a long time */
         now_ns += PST_FEED_READ_NS / 2;
-        turns++;
         pst_feed_watch_judge(&w, now_ns);
         (void)pst_feed_watch_take(&w, now_ns);
         if (w.wanted == PST_FEED_NOTHING && pst_feed_watch_due(&w) <= now_ns)
