@@ -47,8 +47,11 @@ enum pst_status pst_cli_open_store(const char *config_path, const char *url,
                                    enum pst_store_mode mode, struct pst_store **out,
                                    struct pst_error *error);
 
+/* After a commit: tells the nodes through the configuration's Redis, if it names one. */
+void pst_cli_publish(const char *config_path, const struct pst_revision *revision);
+
 extern const struct pst_command pst_command_serve, pst_command_check, pst_command_apply,
     pst_command_export, pst_command_diff, pst_command_config, pst_command_token, pst_command_policy,
-    pst_command_db, pst_command_version;
+    pst_command_db, pst_command_nodes, pst_command_version;
 
 #endif

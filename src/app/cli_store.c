@@ -10,6 +10,8 @@
 
 #include "postern/app/policies.h"
 #include "postern/app/yaml.h"
+#include "postern/base/clock.h"
+#include "postern/base/secret.h"
 #include "postern/manage/declare.h"
 #include "postern/policy/level.h"
 
@@ -74,8 +76,30 @@ static struct pst_bytes actor(char *room, size_t cap)
 struct store_args {
     const char *config, *store, *files[PST_CLI_REPEAT_MAX];
     uint32_t file_count;
-    bool dry_run, prune, json;
+    bool dry_run, prune, json, wait;
 };
+
+/* What is left to do once it is committed; none of it can fail the change any more. */
+static void follow_up(const struct store_args *a, struct pst_store *store, uint64_t acked_ns,
+                      struct pst_apply_report *report)
+{
+    uint8_t key[PST_FLEET_KEY_BYTES];
+    struct pst_buf token = pst_buf_of(report->token, sizeof(report->token) - 1);
+
+    if (pst_store_fleet_key(store, key, NULL) != PST_OK ||
+        !pst_revision_token_write(key, &report->revision, &token))
+        token.len = 0;
+    report->token[token.len] = '\0';
+    pst_secret_wipe(key, sizeof(key));
+    if (a->dry_run)
+        return;
+    if (a->store == NULL && report->added + report->changed + report->removed > 0)
+        pst_cli_publish(a->config, &report->revision);
+    if (a->wait) {
+        pst_barrier_wait(store, &report->revision, acked_ns, &report->barrier);
+        report->waited = true;
+    }
+}
 
 static int declare(const struct store_args *a, bool diff)
 {
@@ -102,6 +126,8 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);
+    if (status == PST_OK && !diff)
+        follow_up(a, store, pst_clock_boot_ns(), &report);
     if (status == PST_OK)
         status = a->json ? pst_report_json(&report, a->dry_run || diff, stdout)
                          : pst_report_text(&report, a->dry_run || diff, stdout);
@@ -140,12 +166,15 @@ static int run_declare(const struct pst_command *command, int argc, char **argv,
         {.name = "--prune",
          .help = "delete what the files do not declare, of the kinds that they contain",
          .flag = &a.prune},
+        {.name = "--wait",
+         .help = "return when the change is in force on every node",
+         .flag = &a.wait},
         {0},
     };
-    struct pst_option options[7];
+    struct pst_option options[8];
     memcpy(options, all, sizeof(options));
     if (diff)
-        options[4] = (struct pst_option){0}; /* a diff has neither of the last two */
+        options[4] = (struct pst_option){0}; /* a diff has none of the last three */
     int code = pst_cli_options(command, options, argc, argv, a.files, &a.file_count);
 
     if (code >= 0)
@@ -171,7 +200,8 @@ static int run_diff(int argc, char **argv)
 
 const struct pst_command pst_command_apply = {
     "apply", "Makes the store hold what files declare, in one transaction.",
-    "-f FILE [-f FILE ...] [--dry-run] [--prune] [-c CONFIG | --store URL] [--json]", run_apply};
+    "-f FILE [-f FILE ...] [--dry-run] [--prune] [--wait] [-c CONFIG | --store URL] [--json]",
+    run_apply};
 const struct pst_command pst_command_diff = {
     "diff", "Shows how the store differs from files. Exit code 1 when it does.",
     "-f FILE [-f FILE ...] [-c CONFIG | --store URL] [--json]", run_diff};

@@ -21,6 +21,7 @@ static const char *const ROOT_KEYS[] = {
     "notebook_edit",
     "max_staleness_s",
     "policies_dir",
+    "node",
     "identity",
     "listeners",
     "upstreams",
@@ -340,6 +341,11 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
         status = pst_node_text(r->tree, root, "state_dir", &c->state_dir, r->error);
     if (status == PST_OK)
         status = pst_node_text(r->tree, root, "policies_dir", &c->policies_dir, r->error);
+    if (status == PST_OK)
+        status = pst_node_text(r->tree, root, "node", &c->node, r->error);
+    if (status == PST_OK && c->node.len > 0 && !pst_feed_publisher_ok(c->node))
+        return pst_node_fail(r->tree, pst_node_get(root, "node"), r->error,
+                             "a node's name is 1 to 64 of A-Z a-z 0-9 . _ : -");
     if (status == PST_OK)
         status = pst_config_u32(r, root, "workers", 1, 256, &c->workers);
     if (status == PST_OK)

@@ -17,6 +17,7 @@ static const char *const SETTINGS[] = {
     "notebook_edit",
     "max_staleness_s",
     "policies_dir",
+    "node",
     "store.url",
     "store.pgbouncer",
     "identity.leeway_s",

@@ -25,11 +25,14 @@ static void ask(struct call *call)
 
 static void on_lease_wanted(struct pst_worker *worker, struct pst_message *message)
 {
+    static const struct timeval WAIT = {.tv_usec = PST_LEASE_WAIT_NS / 1000};
     struct call *call = (struct call *)(void *)message;
 
     (void)worker;
     atomic_store_explicit(&call->waits, false, memory_order_release);
     pst_tail_demand(call->control->tail);
+    if (!evtimer_pending(call->control->patience, NULL))
+        (void)evtimer_add(call->control->patience, &WAIT); /* failed: their own deadline ends it */
 }
 
 static void on_changed(struct pst_worker *worker, struct pst_message *message)
@@ -38,7 +41,12 @@ static void on_changed(struct pst_worker *worker, struct pst_message *message)
 
     (void)worker;
     atomic_store_explicit(&call->waits, false, memory_order_release);
-    pst_tail_notice(call->control->tail);
+    struct control *c = call->control;
+    /* The embedded database says it for nothing, and who waits for this node is here. */
+    if (c->fleet.shared || pst_lease_holds(pst_tail_lease(c->tail), pst_clock_boot_ns()))
+        pst_tail_notice(c->tail);
+    else
+        pst_tail_demand(c->tail);
 }
 
 void pst_control_want_lease(void *ctx)
@@ -69,8 +77,13 @@ static void on_read_ended(void *ctx, enum pst_status status, const struct pst_er
     else if (status == PST_OK && c->tail_failed)
         pst_log_event(c->log, PST_LOG_INFO, "store.readable", "%s", "");
     c->tail_failed = status != PST_OK;
-    if (status != PST_OK)
+    if (status != PST_OK) {
+        pst_fleet_read_failed(c);
         refuse_waiting(c);
+    } else {
+        pst_fleet_applied(c, c->moved);
+    }
+    c->moved = false;
 }
 
 static bool at_work(const struct control *c, uint64_t now_ns)
@@ -88,12 +101,30 @@ static bool at_work(const struct control *c, uint64_t now_ns)
 
 static void follow_log(struct control *c, uint64_t now_ns)
 {
-    pst_tail_tick(c->tail, at_work(c, now_ns));
-    uint64_t since_ns = pst_tail_demanded_since(c->tail);
-    if (since_ns == 0 || since_ns == c->refused_ns || now_ns - since_ns < PST_LEASE_WAIT_NS)
+    bool works = at_work(c, now_ns);
+
+    pst_fleet_tick(c, now_ns, works);
+    pst_tail_tick(c->tail, works);
+}
+
+/* A demand is as old as a request may wait, and no answer has come. */
+static void on_patience_ends(evutil_socket_t fd, short what, void *arg)
+{
+    struct control *c = arg;
+    uint64_t since_ns = pst_tail_demanded_since(c->tail), now_ns = pst_clock_boot_ns();
+
+    (void)fd;
+    (void)what;
+    if (since_ns == 0)
         return;
-    c->refused_ns = since_ns;
-    refuse_waiting(c);
+    if (now_ns - since_ns >= PST_LEASE_WAIT_NS) {
+        refuse_waiting(c);
+        return;
+    }
+    uint64_t left_us = (since_ns + PST_LEASE_WAIT_NS - now_ns) / 1000 + 1;
+    const struct timeval left = {.tv_usec = (suseconds_t)left_us};
+    if (evtimer_add(c->patience, &left) != 0)
+        refuse_waiting(c);
 }
 
 /* Answers come on the fetcher's thread and may make a retry due: so it is looked at least once a
@@ -117,6 +148,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     follow_log(c, now);
     if (c->setup->jwks != NULL && now >= c->jwks_due_ns)
         look_after_keys(c, now);
+    pst_coldstart_tick(c, now);
     pst_policy_reap(c->hub);
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         pst_setup_answer_refused(s);
@@ -183,7 +215,8 @@ static enum pst_status make_loop(struct control *c, struct pst_error *error)
     const struct timeval period = {.tv_usec = TICK_MS * 1000};
 
     c->tick = event_new(c->loop->base, -1, EV_PERSIST, on_tick, c);
-    bool good = c->tick != NULL && event_add(c->tick, &period) == 0;
+    c->patience = evtimer_new(c->loop->base, on_patience_ends, c);
+    bool good = c->tick != NULL && c->patience != NULL && event_add(c->tick, &period) == 0;
     for (size_t i = 0; i < 3 && good; i++) {
         c->signals[i] = evsignal_new(c->loop->base, SIGNALS[i], on_signal, c);
         good = c->signals[i] != NULL && event_add(c->signals[i], NULL) == 0;
@@ -231,9 +264,12 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
                                    .service = c->service,
                                    .apply = pst_control_apply,
                                    .ended = on_read_ended,
+                                   .registers = pst_fleet_registers,
                                    .ctx = c};
     if (status == PST_OK)
         status = pst_tail_create(&tail, &c->tail);
+    if (status == PST_OK)
+        status = pst_fleet_start(c, error);
     if (status == PST_OK)
         pst_tail_set_bound(c->tail, config->max_staleness_s * PST_NS_PER_S);
     c->lanes = calloc(config->workers, sizeof(*c->lanes));
@@ -285,6 +321,8 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     if (status == PST_OK && c->setup->jwks != NULL)
         look_after_keys(c, pst_clock_boot_ns());
     if (status == PST_OK)
+        pst_coldstart_load(c);
+    if (status == PST_OK)
         pst_tail_tick(c->tail, true);
     for (uint32_t i = 0; i < c->lane_count && status == PST_OK; i++) {
         status = pst_worker_start(c->lanes[i].worker);
@@ -305,6 +343,9 @@ static void stop_lanes(struct control *c)
             pst_worker_join(c->lanes[i].worker);
     for (uint32_t i = 0; i < c->lane_count; i++)
         pst_server_destroy(c->lanes[i].server);
+    pst_fleet_leave(c);
+    pst_coldstart_stop(c);
+    pst_fleet_stop(c);
     pst_service_destroy(c->service);
     pst_fetcher_destroy(c->fetcher);
     if (c->loop != NULL && c->tail != NULL)
@@ -335,6 +376,8 @@ static void stop(struct control *c)
             event_free(c->signals[i]);
     if (c->tick != NULL)
         event_free(c->tick);
+    if (c->patience != NULL)
+        event_free(c->patience);
     pst_worker_destroy(c->loop);
     pst_log_destroy(c->log);
 }

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 
 #include "postern/app/site_build.h"
+#include "postern/base/secret.h"
 #include "postern/authz/engine.h"
 #include "postern/authz/site.h"
 #include "postern/net/fetch.h"
@@ -45,6 +46,32 @@ struct setup {
     _Atomic uint64_t refused;  /* sources, as bits, whose request the fetcher did not take */
 };
 
+/* fleet.c; the control thread's only. */
+struct fleet {
+    char node[PST_NODE_NAME_MAX];
+    size_t node_len;
+    bool shared; /* the database is one that others write to, over a network */
+    bool awake, registering;
+    struct pst_node_row row; /* of the registration that is under way */
+    bool calling;            /* the service has a call of ours */
+    bool report_due;
+    uint64_t reported_ns;
+    struct pst_feed *feed; /* NULL: there is no Redis */
+    bool may_publish, publishes;
+    uint64_t claimed_ns, quiet_from_ns, patience_ns;
+    uint64_t unsent; /* heartbeats that Redis did not take */
+    bool leaving, left;
+};
+
+/* coldstart.c; the control thread's only, but for the key, which the saving thread reads. */
+struct saving;
+struct coldstart {
+    unsigned char key[PST_MAC_KEY_LEN];
+    bool usable; /* there is a key */
+    uint64_t saved_n, tried_ns;
+    struct saving *saving; /* NULL: none is under way */
+};
+
 /* Something that any thread asks of the control thread; asked again while it waits, it is one. */
 struct call {
     struct pst_message message; /* first */
@@ -68,8 +95,9 @@ struct control {
     struct pst_worker *loop; /* of the control thread */
     struct pst_service *service;
     struct pst_tail *tail;
+    struct fleet fleet;
+    struct coldstart coldstart;
     struct call lease_wanted, changed; /* from workers, from the service */
-    uint64_t refused_ns; /* the demand that was answered with "no lease" already */
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
     struct setup *setup;             /* the current one first */
@@ -79,9 +107,10 @@ struct control {
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
     struct lane *lanes;
     uint32_t lane_count;
-    struct event *tick, *signals[3];
+    struct event *tick, *patience, *signals[3];
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
+    bool moved; /* the batch that is being applied holds a change */
     _Atomic uint32_t drained;
     _Atomic bool draining;
     uint64_t drain_until_ns;
@@ -104,6 +133,27 @@ void pst_setup_answer_refused(struct setup *s);
 
 /* A worker's decision waits for a lease (pst_engine_config.want_lease). Any thread. */
 void pst_control_want_lease(void *ctx);
+
+/* --- fleet.c --- */
+
+PST_MUST_USE enum pst_status pst_fleet_start(struct control *c, struct pst_error *error);
+/* pst_tail_config.registers */
+const struct pst_node_row *pst_fleet_registers(void *ctx);
+/* A batch was applied; moved: it held a change. */
+void pst_fleet_applied(struct control *c, bool moved);
+void pst_fleet_read_failed(struct control *c);
+void pst_fleet_tick(struct control *c, uint64_t now_ns, bool at_work);
+/* Behind the last decision: runs the loop until the row is gone, for a second at most. */
+void pst_fleet_leave(struct control *c);
+void pst_fleet_stop(struct control *c);
+
+/* --- coldstart.c --- */
+
+/* Before the first read of the log. */
+void pst_coldstart_load(struct control *c);
+void pst_coldstart_tick(struct control *c, uint64_t now_ns);
+/* Saves what was not saved yet. */
+void pst_coldstart_stop(struct control *c);
 
 /* --- publish.c --- */
 

@@ -10,9 +10,9 @@
 #include "postern/app/site_build.h"
 
 static const struct pst_command *const COMMANDS[] = {
-    &pst_command_serve, &pst_command_check,   &pst_command_apply, &pst_command_export,
-    &pst_command_diff,  &pst_command_config,  &pst_command_token, &pst_command_policy,
-    &pst_command_db,    &pst_command_version,
+    &pst_command_serve, &pst_command_check,  &pst_command_apply,   &pst_command_export,
+    &pst_command_diff,  &pst_command_config, &pst_command_token,   &pst_command_policy,
+    &pst_command_db,    &pst_command_nodes,  &pst_command_version,
 };
 #define COMMAND_COUNT (sizeof(COMMANDS) / sizeof(COMMANDS[0]))
 

@@ -84,6 +84,7 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
     enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch, error);
     if (status == PST_OK && (moved || batch->model != NULL)) {
         c->revision = batch->revision;
+        c->moved = true;
         news.bundle = true;
         status = publish(c);
     }

@@ -55,6 +55,20 @@ static enum pst_status written(FILE *out)
     return fflush(out) == 0 && ferror(out) == 0 ? PST_OK : PST_E_IO;
 }
 
+static void put_barrier(const struct pst_barrier *b, FILE *out)
+{
+    if (b->listed && b->pending == 0)
+        (void)fprintf(out, "in force on all nodes after %llu ms (%u that decide from memory)\n",
+                      (unsigned long long)b->waited_ms, b->nodes);
+    else
+        (void)fprintf(out, "in force after %llu ms: what %s may decide from has run out\n",
+                      (unsigned long long)b->waited_ms,
+                      b->listed ? "nodes that did not report" : "nodes that could not be listed");
+    if (b->exempt > 0)
+        (void)fprintf(out, "but for routes with stale_allow_s or stream_grace_s, on %u nodes\n",
+                      b->exempt);
+}
+
 enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_run, FILE *out)
 {
     static const char SIGNS[] = {[PST_EDIT_ADD] = '+',
@@ -74,6 +88,8 @@ enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_
                       report->added, report->changed, report->removed);
     (void)fprintf(out, " (revision %016llx-%llu)\n", (unsigned long long)report->revision.epoch,
                   (unsigned long long)report->revision.n);
+    if (report->waited)
+        put_barrier(&report->barrier, out);
     return written(out);
 }
 
@@ -96,10 +112,18 @@ enum pst_status pst_report_json(const struct pst_apply_report *report, bool dry_
 
     (void)fprintf(out,
                   "{\"dry_run\":%s,\"added\":%zu,\"changed\":%zu,\"removed\":%zu,\"warnings\":%zu,"
-                  "\"revision\":\"%016llx-%llu\",\"edits\":[",
+                  "\"revision\":\"%016llx-%llu\",\"revision_token\":\"%s\",",
                   dry_run ? "true" : "false", report->added, report->changed, report->removed,
                   report->warnings, (unsigned long long)report->revision.epoch,
-                  (unsigned long long)report->revision.n);
+                  (unsigned long long)report->revision.n, report->token);
+    if (report->waited)
+        (void)fprintf(out,
+                      "\"enforced\":{\"nodes\":%u,\"pending\":%u,\"exempt\":%u,\"waited_ms\":%llu,"
+                      "\"listed\":%s},",
+                      report->barrier.nodes, report->barrier.pending, report->barrier.exempt,
+                      (unsigned long long)report->barrier.waited_ms,
+                      report->barrier.listed ? "true" : "false");
+    (void)fprintf(out, "\"edits\":[");
     for (size_t i = 0; i < report->count; i++) {
         const struct pst_edit *e = &report->edits[i];
         (void)fprintf(out, "%s{\"action\":\"%s\",\"kind\":\"%s\",", i == 0 ? "" : ",",

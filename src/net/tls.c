@@ -37,7 +37,9 @@ struct pst_tls {
 
 static const char *openssl_reason(void)
 {
-    const char *reason = ERR_reason_error_string(ERR_get_error());
+    unsigned long error = ERR_get_error();
+    const char *reason = ERR_SYSTEM_ERROR(error) ? strerrordesc_np(ERR_GET_REASON(error))
+                                                 : ERR_reason_error_string(error);
 
     return reason == NULL ? "TLS failed" : reason;
 }

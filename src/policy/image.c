@@ -210,10 +210,10 @@ static enum pst_status start_policy(struct pst_bytes *in, const struct head *hea
                                     struct pst_policy **out, struct pst_error *error)
 {
     struct pst_workspace_row *rows = calloc((size_t)head->workspaces + 1, sizeof(*rows));
-    bool ok = rows != NULL;
+    bool ok = true;
 
     *out = NULL;
-    if (!ok)
+    if (rows == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
     for (uint32_t i = 0; i < head->workspaces && ok; i++)
         ok = take_workspace(in, &rows[i]);
@@ -434,7 +434,7 @@ enum pst_status pst_policy_image_read(struct pst_bytes image, struct pst_policy 
                                       struct pst_error *error)
 {
     struct pst_policy *p = NULL;
-    struct head head;
+    struct head head = {0};
     enum pst_status status = take_head(&image, &head, error);
 
     if (status == PST_OK)

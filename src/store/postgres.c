@@ -8,7 +8,7 @@
  *     are parameterised and unnamed, and nothing of a session is used: a server connection is
  *     somebody else's after each transaction.
  *   - BEGIN goes out with the first statement of its transaction.
- *   - A store that was opened to read makes its views READ ONLY; its single statements are SELECTs.
+ *   - A store that was opened to read makes its views READ ONLY, and runs no statement but SELECTs.
  *     default_transaction_read_only would be state of the session.  The data plane's role
  *     (deploy/postgres) is what keeps it from writing whatever it sends.
  */
@@ -101,15 +101,17 @@ static uint64_t limit_of(const struct pst_backend *b)
 /* Until the next result can be taken. Bytes that come renew the patience, but no deadline. */
 static enum pst_status await(struct pst_backend *b, struct pst_error *error)
 {
-    uint64_t until = limit_of(b);
+    uint64_t until = 0;
 
     for (;;) {
         int unsent = PQflush(b->conn);
         if (unsent < 0)
             return pst_pg_lost(b, error);
         if (!PQisBusy(b->conn))
-            return PST_OK;
+            return PST_OK; /* of most rows, without a look at the clock */
         uint64_t now = pst_clock_boot_ns();
+        if (until == 0)
+            until = limit_of(b);
         if (now >= until) {
             b->broken = true;
             return pst_error_set(error, PST_E_IO, NULL, "the database did not answer in time");
@@ -120,7 +122,7 @@ static enum pst_status await(struct pst_backend *b, struct pst_error *error)
         if ((n < 0 && errno != EINTR) || (n > 0 && PQconsumeInput(b->conn) == 0))
             return pst_pg_lost(b, error);
         if (n > 0 && b->deadline_ns == 0)
-            until = limit_of(b);
+            until = 0;
     }
 }
 
@@ -326,12 +328,20 @@ static enum pst_status take_call(struct pst_backend *b, unsigned id, const struc
 
 /* ---- the seam ---- */
 
+/* SQLite's words show it: what is a function call here may write there. */
+static enum pst_status may_run(const struct pst_backend *b, unsigned id, struct pst_error *error)
+{
+    if (b->mode == PST_STORE_READ && pst_statements[id].text[0] != 'S')
+        return pst_error_set(error, PST_E_INVALID, NULL, "the store was opened to read");
+    return usable(b, error);
+}
+
 static enum pst_status pg_run(struct pst_backend *b, unsigned id,
                               const struct pst_sql_value *params, unsigned count,
                               pst_sql_row_fn *each, void *ctx, struct pst_error *error)
 {
     struct sent sent;
-    enum pst_status status = usable(b, error);
+    enum pst_status status = may_run(b, id, error);
 
     if (status != PST_OK)
         return status;

@@ -1,7 +1,8 @@
 /*
  * Two lanes, each a thread with a connection; one bounded pool of slots.
  *
- *   quick   log reads first, then questions about users, up to 64 different ones in a round trip
+ *   quick   what nodes tell first, then log reads, then questions about users, up to 64 different
+ *           ones in a round trip
  *   slow    whole models and first sign-ins; its connection is closed when nothing waits
  *
  *   slots[]  every question about a user is in one: free list -> a lane's queue -> free list
@@ -9,7 +10,7 @@
  * Invariants (under `lock`)
  *   I1  a slot is on the free list, in one queue, or taken by a lane's thread
  *   I2  a slot that was taken is in no list until its reply went out
- *   I3  there is one log question at most; `log_state` says whose turn it is
+ *   I3  there is one log question at most; `log_state` says whose turn it is; so with `node`
  *
  * A read answers all equal questions that are in the queue when it is taken up.  One that comes
  * during the read waits for the next: rows read before a question was asked may be older than what
@@ -24,9 +25,10 @@
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
 
-#define QUEUE_MAX 65536
-#define NIL       UINT32_MAX
-#define HINT_NS   (50 * PST_NS_PER_MS) /* how often a database that gives hints is looked at */
+#define QUEUE_MAX    65536
+#define NIL          UINT32_MAX
+#define NODE_CALL_NS PST_NS_PER_S
+#define HINT_NS      (50 * PST_NS_PER_MS) /* how often a database that gives hints is looked at */
 
 struct slot {
     struct pst_facts_request request; /* its texts point into `text` */
@@ -58,7 +60,9 @@ struct pst_service {
     struct slot *slots;
     uint32_t free;
     enum log_state log_state;
-    struct pst_log_request log; /* while log_state says so */
+    struct pst_log_request log;   /* while log_state says so */
+    struct pst_node_request node; /* while node_asked */
+    bool node_asked;
     struct pst_service_stats stats;
     struct lane quick, slow;
 
@@ -449,6 +453,44 @@ static void run_load(struct lane *lane, const struct pst_log_request *q)
     deliver_log(lane->service, q, &reply, status);
 }
 
+/* ---- nodes ---- */
+
+static enum pst_status run_node_call(struct lane *lane, const struct pst_node_request *q,
+                                     struct pst_node_reply *reply)
+{
+    enum pst_status status = open_store(lane, &reply->error);
+
+    if (status != PST_OK)
+        return status;
+    pst_store_set_deadline(lane->store, pst_clock_boot_ns() + NODE_CALL_NS);
+    switch (q->call) {
+    case PST_NODE_REPORT:
+        return pst_store_node_report(lane->store, &q->row, &reply->error);
+    case PST_NODE_UNREGISTER:
+        return pst_store_node_unregister(lane->store, q->row.node, &reply->error);
+    case PST_NODE_CLAIM:
+        return pst_store_publisher_claim(lane->store, q->row.node, q->ttl_ms, &reply->mine,
+                                         &reply->head, &reply->error);
+    }
+    return PST_E_INVALID;
+}
+
+static void run_node(struct lane *lane, const struct pst_node_request *q)
+{
+    struct pst_service *s = lane->service;
+    struct pst_node_reply reply = {.call = q->call};
+
+    reply.status = run_node_call(lane, q, &reply);
+    if (reply.status == PST_E_IO)
+        close_store(lane);
+    pthread_mutex_lock(&s->lock); /* before the reply: its receiver may ask again */
+    s->node_asked = false;
+    pthread_mutex_unlock(&s->lock);
+    q->deliver(q->ctx, &reply);
+}
+
+/* ---- the log, quick ---- */
+
 static bool touches_model(const struct pst_log_page *page)
 {
     for (size_t i = 0; i < page->key_count; i++)
@@ -467,7 +509,10 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
     /* The hint before the read: a commit in between differs from it at the next look. */
     lane->service->hints = pst_store_hint(lane->store, &lane->service->hint, NULL) == PST_OK;
     pst_store_set_deadline(lane->store, q->deadline_ns);
-    status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+    if (q->registers != NULL)
+        status = pst_store_node_register(lane->store, q->registers, &reply->error);
+    if (status == PST_OK)
+        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
     if (status == PST_OK && q->want_key) {
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
         reply->has_key = true;
@@ -530,7 +575,7 @@ static void look_for_changes(struct lane *lane)
 
 static bool waits(const struct pst_service *s)
 {
-    return s->quick.queue.first == NIL && s->log_state != LOG_ASKED && !s->stop;
+    return s->quick.queue.first == NIL && s->log_state != LOG_ASKED && !s->node_asked && !s->stop;
 }
 
 /* With the lock. Waits for something to do, or until it is time to look for changes. */
@@ -557,20 +602,25 @@ static void *run_quick(void *arg)
 
     for (bool stop = b == NULL; !stop;) {
         struct pst_log_request log = {0};
+        struct pst_node_request node = {0};
         pthread_mutex_lock(&s->lock);
         wait_quick(s);
         stop = s->stop;
-        if (!stop && s->log_state == LOG_ASKED) {
+        if (!stop && s->node_asked) {
+            node = s->node;
+        } else if (!stop && s->log_state == LOG_ASKED) {
             s->log_state = LOG_TAKEN;
             log = s->log;
         }
         b->chain_count = 0;
-        while (!stop && log.deliver == NULL && b->chain_count < PST_FACTS_QUESTIONS_MAX &&
-               s->quick.queue.first != NIL)
+        while (!stop && log.deliver == NULL && node.deliver == NULL &&
+               b->chain_count < PST_FACTS_QUESTIONS_MAX && s->quick.queue.first != NIL)
             b->chains[b->chain_count++] = take_equal(s, &s->quick.queue);
         pthread_mutex_unlock(&s->lock);
 
-        if (log.deliver != NULL)
+        if (node.deliver != NULL)
+            run_node(lane, &node);
+        else if (log.deliver != NULL)
             run_log(lane, &log);
         else if (b->chain_count > 0)
             run_batch(lane, b);
@@ -697,6 +747,10 @@ void pst_service_destroy(struct pst_service *service)
         struct pst_log_reply reply = {0};
         deliver_log(s, &s->log, &reply, PST_E_BUSY);
     }
+    if (s->node_asked) {
+        const struct pst_node_reply reply = {.call = s->node.call, .status = PST_E_BUSY};
+        s->node.deliver(s->node.ctx, &reply);
+    }
     if (s->slots != NULL) {
         refuse_waiting(s, &s->quick.queue);
         refuse_waiting(s, &s->slow.queue);
@@ -768,6 +822,22 @@ enum pst_status pst_service_log(struct pst_service *service, const struct pst_lo
     if (service->log_state == LOG_NONE && !service->stop) {
         service->log_state = LOG_ASKED;
         service->log = *request;
+        pthread_cond_signal(&service->quick.wake);
+        status = PST_PENDING;
+    }
+    pthread_mutex_unlock(&service->lock);
+    return status;
+}
+
+enum pst_status pst_service_node(struct pst_service *service,
+                                 const struct pst_node_request *request)
+{
+    enum pst_status status = PST_E_BUSY;
+
+    pthread_mutex_lock(&service->lock);
+    if (!service->node_asked && !service->stop) {
+        service->node_asked = true;
+        service->node = *request;
         pthread_cond_signal(&service->quick.wake);
         status = PST_PENDING;
     }

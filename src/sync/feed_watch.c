@@ -16,7 +16,6 @@ static void want(struct pst_feed_watch *w, enum pst_feed_why why)
 void pst_feed_watch_connected(struct pst_feed_watch *watch)
 {
     watch->connected = true;
-    watch->heard = watch->silent = false;
     want(watch, PST_FEED_CONNECTED);
 }
 

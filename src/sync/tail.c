@@ -26,6 +26,7 @@ struct pst_tail {
     uint64_t retry_ns; /* after a batch that could not be applied: not before */
     uint64_t demanded_ns;
     bool reading, again, key_known;
+    bool void_reading; /* the read that is under way gives no lease */
     struct pst_lease lease;
     struct pst_tail_stats stats;
 };
@@ -49,6 +50,16 @@ enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst
         t->config.now_ns = pst_clock_boot_ns;
     *out = t;
     return PST_OK;
+}
+
+void pst_tail_resume(struct pst_tail *tail, const struct pst_log_mark *mark)
+{
+    tail->mark = *mark;
+}
+
+struct pst_log_mark pst_tail_mark(const struct pst_tail *tail)
+{
+    return tail->mark;
 }
 
 void pst_tail_destroy(struct pst_tail *tail)
@@ -155,6 +166,16 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
 
     (void)worker;
     t->reading = false;
+    if (t->void_reading) { /* the next one will do */
+        t->void_reading = false;
+        if (status == PST_OK) {
+            pst_store_free_model(m->reply.model);
+            pst_log_page_fini(&m->reply.page);
+        }
+        free(m);
+        read_log(t);
+        return;
+    }
     t->demanded_ns = 0;
     if (status == PST_OK) {
         status = apply_reply(t, &m->reply);
@@ -190,6 +211,7 @@ static void read_log(struct pst_tail *t)
     struct pst_log_request request = {
         .since = t->mark,
         .want_key = !t->key_known,
+        .registers = t->config.registers == NULL ? NULL : t->config.registers(t->config.ctx),
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,
         .deliver = deliver,
         .ctx = m,
@@ -246,6 +268,17 @@ void pst_tail_demand(struct pst_tail *t)
         t->demanded_ns = t->config.now_ns();
     if (!t->reading)
         read_log(t);
+}
+
+void pst_tail_drop_lease(struct pst_tail *t)
+{
+    atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
+    t->void_reading = t->reading; /* what it proves was asked for before */
+}
+
+bool pst_tail_reading(const struct pst_tail *t)
+{
+    return t->reading;
 }
 
 uint64_t pst_tail_demanded_since(const struct pst_tail *t)

@@ -5,7 +5,7 @@ set -eu
 out=$1 file=$2
 stamp=$out/$(echo "$file" | tr / _).ok
 log=$out/$(echo "$file" | tr / _).log
-flags="-Iinclude -D_GNU_SOURCE -DPST_VERSION=\"0\""
+flags="-Iinclude -isystem $(pg_config --includedir) -D_GNU_SOURCE -DPST_VERSION=\"0\""
 # Left out of bugprone: swappable parameters (a matter of taste), narrowing and widening (gcc -Wconversion has them),
 # sizeof of pointers (tables of pointers), equal branches (one case a line is wanted).
 checks='-*,clang-analyzer-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions'

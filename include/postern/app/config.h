@@ -93,7 +93,8 @@ struct pst_config {
     struct pst_bytes dir; /* relative paths of the file start here */
 
     struct pst_bytes state_dir, store_url,
-        policies_dir; /* policies_dir empty: those inside the program */
+        policies_dir;      /* policies_dir empty: those inside the program */
+    struct pst_bytes node; /* its name in the fleet; empty: made of host and state directory */
     uint32_t workers;
     bool authentication, permissions;
     uint32_t notebook_edit;

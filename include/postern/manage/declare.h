@@ -26,6 +26,8 @@
 
 #include <stdio.h>
 
+#include "postern/manage/barrier.h"
+#include "postern/sync/revision.h"
 #include "postern/base/tree.h"
 #include "postern/policy/level.h"
 #include "postern/store/change.h"
@@ -52,7 +54,10 @@ struct pst_apply_report {
     struct pst_edit *edits; /* in the order of work */
     size_t count;
     size_t added, changed, removed, warnings;
-    struct pst_revision revision; /* that shows it; of a dry run: the standing one */
+    struct pst_revision revision;          /* that shows it; of a dry run: the standing one */
+    char token[PST_REVISION_TEXT_MAX + 1]; /* the same for Postern-Min-Revision; "" on failure */
+    bool waited;                           /* the caller filled `barrier` */
+    struct pst_barrier barrier;
     struct pst_arena arena_;
     size_t cap_;
 };

@@ -25,6 +25,7 @@
 
 #include "postern/store/change.h"
 #include "postern/store/log.h"
+#include "postern/store/nodes.h"
 
 #define PST_FACTS_KEY_MAX 1024 /* bytes of issuer, value, name, e-mail and role together */
 
@@ -95,6 +96,9 @@ typedef void pst_log_deliver_fn(void *ctx, struct pst_log_reply *reply);
 
 struct pst_log_request {
     struct pst_log_mark since;
+    /* This node, to be registered (and that committed) before the log is read: whoever waits for
+     * all nodes then waits for this one too. NULL: it is. Its texts must stay until the reply. */
+    const struct pst_node_row *registers;
     bool want_key;        /* of the fleet; always given with a whole model */
     uint64_t deadline_ns; /* of the log read; loading a model behind it may take longer. 0: none */
     pst_log_deliver_fn *deliver; /* the reply is borrowed for the call; page and model given away */
@@ -105,6 +109,33 @@ struct pst_log_request {
  * one is running. */
 PST_MUST_USE enum pst_status pst_service_log(struct pst_service *service,
                                              const struct pst_log_request *request);
+
+/* --- nodes --- */
+
+enum pst_node_call { PST_NODE_REPORT = 0, PST_NODE_UNREGISTER, PST_NODE_CLAIM };
+
+struct pst_node_reply {
+    enum pst_node_call call;
+    enum pst_status status;
+    struct pst_error error;   /* unless PST_OK */
+    bool mine;                /* CLAIM */
+    struct pst_revision head; /* CLAIM */
+};
+
+typedef void pst_node_deliver_fn(void *ctx, const struct pst_node_reply *reply);
+
+struct pst_node_request {
+    enum pst_node_call call;
+    struct pst_node_row row; /* its texts must stay until the reply */
+    uint64_t ttl_ms;         /* CLAIM */
+    pst_node_deliver_fn *deliver;
+    void *ctx;
+};
+
+/* PST_PENDING: the reply will come, and what it asks for is done before a read of the log that was
+ * posted later. PST_E_BUSY: one is running. */
+PST_MUST_USE enum pst_status pst_service_node(struct pst_service *service,
+                                              const struct pst_node_request *request);
 
 struct pst_service_stats pst_service_stats(struct pst_service *service);
 

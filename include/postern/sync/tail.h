@@ -78,6 +78,8 @@ struct pst_tail_config {
     struct pst_service *service;
     pst_tail_apply_fn *apply;
     pst_tail_ended_fn *ended; /* may be NULL */
+    /* This node, when it has to be registered before the next read; NULL: it is. May be NULL. */
+    const struct pst_node_row *(*registers)(void *ctx);
     void *ctx;
     uint64_t (*now_ns)(void); /* NULL: pst_clock_boot_ns */
 };
@@ -97,6 +99,11 @@ struct pst_tail; /* opaque */
 /* Nothing is read before the first call of the functions below. */
 PST_MUST_USE enum pst_status pst_tail_create(const struct pst_tail_config *config,
                                              struct pst_tail **out);
+/* Before the first read: what was applied up to `mark` already (sync/snapshot.h). The log has to
+ * prove it all the same. */
+void pst_tail_resume(struct pst_tail *tail, const struct pst_log_mark *mark);
+/* The last row whose batch was applied. */
+struct pst_log_mark pst_tail_mark(const struct pst_tail *tail);
 /* The service must have been destroyed, and the worker's mailbox run, before. Accepts NULL. */
 void pst_tail_destroy(struct pst_tail *tail);
 
@@ -114,6 +121,9 @@ void pst_tail_notice(struct pst_tail *tail);
 /* A worker waits for a lease, or for a revision: reads now; who joins a read that is under way gets
  * what that brings. */
 void pst_tail_demand(struct pst_tail *tail);
+/* Whoever counted on this node's lease cannot any more: none until the next proving read. */
+void pst_tail_drop_lease(struct pst_tail *tail);
+bool pst_tail_reading(const struct pst_tail *tail);
 /* Since when a demand is not answered; 0: none. */
 uint64_t pst_tail_demanded_since(const struct pst_tail *tail);
 

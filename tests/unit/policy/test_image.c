@@ -253,6 +253,81 @@ static void test_what_would_hide_rows_is_refused(void **state)
     free(image.data);
 }
 
+/* Where things stand in small_image: two workspaces with their names, then the first role. */
+#define ROLE_AT  (48 + 16 + 4 + 16 + 3)
+#define RULES_AT (ROLE_AT + 56 + 3)
+
+static uint32_t get_u32(const struct image *image, size_t at)
+{
+    uint32_t value;
+
+    memcpy(&value, image->data + at, sizeof(value));
+    return value;
+}
+
+static void add_u32(struct image *image, size_t at, uint32_t value)
+{
+    uint32_t sum = get_u32(image, at) + value;
+
+    memcpy(image->data + at, &sum, sizeof(sum));
+}
+
+/* One number changed, or two so that their sum is as before; both are put back. */
+static void expect_wrong(struct image *image, size_t at, size_t other, uint32_t by)
+{
+    add_u32(image, at, by);
+    if (other != 0)
+        add_u32(image, other, 0 - by);
+    expect_refused(image->data, image->len, "damaged");
+    add_u32(image, at, 0 - by);
+    if (other != 0)
+        add_u32(image, other, by);
+}
+
+static void test_numbers_that_are_wrong_are_refused(void **state)
+{
+    struct image image = small_image();
+    size_t rules = get_u32(&image, ROLE_AT + 24), entities = get_u32(&image, ROLE_AT + 32);
+    size_t lists = get_u32(&image, ROLE_AT + 40), names = get_u32(&image, ROLE_AT + 44);
+    size_t entities_at = RULES_AT + rules * 24, lists_at = entities_at + entities * 20;
+    size_t extras_at = lists_at + lists * 4 + names * 8;
+
+    (void)state;
+    assert_true(rules > 4 && entities == 3 && lists == 3 && names == 10);
+    expect_wrong(&image, ROLE_AT + 28, entities_at + 8, 100000000); /* direct, plain of the first */
+    expect_wrong(&image, entities_at + 8, entities_at + 12, 100000000);
+    expect_wrong(&image, entities_at + 56, 0, UINT32_MAX); /* a row that no entity has */
+    expect_wrong(&image, lists_at, lists_at + 4, 100000000);
+    expect_wrong(&image, lists_at, 0, UINT32_MAX);
+    for (size_t i = 0; i < lists * 5; i++) /* lists and the subtype of an extra */
+        expect_wrong(&image, extras_at + i * 4, 0, 10000000);
+    for (size_t i = 0; i < rules; i++) {
+        expect_wrong(&image, RULES_AT + i * 24 + 12, 0, 10000000); /* its id */
+        expect_wrong(&image, RULES_AT + i * 24 + 16, 0, 4);        /* its lists */
+        expect_wrong(&image, RULES_AT + i * 24 + 20, 0, 1);        /* its entity */
+    }
+    struct pst_policy *policy = read_back(&image);
+    pst_policy_destroy(policy);
+    free(image.data);
+}
+
+/* Of two entities of one name, or two roles of one id, the second would not be found. */
+static void test_doubles_are_refused(void **state)
+{
+    struct image image = small_image();
+    size_t entities_at = RULES_AT + get_u32(&image, ROLE_AT + 24) * 24;
+    char name[8];
+
+    (void)state;
+    memcpy(name, image.data + entities_at + 20, sizeof(name));
+    memcpy(image.data + entities_at + 20, image.data + entities_at, sizeof(name));
+    expect_refused(image.data, image.len, "damaged (rows of a role)");
+    memcpy(image.data + entities_at + 20, name, sizeof(name));
+    add_u32(&image, ROLE_AT + 8, 1);
+    expect_refused(image.data, image.len, "role id 2 stands twice");
+    free(image.data);
+}
+
 static enum pst_status stop(void *ctx, struct pst_bytes bytes)
 {
     unsigned *calls = ctx;
@@ -291,6 +366,8 @@ int main(void)
         cmocka_unit_test(test_an_image_of_another_release_is_refused),
         cmocka_unit_test(test_no_damage_does_harm),
         cmocka_unit_test(test_what_would_hide_rows_is_refused),
+        cmocka_unit_test(test_numbers_that_are_wrong_are_refused),
+        cmocka_unit_test(test_doubles_are_refused),
         cmocka_unit_test(test_the_sink_ends_the_writing),
     };
 

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "kinds.h"
+#include "postern/store/nodes.h"
 
 static void test_urls(void **state)
 {
@@ -381,6 +382,11 @@ static void test_reads_are_refused_writes(void **state)
     struct pst_store *s = place_open(p, PST_STORE_READ);
     assert_int_not_equal(pst_change_begin(s, PST_LIT("t"), &c, NULL), PST_OK);
     assert_null(c);
+    struct pst_revision r;
+    assert_int_not_equal(pst_store_restored(s, &r, NULL), PST_OK);
+    assert_int_not_equal(pst_store_retain(s, 1, NULL), PST_OK);
+    assert_int_not_equal(pst_store_node_unregister(s, PST_LIT("n"), NULL), PST_OK);
+    MUST(pst_store_revision(s, &r, &why));
     pst_store_close(s);
 }
 

@@ -155,6 +155,31 @@ static void a_stalled_loop(void **state)
     close_world(&w);
 }
 
+/* In one turn: stands still for longer than heartbeats may be missing, then has the feed look at
+ * the time. The loop has not seen yet what came meanwhile. */
+static void stand_still(struct pst_worker *worker, void *payload)
+{
+    (void)worker, (void)payload;
+    usleep(500000);
+    redis_ask(&server, "PUBLISH postern %s", "v1 1122334455667788 5 5 h other");
+    usleep(300000);
+    beat(5);
+}
+
+static void what_waits_in_the_kernel_is_no_silence(void **state)
+{
+    (void)state;
+    open_here();
+    beat(5);
+    turn_until(&w, w.messages == 1);
+    turn_for(&w, 20); /* nothing else is ready in that turn */
+    assert_int_equal(pst_worker_post(w.worker, stand_still, NULL), PST_OK);
+    turn_until(&w, w.messages >= 2);
+    turn_for(&w, 20);
+    assert_int_equal(pst_feed_stats(w.feed).silences, 0);
+    close_world(&w);
+}
+
 static void a_flood(void **state)
 {
     char text[96];
@@ -270,6 +295,10 @@ static void nonsense_ends_the_connection(void **state)
     }
     talk("-LOADING Redis is \r\n", "", 0, 1);
     assert_non_null(strstr(w.failure, "SUBSCRIBE refused: LOADING"));
+    /* as Redis says it of a command that was renamed: with what stood behind it */
+    talk("-ERR unknown, with args: 'w0rd'\r\n", "", 0, 1);
+    assert_non_null(strstr(w.failure, "refused: ERR"));
+    assert_null(strstr(w.failure, "w0rd"));
 }
 
 /* Attempts come after 50 ms, then ever more seldom. */
@@ -306,6 +335,7 @@ int main(void)
         cmocka_unit_test(a_killed_client),
         cmocka_unit_test(a_full_output_buffer),
         cmocka_unit_test(a_stalled_loop),
+        cmocka_unit_test(what_waits_in_the_kernel_is_no_silence),
         cmocka_unit_test(a_flood),
         cmocka_unit_test(endless_replies_are_cut),
         cmocka_unit_test(nonsense_ends_the_connection),

@@ -1,0 +1,333 @@
+/*
+ * This node among others: it is registered before it may decide, reports what it has applied, hears
+ * from Redis that something changed, and sends heartbeats when nobody else does.
+ *
+ *   awake    registered, and may hold a lease
+ *   asleep   its row says that it decides nothing from memory (bound 0): nobody waits for it, and
+ * the database hears nothing of it.  The next read of the log registers it first.
+ *
+ * I1  A lease is never younger than the registration: the service registers, commits, and only then
+ *     reads the log (C9).
+ * I2  The row says "asleep" only after every lease has ended; the service does what is posted
+ * first.
+ */
+#include "control_internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "postern/base/clock.h"
+#include "postern/base/secret.h"
+
+#define POLL_NS         (500 * PST_NS_PER_MS) /* of a node at work that hears no heartbeats */
+#define REPORT_EVERY_NS (30 * PST_NS_PER_S)
+#define REPORT_PACE_NS  (20 * PST_NS_PER_MS)
+#define CLAIM_TTL_MS    1500
+#define CLAIM_AFTER_NS  PST_NS_PER_S /* without a heartbeat, and up to as much again by lot */
+
+/* ---- the row ---- */
+
+static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
+{
+    const struct pst_lease *lease = pst_tail_lease(c->tail);
+    uint64_t start = atomic_load_explicit(&lease->start_ns, memory_order_relaxed);
+    uint64_t now = pst_clock_boot_ns();
+
+    return (struct pst_node_row){
+        .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
+        .version = PST_LIT(PST_VERSION),
+        .applied = c->revision,
+        .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
+        .bound_ms = bound_ns / PST_NS_PER_MS,
+        .draining = atomic_load_explicit(&c->draining, memory_order_relaxed),
+    };
+}
+
+static uint64_t bound_of(const struct control *c)
+{
+    uint64_t bound_ns =
+        atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+
+    /* Before the first read nobody has told it yet; none is longer. */
+    return bound_ns == 0 ? 60 * PST_NS_PER_S : bound_ns;
+}
+
+const struct pst_node_row *pst_fleet_registers(void *ctx)
+{
+    struct control *c = ctx;
+    struct fleet *f = &c->fleet;
+
+    if (f->awake)
+        return NULL;
+    f->registering = true;
+    f->row = row_of(c, bound_of(c));
+    return &f->row;
+}
+
+/* ---- calls to the database, one at a time ---- */
+
+struct node_message {
+    struct pst_message message; /* first */
+    struct control *control;
+    struct pst_node_reply reply;
+};
+
+static void heartbeat(struct control *c, const struct pst_revision *head)
+{
+    struct fleet *f = &c->fleet;
+
+    if (pst_feed_publish(f->feed, head->epoch, head->n, head->n, PST_FEED_HEARTBEAT) != PST_OK)
+        f->unsent++;
+}
+
+/* Somebody took its row away: until it stands there again nobody waits for this node, so it must
+ * not decide. */
+static void lost_row(struct control *c)
+{
+    const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
+
+    c->fleet.awake = false;
+    if (pst_control_tell_all(c, &news) != PST_OK)
+        abort(); /* a lease that cannot be taken back is a promise that cannot be kept */
+    pst_tail_drop_lease(c->tail);
+    pst_tail_demand(c->tail);
+}
+
+static void on_node_reply(struct pst_worker *worker, struct pst_message *message)
+{
+    struct node_message *m = (struct node_message *)(void *)message;
+    struct control *c = m->control;
+    struct fleet *f = &c->fleet;
+
+    (void)worker;
+    f->calling = false;
+    switch (m->reply.call) {
+    case PST_NODE_REPORT:
+        if (m->reply.status == PST_E_ABSENT && f->awake)
+            lost_row(c);
+        else if (m->reply.status != PST_OK)
+            f->report_due = true;
+        break;
+    case PST_NODE_UNREGISTER:
+        f->left = true;
+        break;
+    case PST_NODE_CLAIM:
+        f->publishes = m->reply.status == PST_OK && m->reply.mine;
+        if (f->publishes)
+            heartbeat(c, &m->reply.head);
+        break;
+    }
+    free(m);
+}
+
+/* On a thread of the service. */
+static void deliver(void *ctx, const struct pst_node_reply *reply)
+{
+    struct node_message *m = ctx;
+
+    m->reply = *reply;
+    pst_worker_send(m->control->loop, &m->message);
+}
+
+static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
+{
+    struct fleet *f = &c->fleet;
+    struct node_message *m = f->calling ? NULL : calloc(1, sizeof(*m));
+
+    if (m == NULL)
+        return false;
+    m->message.run = on_node_reply;
+    m->control = c;
+    const struct pst_node_request request = {.call = what,
+                                             .row = row_of(c, bound_ns),
+                                             .ttl_ms = CLAIM_TTL_MS,
+                                             .deliver = deliver,
+                                             .ctx = m};
+    if (pst_service_node(c->service, &request) != PST_PENDING) {
+        free(m);
+        return false;
+    }
+    f->calling = true;
+    return true;
+}
+
+/* ---- what the control thread tells us ---- */
+
+void pst_fleet_applied(struct control *c, bool moved)
+{
+    struct fleet *f = &c->fleet;
+
+    if (f->registering) {
+        f->registering = false;
+        f->awake = true;
+    }
+    f->report_due = f->report_due || moved;
+    pst_fleet_tick(c, pst_clock_boot_ns(), true);
+}
+
+void pst_fleet_read_failed(struct control *c)
+{
+    c->fleet.registering = false; /* the row may stand there: it is written anew */
+}
+
+static void report(struct control *c, uint64_t now_ns, bool at_work)
+{
+    struct fleet *f = &c->fleet;
+
+    if (!f->awake || now_ns - f->reported_ns < REPORT_PACE_NS)
+        return;
+    bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
+    if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {
+        if (call(c, PST_NODE_REPORT, 0))
+            f->awake = f->report_due = false;
+        return;
+    }
+    if (!f->report_due && (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))
+        return;
+    if (call(c, PST_NODE_REPORT, bound_of(c))) {
+        f->report_due = false;
+        f->reported_ns = now_ns;
+    }
+}
+
+static void publish(struct control *c, uint64_t now_ns)
+{
+    struct fleet *f = &c->fleet;
+    struct pst_feed_stats stats = pst_feed_stats(f->feed);
+
+    if (!f->may_publish || !stats.can_publish) {
+        f->publishes = false;
+        return;
+    }
+    if (stats.live && !f->publishes) {
+        f->quiet_from_ns = now_ns;
+        return;
+    }
+    if (f->publishes ? now_ns - f->claimed_ns < PST_FEED_HEARTBEAT_NS
+                     : now_ns - f->quiet_from_ns < f->patience_ns)
+        return;
+    if (call(c, PST_NODE_CLAIM, 0)) {
+        f->claimed_ns = f->quiet_from_ns = now_ns;
+        pst_random(&f->patience_ns, sizeof(f->patience_ns));
+        f->patience_ns = CLAIM_AFTER_NS + f->patience_ns % CLAIM_AFTER_NS;
+    }
+}
+
+void pst_fleet_tick(struct control *c, uint64_t now_ns, bool at_work)
+{
+    struct fleet *f = &c->fleet;
+    bool live = f->feed != NULL && pst_feed_stats(f->feed).live;
+
+    pst_tail_set_poll(c->tail, f->shared && !live ? POLL_NS : 0);
+    if (f->feed != NULL)
+        publish(c, now_ns);
+    report(c, now_ns, at_work);
+}
+
+/* ---- the feed ---- */
+
+static void on_read_log(void *ctx, enum pst_feed_why why)
+{
+    struct control *c = ctx;
+
+    (void)why;
+    pst_tail_notice(c->tail);
+}
+
+static void on_feed_event(void *ctx, enum pst_feed_event event, const char *text)
+{
+    static const struct {
+        const char *name;
+        enum pst_log_level level;
+    } EVENTS[] = {
+        [PST_FEED_UP] = {"feed.up", PST_LOG_INFO},
+        [PST_FEED_DOWN] = {"feed.down", PST_LOG_WARN},
+        [PST_FEED_FAILED] = {"feed.failed", PST_LOG_WARN},
+    };
+    struct control *c = ctx;
+    char room[512];
+    struct pst_buf b = pst_buf_of(room, sizeof(room) - 1);
+
+    pst_buf_json(&b, pst_bytes_of(text, strlen(text)));
+    room[b.full ? 0 : b.len] = '\0';
+    pst_log_event(c->log, EVENTS[event].level, EVENTS[event].name, "\"message\":%s",
+                  b.full ? "\"\"" : room);
+}
+
+static enum pst_status make_feed(struct control *c, struct pst_error *error)
+{
+    static const struct pst_feed_ops OPS = {.read_log = on_read_log, .event = on_feed_event};
+    struct pst_feed_config feed;
+    struct pst_arena arena;
+
+    if (c->setup->config->sync.feed.address_count == 0)
+        return PST_OK;
+    pst_arena_init(&arena, 4096, 1u << 20);
+    enum pst_status status = pst_config_feed(c->setup->config, &arena, &feed, error);
+    if (status == PST_OK) {
+        feed.node = pst_bytes_of(c->fleet.node, c->fleet.node_len);
+        c->fleet.may_publish = feed.publish;
+        status = pst_feed_create(c->loop, &feed, &OPS, c, &c->fleet.feed, error);
+        pst_secret_wipe((void *)(uintptr_t)feed.password.ptr, feed.password.len);
+        pst_secret_wipe((void *)(uintptr_t)feed.sentinel_password.ptr, feed.sentinel_password.len);
+    }
+    pst_arena_fini(&arena);
+    return status;
+}
+
+/* ---- life ---- */
+
+/* One name a state directory and host: what comes back after a crash is the same node. */
+static void name_node(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+    const struct pst_config *config = c->setup->config;
+    struct pst_buf b = pst_buf_of(f->node, sizeof(f->node));
+    char host[128];
+
+    if (config->node.len > 0) {
+        pst_buf_put(&b, config->node);
+    } else {
+        if (gethostname(host, sizeof(host)) != 0)
+            host[0] = '\0';
+        host[sizeof(host) - 1] = '\0';
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        for (size_t i = 0; i < config->state_dir.len; i++)
+            hash = (hash ^ (unsigned char)config->state_dir.ptr[i]) * UINT64_C(0x100000001b3);
+        pst_buf_put(&b, pst_bytes_of(host, strnlen(host, 40)));
+        pst_buf_char(&b, '-');
+        pst_buf_hex(&b, hash & UINT32_MAX, 8);
+    }
+    f->node_len = b.len;
+}
+
+enum pst_status pst_fleet_start(struct control *c, struct pst_error *error)
+{
+    struct fleet *f = &c->fleet;
+
+    name_node(c);
+    f->shared = pst_bytes_starts(c->setup->config->store_url, PST_LIT("postgres"));
+    f->patience_ns = CLAIM_AFTER_NS;
+    f->quiet_from_ns = pst_clock_boot_ns();
+    return make_feed(c, error);
+}
+
+void pst_fleet_leave(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+    uint64_t end_ns = pst_clock_boot_ns() + PST_NS_PER_S;
+
+    if (c->loop == NULL || c->tail == NULL || c->service == NULL || f->node_len == 0)
+        return;
+    while (!f->left && pst_clock_boot_ns() < end_ns) {
+        if (!f->leaving)
+            f->leaving = call(c, PST_NODE_UNREGISTER, 0);
+        pst_worker_turn(c->loop, 20);
+    }
+}
+
+void pst_fleet_stop(struct control *c)
+{
+    pst_feed_destroy(c->fleet.feed);
+    c->fleet.feed = NULL;
+}
