@@ -2,7 +2,6 @@
 import json
 import os
 import random
-import socket
 import sys
 import threading
 import time
@@ -15,6 +14,29 @@ from oracle import NS, Probe  # noqa: E402
 
 RECOVERY_S = 2.0          # I5
 ANSWER_S = 3.0
+FAULTS = {}               # id -> Fault
+
+
+class Fault:
+    """`short`: of `make test`, too. `own`: it starts what it needs."""
+
+    def __init__(self, act, short, own):
+        self.act, self.short, self.own = act, short, own
+        self.id = name_of(act)
+        self.text = act.__doc__.strip().split("\n")[0]
+
+
+def name_of(act):
+    """F08 of f08_partitions, SELF-CLOCK of self_clock."""
+    words = act.__name__.upper().split("_")
+    return "SELF-" + words[1] if words[0] == "SELF" else words[0]
+
+
+def fault(short=True, own=False):
+    def take(act):
+        FAULTS[name_of(act)] = Fault(act, short, own)
+        return act
+    return take
 
 
 def revision_of(text):
@@ -113,6 +135,7 @@ class Load:
         self.failed_writes = self.writes = 0
         self.probers = [Prober(self, i, d, seed * 1000 + i * 10 + k) for i in range(len(fleet.nodes))
                         for k, d in enumerate(doors)]
+        self.others = []                                 # probers that a fault asks with by itself
         self.writer = threading.Thread(target=self.writing, daemon=True)
         self.quiet = threading.Event()                   # set: no changes for now
 
@@ -125,9 +148,12 @@ class Load:
         self.ended = True
         for t in [*self.probers, self.writer]:
             t.join(60)
+        for t in self.others:
+            if t.sock:
+                t.sock.close()
 
     def probes(self):
-        return [p for t in self.probers for p in t.probes]
+        return [p for t in self.probers + self.others for p in t.probes]
 
     def writing(self):
         dice = random.Random(self.seed + 77)
@@ -214,7 +240,7 @@ class Run:
         with fleet.writer.lock:
             v.that(proc.wait_until(fleet.writer.settle, 30, 0.1), "what became of a change is not known")
         probes = load.probes()
-        entries = fleet.writer.entries[load.first:]
+        entries = fleet.writer.entries
         for probe, wrong in oracle.judge(entries, probes, fleet.bound, monotonic and fleet.workers == 1)[:5]:
             v.that(False, "%s (%r, %.3f s into it)" % (wrong, probe, (probe.sent - probes[0].sent) / NS))
         answered = [p for p in probes if p.status not in (0, 503)]
@@ -227,7 +253,7 @@ class Run:
         v.that(extra == 0, "I6: %d audit rows too many or too few" % extra)
         self.alive()
         v.notes.update(questions=len(probes), decided=len(answered),
-                       allowed=sum(p.status == 200 for p in probes), changes=len(entries) - 1,
+                       allowed=sum(p.status == 200 for p in probes), changes=len(entries) - load.first - 1,
                        stale=sum(p.status == 503 for p in probes), recovery_s=max([g or 99 for g in gaps.values()] or [0]))
         return probes
 
@@ -261,16 +287,3 @@ def unlogged(fleet):
             pass
     return [d for at, d in fleet.upstream.seen if d not in allowed and
             not any(k - 2 * NS < at < k + NS for k in fleet.kills)]
-
-
-def fresh_fleet(**more):
-    return Fleet(**more)
-
-
-def closed(port):
-    """True when nobody listens there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.2).close()
-        return False
-    except OSError:
-        return True

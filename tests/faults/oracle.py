@@ -25,14 +25,15 @@ class Probe:
 
 
 class History:
-    """Revisions in their order. Whoever acknowledges a revision acknowledges those before it."""
+    """Revisions in their order. Whoever acknowledges a revision acknowledges those before it.
+
+    A restored database has the same revisions once more until `db restored` gives it an epoch of its own."""
 
     def __init__(self, entries):
-        epochs = {}
-        for e in entries:
-            epochs.setdefault(e.epoch, len(epochs))
-        self.entries = sorted(entries, key=lambda e: (epochs[e.epoch], e.n))
-        self.index = {(e.epoch, e.n): i for i, e in enumerate(self.entries)}
+        self.entries = entries = list(entries)
+        self.index = {}
+        for i, e in enumerate(entries):
+            self.index.setdefault((e.epoch, e.n), []).append(i)
         self.acks = [e.ack for e in self.entries]
         for i in range(len(self.acks) - 2, -1, -1):
             self.acks[i] = min(self.acks[i], self.acks[i + 1])
@@ -62,13 +63,14 @@ class History:
             return "I1: allowed past B" if said else "I7: refused past B, and the database was there"
         if probe.revision is None:
             return None
-        at = self.index.get(probe.revision)
-        if at is None:
+        if probe.revision not in self.index:
             return "a revision that was never written: %s-%d" % probe.revision
-        if at < first or at > last:
-            return "C1: decided at revision %d, which is not of %d..%d" % (
-                self.entries[at].n, self.entries[first].n, self.entries[last].n)
-        if self.allows(at, probe) != said:
+        named = [i for i in self.index[probe.revision] if first <= i <= last]
+        if not named:
+            return "C1: decided at revision %s-%d, which is not of %s-%d..%s-%d" % (
+                *probe.revision, self.entries[first].epoch, self.entries[first].n, self.entries[last].epoch,
+                self.entries[last].n)
+        if not any(self.allows(i, probe) == said for i in named):
             return "C7: the revision that it names decides otherwise"
         return None
 
@@ -79,9 +81,10 @@ class History:
             while open_answers and open_answers[0][0] < p.sent:
                 _, node, at = heapq.heappop(open_answers)
                 newest[node] = max(newest.get(node, -1), at)
-            at = self.index[p.revision]
-            if at < newest.get(p.node, -1):
-                told.append((p, "C8: the node went back from revision %d" % self.entries[newest[p.node]].n))
+            back = newest.get(p.node, -1)
+            at = next((i for i in self.index[p.revision] if i >= back), self.index[p.revision][-1])
+            if at < back:
+                told.append((p, "C8: the node went back from revision %d" % self.entries[back].n))
             heapq.heappush(open_answers, (p.came, p.node, at))
         return told
 

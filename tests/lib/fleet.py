@@ -43,8 +43,8 @@ SELECT u.name AS who, r.what,
         AND (p.entity_id IS NULL OR p.entity_id = r.what)
     WHERE u.name ~ '^u[0-9]{1,2}$' GROUP BY u.name, u.disabled, r.what;
 CREATE FUNCTION test.look() RETURNS text LANGUAGE sql AS $$
-    SELECT m.epoch || '-' || h.n || '|' || coalesce((SELECT string_agg(who || '/' || what, ',') FROM test.decision
-        WHERE allowed), '') FROM public.log_head h, public.meta m
+    SELECT s.epoch || '-' || s.n || '-' || s.timeline || '|' || coalesce((SELECT string_agg(who || '/' || what, ',')
+        FROM test.decision WHERE allowed), '') FROM public.state s
 $$;
 CREATE FUNCTION test.change(kind text, who text, what text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -154,7 +154,7 @@ class Database:
 
     def __init__(self, users=12, settings=(), bouncer=True, bound=None):
         self.pg = Postgres(settings=settings, bouncer=bouncer)
-        self.settled = self.users = 0
+        self.settled = 0
         try:
             self.make(users, bound)
         except BaseException:
@@ -254,7 +254,9 @@ class Entry:
 
     def __init__(self, text, sent, ack):
         revision, _, pairs = text.partition("|")
-        self.epoch, _, n = revision.partition("-")
+        epoch, n, timeline = revision.split("-")
+        line = int(timeline) if int(timeline) > 1 else 0  # a promotion is another history of the same epoch
+        self.epoch = "%016x" % (int(epoch, 16) ^ (line * 0x9e3779b97f4a7c15) & (1 << 64) - 1)
         self.n, self.sent, self.ack = int(n), sent, ack
         self.allowed = frozenset(pairs.split(",")) if pairs else frozenset()
 
