@@ -197,18 +197,6 @@ static void send_drain(struct control *c)
     }
 }
 
-/* Called on any worker. */
-static bool is_ready(void *ctx)
-{
-    struct control *c = ctx;
-    /* As in want_keys: the exchange that asks holds the setup's doors. */
-    struct pst_jwks *jwks = atomic_load_explicit(&c->jwks, memory_order_acquire);
-
-    return !atomic_load_explicit(&c->draining, memory_order_relaxed) &&
-           (jwks == NULL || pst_jwks_ready(jwks)) &&
-           pst_lease_holds(pst_tail_lease(c->tail), pst_clock_boot_ns());
-}
-
 static enum pst_status make_loop(struct control *c, struct pst_error *error)
 {
     static const int SIGNALS[] = {SIGHUP, SIGTERM, SIGINT};
@@ -298,7 +286,8 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     if (status != PST_OK)
         return status;
     status = pst_log_create(&config->log, &c->log, error);
-    const struct pst_ops_config ops = {.ready = is_ready, .ctx = c, .log = c->log};
+    const struct pst_ops_config ops = {
+        .unready = pst_control_unready, .figures = pst_control_figures, .ctx = c, .log = c->log};
     if (status == PST_OK)
         status = pst_ops_door_create(&ops, &c->ops);
     if (status == PST_OK)

@@ -79,6 +79,11 @@ struct call {
     _Atomic bool waits; /* set by the asker, acquire-release with the clearing before the run */
 };
 
+/* What the feed of changes says; for metrics only. */
+struct heard {
+    _Atomic uint64_t head_n, gaps, publishers;
+};
+
 struct lane {
     struct control *control;
     struct pst_worker *worker;
@@ -98,6 +103,7 @@ struct control {
     struct fleet fleet;
     struct coldstart coldstart;
     struct call lease_wanted, changed; /* from workers, from the service */
+    struct heard heard;
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
     struct setup *setup;             /* the current one first */
@@ -154,6 +160,15 @@ void pst_coldstart_load(struct control *c);
 void pst_coldstart_tick(struct control *c, uint64_t now_ns);
 /* Saves what was not saved yet. */
 void pst_coldstart_stop(struct control *c);
+
+/* --- figures.c --- */
+
+/* Any worker: why this node is not ready, apart from its lease; NULL: it is. */
+const char *pst_control_unready(void *ctx);
+void pst_control_figures(void *ctx, struct pst_ops_figures *out);
+/* The control thread: what the feed said last. */
+void pst_control_note_head(struct control *c, uint64_t n);
+void pst_control_note_feed(struct control *c, uint64_t gaps, uint64_t publishers);
 
 /* --- publish.c --- */
 

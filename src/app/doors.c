@@ -49,7 +49,8 @@ static enum pst_status build_listener(const struct pst_config *config, uint32_t 
         return auth_request_door(config, l, arena, &out->door);
     case PST_DOOR_OPS:
         out->kind = PST_LISTENER_LOCAL;
-        out->door = (struct pst_door){.self = ops, .local = pst_ops_door_answer};
+        out->door = (struct pst_door){
+            .self = ops, .asks_lease = pst_ops_door_asks_lease, .local = pst_ops_door_answer};
         return PST_OK;
     }
     return PST_E_INVALID;

@@ -27,6 +27,16 @@
 
 /* ---- the row ---- */
 
+static uint64_t exempt_routes(const struct pst_site *site)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < site->profile_count; i++)
+        if (site->profiles[i].profile != NULL)
+            count += pst_profile_exempt(site->profiles[i].profile);
+    return count;
+}
+
 static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
 {
     const struct pst_lease *lease = pst_tail_lease(c->tail);
@@ -39,6 +49,7 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
         .applied = c->revision,
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
+        .exempt = exempt_routes(c->setup->site),
         .draining = atomic_load_explicit(&c->draining, memory_order_relaxed),
     };
 }
@@ -190,16 +201,15 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
     }
 }
 
-static void publish(struct control *c, uint64_t now_ns)
+static void publish(struct control *c, uint64_t now_ns, const struct pst_feed_stats *stats)
 {
     struct fleet *f = &c->fleet;
-    struct pst_feed_stats stats = pst_feed_stats(f->feed);
 
-    if (!f->may_publish || !stats.can_publish) {
+    if (!f->may_publish || !stats->can_publish) {
         f->publishes = false;
         return;
     }
-    if (stats.live && !f->publishes) {
+    if (stats->live && !f->publishes) {
         f->quiet_from_ns = now_ns;
         return;
     }
@@ -219,8 +229,11 @@ void pst_fleet_tick(struct control *c, uint64_t now_ns, bool at_work)
     bool live = f->feed != NULL && pst_feed_stats(f->feed).live;
 
     pst_tail_set_poll(c->tail, f->shared && !live ? POLL_NS : 0);
-    if (f->feed != NULL)
-        publish(c, now_ns);
+    if (f->feed != NULL) {
+        struct pst_feed_stats stats = pst_feed_stats(f->feed);
+        pst_control_note_feed(c, stats.gaps, stats.publishers);
+        publish(c, now_ns, &stats);
+    }
     report(c, now_ns, at_work);
 }
 
@@ -232,6 +245,11 @@ static void on_read_log(void *ctx, enum pst_feed_why why)
 
     (void)why;
     pst_tail_notice(c->tail);
+}
+
+static void on_feed_message(void *ctx, const struct pst_feed_message *message)
+{
+    pst_control_note_head(ctx, message->n);
 }
 
 static void on_feed_event(void *ctx, enum pst_feed_event event, const char *text)
@@ -256,7 +274,8 @@ static void on_feed_event(void *ctx, enum pst_feed_event event, const char *text
 
 static enum pst_status make_feed(struct control *c, struct pst_error *error)
 {
-    static const struct pst_feed_ops OPS = {.read_log = on_read_log, .event = on_feed_event};
+    static const struct pst_feed_ops OPS = {
+        .read_log = on_read_log, .message = on_feed_message, .event = on_feed_event};
     struct pst_feed_config feed;
     struct pst_arena arena;
 

@@ -198,7 +198,8 @@ void pst_setup_free_old(struct control *c)
     for (struct setup **link = &c->setup->older; *link != NULL;) {
         struct setup *s = *link;
         if (atomic_load_explicit(&s->lent, memory_order_acquire) > 0 ||
-            atomic_load_explicit(&s->fetching, memory_order_acquire) > 0 || s->site->refs_ > 1) {
+            atomic_load_explicit(&s->fetching, memory_order_acquire) > 0 || s->site->refs_ > 1 ||
+            atomic_load_explicit(&s->site->streams_, memory_order_acquire) > 0) {
             link = &s->older;
             continue;
         }

@@ -6,6 +6,9 @@
  *   FACTS     the principal's user, from memory or (WAIT) from the store
  *   BODY      (BODY) the body of a route that inspects it
  *   EVALUATE  workspace, requirements, lease, verdict
+ *   LEASE     (instead of all of them) only whether there is a lease
+ *
+ * What outlasts its decision goes on in stream.c.
  *
  * run() walks until it is done or has to wait; state_ is written by it and by nothing else.  A
  * state that refuses calls refuse(), which ends the walk: there is no way past it to an allow.
@@ -18,7 +21,7 @@
 #include "postern/base/clock.h"
 #include "postern/policy/explain.h"
 
-enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
+enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, LEASE, DONE };
 
 #define FACTS_DEADLINE_NS (500 * PST_NS_PER_MS)
 #define LEASE_DEADLINE_NS (250 * PST_NS_PER_MS) /* the control thread says it after 200 ms */
@@ -26,21 +29,9 @@ enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, DONE };
 #define KEYS_DEADLINE_NS  (6 * PST_NS_PER_S) /* a fetch takes 5 s at most */
 #define BODY_FRESH_NS     (100 * PST_NS_PER_MS)
 
-static const struct pst_site *site_of(const struct pst_decide *d)
-{
-    return pst_bundle_of(d->pin_->snapshot)->site;
-}
-
-static const struct pst_policy *policy_of(const struct pst_decide *d)
-{
-    const struct pst_policy_pin *pin = d->policy_pin_ == NULL ? d->pin_ : d->policy_pin_;
-
-    return pst_bundle_of(pin->snapshot)->policy->policy;
-}
-
 /* In shadow mode a refusal of these kinds is logged and passed; what makes a request unreadable
  * never is, and neither is what Postern cannot know. */
-static bool may_be_shadowed(enum pst_reason reason)
+bool pst_engine_may_be_shadowed(enum pst_reason reason)
 {
     switch (reason) {
     case PST_R_NO_ROUTE:
@@ -111,7 +102,8 @@ static enum pst_step refuse(struct pst_decide *d, enum pst_reason reason)
 {
     d->decision.verdict = PST_DENY;
     d->decision.reason = reason;
-    d->decision.shadowed = d->routed_.shadow && d->mount_ != NULL && may_be_shadowed(reason);
+    d->decision.shadowed =
+        d->routed_.shadow && d->mount_ != NULL && pst_engine_may_be_shadowed(reason);
     return finish(d);
 }
 
@@ -317,15 +309,11 @@ static void follow_policy(struct pst_decide *d)
 
 static enum pst_step judge_user(struct pst_decide *d)
 {
-    const struct pst_facts *f = d->facts_->facts;
+    enum pst_reason why = PST_R_INTERNAL;
 
-    if (f->user_id == 0)
-        return refuse(d, PST_R_UNKNOWN_USER);
-    d->decision.user = f->name;
-    if (f->disabled)
-        return refuse(d, PST_R_USER_DISABLED);
-    if (f->sessions_from > d->principal_->issued_at)
-        return refuse(d, PST_R_BAD_CREDENTIAL);
+    d->decision.user = d->facts_->facts->name;
+    if (!pst_engine_user_stands(d, &why))
+        return refuse(d, why);
     d->state_ = BODY;
     return PST_STEP_WAIT;
 }
@@ -357,69 +345,6 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
 
 /* --- BODY, EVALUATE --- */
 
-static void ask(const struct pst_decide *d, struct pst_question *q, const uint32_t *extra,
-                uint32_t extra_count)
-{
-    *q = (struct pst_question){
-        .policy = policy_of(d),
-        .settings = &d->profile_->settings,
-        .caller = {.facts = d->facts_ == NULL ? NULL : d->facts_->facts,
-                   .extra_roles = extra,
-                   .extra_role_count = extra_count},
-        .workspace = d->workspace_,
-        .combining = pst_profile_combining(d->profile_->profile),
-        .requirements = d->extracted_.requirements,
-        .requirement_count = d->extracted_.requirement_count,
-    };
-}
-
-/* Roles that the token's groups name, as ids of this policy. */
-static const uint32_t *group_roles(const struct pst_decide *d, uint32_t *count)
-{
-    const struct pst_site *site = site_of(d);
-
-    *count = 0;
-    if (d->principal_ == NULL || site->group_role_count == 0)
-        return NULL;
-    uint32_t *ids = pst_arena_array(d->arena_, site->group_role_count, sizeof(*ids));
-    for (uint32_t i = 0; ids != NULL && i < site->group_role_count; i++) {
-        const struct pst_group_role *g = &site->group_roles[i];
-        uint32_t id =
-            g->issuer == d->principal_->issuer && pst_principal_in_group(d->principal_, g->group)
-                ? pst_policy_role(policy_of(d), g->role, 0)
-                : 0;
-        if (id != 0)
-            ids[(*count)++] = id;
-    }
-    return ids;
-}
-
-static void put_role(struct pst_buf *b, struct pst_bytes name)
-{
-    if (name.len == 0)
-        return;
-    if (b->len > 0)
-        pst_buf_char(b, ',');
-    pst_buf_put(b, name);
-}
-
-/* The names of the roles that count in the request's workspace; what does not fit is left out. */
-static void name_roles(struct pst_decide *d, const uint32_t *extra, uint32_t extra_count)
-{
-    enum { ROOM = 1024 };
-    struct pst_buf b = pst_buf_of(pst_arena_alloc(d->arena_, ROOM), ROOM);
-    const struct pst_facts *f = d->facts_->facts;
-
-    if (b.data == NULL)
-        return;
-    for (uint32_t i = 0; i < f->binding_count; i++)
-        if (f->bindings[i].workspace == 0 || f->bindings[i].workspace == d->workspace_)
-            put_role(&b, pst_policy_role_name(policy_of(d), f->bindings[i].role));
-    for (uint32_t i = 0; i < extra_count; i++)
-        put_role(&b, pst_policy_role_name(policy_of(d), extra[i]));
-    d->decision.roles = pst_buf_bytes(&b);
-}
-
 /* Whether memory may be trusted for this decision (C1, C5). Also notes that this node is at work.
  */
 static bool is_fresh(const struct pst_decide *d)
@@ -428,10 +353,21 @@ static bool is_fresh(const struct pst_decide *d)
     uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
 
     atomic_store_explicit(&e->active_ns, now, memory_order_relaxed);
-    return e->lease_start_ns != 0 &&
-           (now < e->lease_start_ns || now - e->lease_start_ns <= e->lease_bound_ns) &&
+    return pst_engine_lapsed_ns(e, now) == 0 &&
            (d->min_.epoch == 0 ||
             (d->min_.epoch == e->epoch && d->min_.n <= pst_facts_cache_applied(e->facts)));
+}
+
+static enum pst_step run(struct pst_decide *d);
+
+/* There is no lease and none will come: a route may have asked to be decided from memory then, for
+ * a while, and never for a user who would have to be read. */
+static enum pst_step without_lease(struct pst_decide *d)
+{
+    if (d->stale_ || !pst_engine_stale_allowed(d))
+        return refuse(d, PST_R_STALE);
+    d->stale_ = true;
+    return run(d);
 }
 
 /* C3: all that wait share one read of the log. What it brings may be about this caller, so he is
@@ -447,7 +383,7 @@ static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
     if (d->lease_asks_ >= 2 && d->min_.epoch != 0 && d->min_.epoch != e->epoch)
         return refuse(d, PST_R_UNKNOWN_REVISION);
     if (e->want_lease == NULL || now > d->deadline_ns_ || d->lease_asks_ == LEASE_ASKS_MAX)
-        return refuse(d, PST_R_STALE);
+        return without_lease(d);
     d->lease_asks_++;
     pst_fact_entry_release(d->facts_);
     d->facts_ = NULL;
@@ -462,10 +398,8 @@ static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
 static enum pst_step refuse_routed(struct pst_decide *d)
 {
     struct pst_question q;
-    uint32_t extra_count;
-    const uint32_t *extra = group_roles(d, &extra_count);
 
-    ask(d, &q, extra, extra_count);
+    pst_engine_question(d, &q);
     if (d->routed_.admin_sees_404 && pst_eval_is_admin(&q))
         d->decision.status = 404;
     return refuse(d, d->routed_.refuse);
@@ -489,37 +423,16 @@ static enum pst_step do_body(struct pst_decide *d, bool *waits)
     return PST_STEP_WAIT;
 }
 
-/* What was asked, as "update Pipeline/p1 in workspace blue": the caller named all of it. */
-static struct pst_bytes describe(const struct pst_decide *d, const struct pst_eval_detail *detail)
-{
-    const struct pst_requirement *r = detail->requirement == PST_NOWHERE
-                                          ? NULL
-                                          : &d->extracted_.requirements[detail->requirement];
-    struct pst_bytes ws = d->decision.workspace;
-
-    if (r == NULL || r->key_count == 0)
-        return (struct pst_bytes){0};
-    const struct pst_key *k = &r->keys[detail->key < r->key_count ? detail->key : 0];
-    return pst_arena_printf(
-        d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op), (int)k->entity.len,
-        k->entity.ptr, k->id_state == PST_ID_KNOWN ? "/" : "",
-        k->id_state == PST_ID_KNOWN ? (int)k->id.len : 0, k->id.ptr,
-        detail->attribute.len > 0 ? ", attribute " : "", (int)detail->attribute.len,
-        detail->attribute.ptr, ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
-}
-
 static enum pst_step judge(struct pst_decide *d)
 {
     struct pst_eval_detail *detail = pst_arena_zalloc(d->arena_, sizeof(*detail));
     struct pst_question q;
-    uint32_t extra_count;
-    const uint32_t *extra = group_roles(d, &extra_count);
 
     if (detail == NULL)
         return refuse(d, PST_R_UNAVAILABLE);
+    pst_engine_question(d, &q);
     if (d->facts_ != NULL)
-        name_roles(d, extra, extra_count);
-    ask(d, &q, extra, extra_count);
+        pst_engine_name_roles(d, &q);
     if (q.requirement_count == 0) /* the route asks for somebody, and somebody is here */
         return d->facts_ != NULL || q.settings->authentication_off ? allow(d, PST_R_GRANTED)
                                                                    : refuse(d, PST_R_NO_CREDENTIAL);
@@ -527,7 +440,7 @@ static enum pst_step judge(struct pst_decide *d)
     d->detail_ = detail;
     if (verdict == PST_ALLOW)
         return allow(d, detail->reason);
-    d->decision.detail = describe(d, detail);
+    d->decision.detail = pst_engine_describe(d, detail);
     return refuse(d, detail->reason);
 }
 
@@ -550,9 +463,19 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
     if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
         return refuse(d, PST_R_UNKNOWN_WORKSPACE);
-    if (!is_fresh(d))
+    if (!is_fresh(d) && !d->stale_)
         return wait_for_lease(d, waits);
     return judge(d);
+}
+
+static enum pst_step do_lease(struct pst_decide *d, bool *waits)
+{
+    if (pst_engine_lapsed_ns(d->engine_, pst_clock_boot_ns()) == 0)
+        return allow(d, PST_R_GRANTED);
+    enum pst_step step = wait_for_lease(d, waits);
+    if (*waits)
+        d->state_ = LEASE;
+    return step;
 }
 
 /* --- the walk --- */
@@ -579,6 +502,9 @@ static enum pst_step run(struct pst_decide *d)
         case EVALUATE:
             step = do_evaluate(d, &waits);
             break;
+        case LEASE:
+            step = do_lease(d, &waits);
+            break;
         case DONE:
             return PST_STEP_DONE;
         }
@@ -596,22 +522,26 @@ static void write_id(struct pst_decide *d)
     d->decision.id = pst_buf_bytes(&b);
 }
 
-static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
-                           const struct pst_request *request, struct pst_arena *arena,
-                           const struct pst_who *who)
+static void clear(struct pst_engine *engine, struct pst_decide *d)
 {
     void (*resume)(struct pst_decide *) = d->resume;
 
     memset(d, 0, sizeof(*d));
     d->resume = resume;
     d->engine_ = engine;
-    d->request_ = request;
-    d->arena_ = arena;
     d->started_ns_ = pst_clock_boot_ns();
     d->decision.upstream = UINT32_MAX;
     pst_list_init(&d->waiting_);
     write_id(d);
+}
 
+static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint32_t listener,
+                           const struct pst_request *request, struct pst_arena *arena,
+                           const struct pst_who *who)
+{
+    clear(engine, d);
+    d->request_ = request;
+    d->arena_ = arena;
     d->pin_ = pst_policy_pin_adopted(engine->reader);
     if (d->pin_ == NULL)
         return refuse(d, PST_R_STALE);
@@ -639,19 +569,23 @@ enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct pst_decide *
     return begin(engine, d, listener, request, arena, who);
 }
 
+enum pst_step pst_engine_begin_lease(struct pst_engine *engine, struct pst_decide *d)
+{
+    clear(engine, d);
+    d->state_ = LEASE;
+    return run(d);
+}
+
 void pst_engine_explain(const struct pst_decide *d, bool json, struct pst_buf *out)
 {
     static const struct pst_eval_detail NOT_ASKED = {.requirement = PST_NOWHERE,
                                                      .key = PST_NOWHERE};
     struct pst_eval_detail detail = d->detail_ == NULL ? NOT_ASKED : *d->detail_;
     struct pst_question q = {0};
-    uint32_t extra_count;
 
     detail.reason = d->decision.reason;
-    if (d->pin_ != NULL && d->profile_ != NULL) {
-        const uint32_t *extra = group_roles(d, &extra_count);
-        ask(d, &q, extra, extra_count);
-    }
+    if (d->pin_ != NULL && d->profile_ != NULL)
+        pst_engine_question(d, &q);
     if (json)
         pst_explain_json(&q, d->decision.verdict, &detail, out);
     else
@@ -720,6 +654,7 @@ void pst_engine_end(struct pst_decide *d)
 {
     if (d->engine_ == NULL)
         return;
+    pst_engine_stream_end(d);
     stop_waiting(d);
     let_go(d);
     d->engine_ = NULL;
@@ -754,6 +689,7 @@ static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t e
         return;
     }
     if (!pst_facts_cache_usable(e->facts, facts, n)) {
+        pst_count(&e->metrics->fill_guards, 1);
         pst_facts_free(facts);
         resume(d, run(d));
         return;
@@ -796,11 +732,11 @@ void pst_engine_give_up(struct pst_decide *d)
     bool for_lease = d->lease_asks_ > 0 && d->facts_ == NULL && d->ticket_.generation == 0;
 
     stop_waiting(d);
-    resume(d, refuse(d, for_lease ? PST_R_STALE : PST_R_UNAVAILABLE));
+    resume(d, for_lease ? without_lease(d) : refuse(d, PST_R_UNAVAILABLE));
 }
 
 void pst_engine_refuse_stale(struct pst_decide *d)
 {
     stop_waiting(d);
-    resume(d, refuse(d, PST_R_STALE));
+    resume(d, without_lease(d));
 }

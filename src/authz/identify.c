@@ -100,7 +100,7 @@ static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes
 }
 
 /* A wall clock that was set back is an alarm, and does not bring expired tokens to life. */
-static int64_t wall_now_s(struct pst_engine *e, uint64_t boot_ns)
+int64_t pst_engine_wall_s(struct pst_engine *e, uint64_t boot_ns)
 {
     uint64_t before = e->wall.steps_back;
     int64_t now_s = pst_wall_now_s(&e->wall, pst_clock_wall_ns(), boot_ns);
@@ -155,9 +155,9 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
     *why = PST_R_UNAVAILABLE;
     /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
     bool ready = e->checker != NULL && pst_checker_verifier(e->checker) == site->verifier;
-    int64_t now_s =
-        ready ? wall_now_s(e, d->keys_asked_ || d->anew_ ? pst_clock_boot_ns() : d->started_ns_)
-              : 0;
+    int64_t now_s = ready ? pst_engine_wall_s(e, d->keys_asked_ || d->anew_ ? pst_clock_boot_ns()
+                                                                            : d->started_ns_)
+                          : 0;
     const struct pst_claims *known =
         ready ? pst_token_cache_get(e->tokens, e->checker, c.token, now_s) : NULL;
     if (known != NULL)

@@ -145,6 +145,8 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
         e->lease_bound_ns = m->news.lease_bound_ns;
     }
     bool keys = m->news.keys, refused = m->news.refused, lease = m->news.lease_start_ns != 0;
+    bool changed =
+        m->snapshot != NULL || m->news.user_count > 0 || m->news.all_users || m->news.new_history;
     free(m);
     tell(&e->early, pst_engine_ask_again);
     if (keys)
@@ -153,6 +155,7 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
         tell(&e->stale, pst_engine_refuse_stale);
     else if (lease)
         tell(&e->stale, pst_engine_ask_again);
+    pst_engine_streams_news(e, changed);
 }
 
 enum pst_status pst_engine_tell(struct pst_engine *engine, const struct pst_engine_news *news)
@@ -182,6 +185,8 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
 
     if (d == NULL) /* the exchange is gone */
         pst_facts_free(m->reply.facts);
+    else if (d->site_ != NULL)
+        pst_engine_stream_facts(d, &m->reply);
     else
         pst_engine_got_facts(d, m->reply.status, m->reply.facts, m->reply.revision.epoch,
                              m->reply.revision.n);
@@ -215,6 +220,7 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
     pst_list_init(&e->early);
     pst_list_init(&e->keyless);
     pst_list_init(&e->stale);
+    pst_engine_streams_init(e);
     e->want_keys = config->want_keys;
     e->want_lease = config->want_lease;
     e->ctx = config->ctx;
@@ -247,6 +253,7 @@ void pst_engine_destroy(struct pst_engine *e)
     if (e->ticker.tick != NULL)
         pst_worker_remove_ticker(&e->ticker);
     pst_timer_cancel(&e->expiry);
+    pst_engine_streams_fini(e);
     pst_log_ring_close(e->ring);
     pst_token_cache_destroy(e->tokens);
     pst_checker_destroy(e->checker);

@@ -39,7 +39,7 @@ static void put_rule(struct pst_buf *b, const struct pst_eval_detail *detail)
     pst_buf_char(b, '}');
 }
 
-static void write_line(const struct pst_decide *d)
+static void write_line(const struct pst_decide *d, const char *event)
 {
     struct pst_buf *b = pst_log_begin(d->engine_->ring, PST_LOG_DECISIONS);
     const struct pst_decision *out = &d->decision;
@@ -48,12 +48,15 @@ static void write_line(const struct pst_decide *d)
         return;
     pst_buf_lit(b, "{\"time\":\"");
     pst_buf_time(b, pst_clock_wall_ns());
-    pst_buf_lit(b, "\",\"event\":\"decision\"");
+    pst_buf_char(b, '"');
+    put_cstr(b, "event", event);
     put_text(b, "id", out->id);
     put_cstr(b, "verdict", out->verdict == PST_ALLOW ? "allow" : "deny");
     put_cstr(b, "reason", pst_reason_name(out->reason));
     if (out->shadowed)
         pst_buf_lit(b, ",\"shadow\":true");
+    if (d->stale_)
+        pst_buf_lit(b, ",\"stale\":true");
     put_text(b, "user", out->user);
     put_text(b, "workspace", out->workspace);
     put_text(b, "entity", d->extracted_.entity);
@@ -72,12 +75,21 @@ void pst_engine_record(struct pst_decide *d)
     struct pst_metrics *m = d->engine_->metrics;
     const struct pst_decision *out = &d->decision;
 
+    if (d->request_ == NULL)
+        return; /* only the lease was asked for */
     _Static_assert((unsigned)PST_REASONS <= PST_METRIC_REASONS_MAX, "a counter for each reason");
     pst_count(&m->requests[out->verdict == PST_ALLOW][out->reason], 1);
     if (out->shadowed)
         pst_count(&m->shadow_denied, 1);
+    if (d->stale_ && out->verdict == PST_ALLOW)
+        pst_count(&m->stale_allowed, 1);
     pst_metrics_decision(m, pst_clock_boot_ns() - d->started_ns_);
-    write_line(d);
+    write_line(d, "decision");
+}
+
+void pst_engine_record_stream(struct pst_decide *d, const char *event)
+{
+    write_line(d, event);
 }
 
 /* --- refusals --- */

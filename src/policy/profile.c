@@ -102,6 +102,8 @@ static void take_route(const struct pst_profile *profile, const struct pst_route
     out->inspect_body = route->body == BODY_INSPECT;
     out->inspect_limit = route->inspect_limit;
     out->body_limit = route->body_limit;
+    out->stream_grace_s = (uint32_t)route->stream_grace_s;
+    out->stale_allow_s = (uint32_t)route->stale_allow_s;
     if (route->refuse != PST_R_INTERNAL) {
         out->refuse = route->refuse;
         out->refuse_after_identity = true;

@@ -315,11 +315,14 @@ static enum pst_status read_head(struct profile_builder *b,
                                  const struct pst_profile_options *options)
 {
     static const char *const keys[] = {
-        "profile",   "description", "combining",    "errors",    "unmatched", "both_cases",
-        "json_only", "get_body",    "head_as_get",  "compare",   "classes",   "refuse_traversal",
-        "words",     "operations",  "ids",          "workspace", "entities",  "shapes",
-        "inner",     "levels",      "ignored_keys", "under",     "preflight", "accept",
-        "inspect",   "body_limit",  "shadow",       "docs",      "routes",    NULL};
+        "profile",      "description",    "combining",     "errors",
+        "unmatched",    "both_cases",     "json_only",     "get_body",
+        "head_as_get",  "compare",        "classes",       "refuse_traversal",
+        "words",        "operations",     "ids",           "workspace",
+        "entities",     "shapes",         "inner",         "levels",
+        "ignored_keys", "under",          "preflight",     "accept",
+        "inspect",      "body_limit",     "shadow",        "docs",
+        "routes",       "stream_grace_s", "stale_allow_s", NULL};
     const struct pst_node *root = b->tree->root;
 
     if (root == NULL)
@@ -419,6 +422,11 @@ enum pst_combining pst_profile_combining(const struct pst_profile *profile)
 bool pst_profile_shadows(const struct pst_profile *profile)
 {
     return profile->shadow || profile->shadows;
+}
+
+uint32_t pst_profile_exempt(const struct pst_profile *profile)
+{
+    return profile->exempt;
 }
 
 enum pst_error_form pst_profile_form(const struct pst_profile *profile)

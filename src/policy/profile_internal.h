@@ -154,6 +154,7 @@ struct pst_route {
     enum profile_scope scope;
     bool is_public, shadow, attributes, compare;
     uint64_t inspect_limit, body_limit;
+    uint64_t stream_grace_s, stale_allow_s;
     uint32_t accept; /* PST_ODD_* */
     uint32_t capture_count;
     uint32_t var_count;
@@ -215,6 +216,7 @@ struct pst_profile {
     enum pst_error_form form;
     bool shadow;     /* every route, by configuration or by the file's default */
     bool shadows;    /* some route */
+    uint32_t exempt; /* routes with stream_grace_s or stale_allow_s */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */
     bool json_only;  /* an inspected body must say that it is JSON */
@@ -258,6 +260,7 @@ struct profile_defaults {
     uint32_t accept;
     uint64_t body_limit;
     uint64_t inspect_limit;
+    uint64_t stream_grace_s, stale_allow_s;
     bool shadow;
 };
 /* Compiles one element of a list of routes: a route, or a group. */

@@ -10,9 +10,9 @@
 static const char *const method_names[METHODS] = {"GET",   "HEAD",   "POST",   "PUT",
                                                   "PATCH", "DELETE", "OPTIONS"};
 
-static const char *const shared_keys[] = {"under",  "operations", "preflight", "workspace",
-                                          "accept", "body_limit", "inspect",   "shadow",
-                                          "note",   NULL};
+static const char *const shared_keys[] = {
+    "under",   "operations", "preflight",      "workspace",     "accept", "body_limit",
+    "inspect", "shadow",     "stream_grace_s", "stale_allow_s", "note",   NULL};
 
 static enum pst_status read_accept(struct profile_builder *b, const struct pst_node *map,
                                    uint32_t *out)
@@ -43,6 +43,9 @@ static enum pst_status read_accept(struct profile_builder *b, const struct pst_n
     }
     return PST_OK;
 }
+
+#define STREAM_GRACE_MAX_S 3600
+#define STALE_ALLOW_MAX_S  300
 
 /* Bytes, or "none". */
 static enum pst_status read_body_limit(struct profile_builder *b, const struct pst_node *map,
@@ -78,6 +81,12 @@ enum pst_status profile_defaults_read(struct profile_builder *b, const struct ps
         status = pst_node_u64(b->tree, node, "inspect", 1, UINT64_C(1) << 30, &out->inspect_limit,
                               b->error);
     if (status == PST_OK)
+        status = pst_node_u64(b->tree, node, "stream_grace_s", 0, STREAM_GRACE_MAX_S,
+                              &out->stream_grace_s, b->error);
+    if (status == PST_OK)
+        status = pst_node_u64(b->tree, node, "stale_allow_s", 0, STALE_ALLOW_MAX_S,
+                              &out->stale_allow_s, b->error);
+    if (status == PST_OK)
         status = pst_node_bool(b->tree, node, "shadow", &out->shadow, b->error);
     out->preflight = (enum profile_preflight)preflight;
     out->scope = (enum profile_scope)scope;
@@ -94,6 +103,7 @@ struct reading {
     const struct profile_defaults *defaults;
     struct pst_bytes op_word;
     struct pst_bytes path; /* the template of the file, without prefix */
+    unsigned methods;      /* bits */
     struct pst_route *route;
 };
 
@@ -252,6 +262,30 @@ static enum pst_status check_attributes(const struct reading *r)
                                "attributes need a first requirement on an entity with a resource");
 }
 
+static bool only_shows(enum pst_op op)
+{
+    return op == PST_OP_NONE || op == PST_OP_LIST || op == PST_OP_DETAIL || op == PST_OP_NOT_DENIED;
+}
+
+/* What may be decided from an outdated memory must not change anything. */
+static enum pst_status check_stale(const struct reading *r)
+{
+    const struct pst_route *route = r->route;
+    bool shows = only_shows(route->op);
+
+    if (route->stale_allow_s == 0)
+        return PST_OK;
+    if ((r->methods & ~(1u << METHOD_GET | 1u << METHOD_HEAD)) != 0)
+        return pst_node_fail(r->b->tree, r->node, r->b->error,
+                             "stale_allow_s is for GET and HEAD only");
+    for (const struct profile_need *n = route->needs; n != NULL; n = n->next)
+        for (uint32_t i = 0; i < n->key_count; i++)
+            shows = shows && only_shows(n->keys[i].op);
+    return shows ? PST_OK
+                 : pst_node_fail(r->b->tree, r->node, r->b->error,
+                                 "stale_allow_s is for routes that only list and show");
+}
+
 /* A capture that is compared stands elsewhere under its own name. */
 static enum pst_status name_captures(const struct reading *r)
 {
@@ -280,6 +314,8 @@ static enum pst_status fill_route(const struct reading *r)
     route->scope = r->defaults->scope;
     route->body_limit = r->defaults->body_limit;
     route->inspect_limit = r->defaults->inspect_limit;
+    route->stream_grace_s = r->defaults->stream_grace_s;
+    route->stale_allow_s = r->defaults->stale_allow_s;
     route->shadow = r->defaults->shadow || r->b->profile->shadow;
     r->b->profile->shadows = r->b->profile->shadows || route->shadow;
     if (r->path.len > 1 && r->path.ptr[r->path.len - 1] == '/')
@@ -298,6 +334,9 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_needs(r, need, &tail);
     if (status == PST_OK)
         status = check_attributes(r);
+    r->b->profile->exempt += route->stream_grace_s > 0 || route->stale_allow_s > 0;
+    if (status == PST_OK)
+        status = check_stale(r);
     if (status == PST_OK)
         status = read_inner(r);
     if (status != PST_OK)
@@ -443,8 +482,12 @@ static enum pst_status add_route(struct profile_builder *b, const struct pst_nod
                                  const struct profile_defaults *defaults, struct pst_bytes path,
                                  unsigned methods, struct pst_bytes op_word)
 {
-    struct reading r = {
-        .b = b, .node = node, .defaults = defaults, .op_word = op_word, .path = path};
+    struct reading r = {.b = b,
+                        .node = node,
+                        .defaults = defaults,
+                        .op_word = op_word,
+                        .path = path,
+                        .methods = methods};
     struct profile_node *ends[16];
     uint32_t count = 0;
     const struct pst_node *prefix = defaults->under == NULL ? NULL : defaults->under->first;

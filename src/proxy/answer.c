@@ -228,7 +228,9 @@ void pst_answer_local(struct pst_exchange *x)
 {
     struct pst_buf body = body_space(x);
     const char *type = NULL;
-    unsigned status = x->listener->door.local(x->listener->door.self, &x->head, &body, &type);
+    bool leased = x->decided && x->decide.decision.forward;
+    unsigned status =
+        x->listener->door.local(x->listener->door.self, &x->head, leased, &body, &type);
 
     struct pst_buf out = begin_answer(x, body.full ? 500 : status);
     end_answer(x, &out, type, body.full ? (struct pst_bytes){0} : pst_buf_bytes(&body));
@@ -294,6 +296,8 @@ static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
     bool by_engine = x->decided && x->reason == PST_R_INTERNAL;
     const char *reason = pst_reason_name(by_engine ? d->reason : x->reason);
 
+    if (x->listener->kind == PST_LISTENER_LOCAL)
+        return;
     if (x->decided) {
         put_text(out, PST_LIT(",\"user\":"), d->user);
         put_text(out, PST_LIT(",\"workspace\":"), d->workspace);

@@ -55,7 +55,9 @@ static void on_decided(struct pst_exchange *x)
 
     x->decided = true;
     x->decided_ns = now_of(x);
-    if (x->listener->kind == PST_LISTENER_CHECK) {
+    if (x->listener->kind == PST_LISTENER_LOCAL) {
+        pst_answer_local(x);
+    } else if (x->listener->kind == PST_LISTENER_CHECK) {
         pst_answer_check(x);
     } else if (!d->forward) {
         pst_answer_decision(x);
@@ -186,6 +188,21 @@ static bool fill_from_door(struct pst_exchange *x)
     return true;
 }
 
+/* Whether the node may decide anything is the engine's to say, which may have to read the log. */
+static void begin_local(struct pst_exchange *x)
+{
+    const struct pst_door *door = &x->listener->door;
+
+    if (door->asks_lease == NULL || !door->asks_lease(door->self, &x->head)) {
+        pst_answer_local(x);
+        return;
+    }
+    pst_exchange_goto(x, PST_X_DECIDE);
+    x->decide.resume = on_resume;
+    x->deciding = true;
+    on_step(x, pst_engine_begin_lease(x->server->engine, &x->decide));
+}
+
 /* Clients tell us themselves what they have seen, whichever door asks for them. */
 static bool fill_min_revision(struct pst_exchange *x)
 {
@@ -207,7 +224,7 @@ void pst_exchange_begin(struct pst_exchange *x)
         x->c->closing = true;
     pst_rewrite_request_id(x);
     if (x->listener->kind == PST_LISTENER_LOCAL) {
-        pst_answer_local(x);
+        begin_local(x);
         return;
     }
     if (!fill_request(x))
@@ -348,6 +365,8 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
     x->connected_ns = x->progress_ns = now_of(x);
     x->deadline_ns = x->connected_ns + x->upstream->first_byte_s * PST_NS_PER_S;
     lease->requests++;
+    if (x->retries == 0)
+        pst_list_append(&server->relaying, &x->relay_node);
     if (server->retry_tokens < 100)
         server->retry_tokens += 0.1;
     pst_h1_init_response(&x->answer_parser, &x->config->limits.head, x->head.method);
@@ -374,6 +393,30 @@ void pst_exchange_drop_lease(struct pst_exchange *x, bool blame)
     x->lease = NULL;
     if (lease != NULL)
         pst_loan_fail(lease, blame);
+}
+
+static void stop_relaying(struct pst_exchange *x)
+{
+    if (x->relay_node.next == NULL)
+        return;
+    pst_list_remove(&x->relay_node);
+    x->relay_node.next = NULL;
+}
+
+/* It would be refused now: neither side may take what it has for whole. */
+static void on_cut(struct pst_decide *decide)
+{
+    struct pst_exchange *x = pst_container_of(decide, struct pst_exchange, decide);
+    struct pst_connection *c = x->c;
+
+    c->doomed = c->cut = true;
+    pst_connection_advance(c);
+}
+
+void pst_exchange_hold(struct pst_exchange *x)
+{
+    stop_relaying(x);
+    pst_engine_hold(&x->decide, on_cut);
 }
 
 /* The connection ended, or cannot be trusted any more, before the answer was complete. */
@@ -650,6 +693,7 @@ void pst_exchange_on_deadline(struct pst_exchange *x, uint64_t now_ns)
 
 void pst_exchange_end(struct pst_exchange *x)
 {
+    stop_relaying(x);
     pst_pools_cancel(&x->borrower, false);
     pst_exchange_drop_lease(x, false);
     if (x->head_done)

@@ -59,6 +59,7 @@ struct pst_server {
     struct pst_pools *pools;
     struct pst_config_use *uses; /* the current one first */
     struct pst_list listeners, connections;
+    struct pst_list relaying; /* exchanges that the engine does not hold yet, the oldest first */
     struct pst_exchange *free_exchanges;
     struct pst_timer drain_timer;
     struct pst_deferred drained;
@@ -121,6 +122,7 @@ struct pst_exchange {
     enum pst_reason reason; /* of an answer that the engine did not give */
 
     /* the other side */
+    struct pst_list relay_node; /* in server->relaying; next NULL: not */
     const struct pst_upstream_config *upstream;
     struct pst_borrower borrower;
     struct pst_loan *lease;
@@ -165,6 +167,8 @@ void pst_exchange_client_drained(struct pst_exchange *x);
 void pst_exchange_on_deadline(struct pst_exchange *x, uint64_t now_ns);
 void pst_exchange_end(struct pst_exchange *x);
 void pst_exchange_drop_lease(struct pst_exchange *x, bool blame);
+/* It goes on for long: the engine is to say when it must end. */
+void pst_exchange_hold(struct pst_exchange *x);
 void pst_exchange_upstream_gone(struct pst_exchange *x);
 /* The answer is complete on the client's side. */
 void pst_exchange_answer_complete(struct pst_exchange *x);

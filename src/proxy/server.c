@@ -7,6 +7,8 @@
 #include "postern/base/secret.h"
 #include "proxy_internal.h"
 
+#define HOLD_NS (500 * PST_NS_PER_MS)
+
 const struct pst_server_limits pst_server_limits_default = {
     .head = {32768, 8192, 16384, 16384, 100, 8192, 0},
     .body = {0, 256, 102400, 8192, 32768, 100},
@@ -31,13 +33,34 @@ uint64_t pst_server_wall(struct pst_server *server)
     return server->wall_ns + (pst_worker_now(server->worker) - server->wall_base_ns);
 }
 
-static void read_wall(struct pst_ticker *ticker)
+static void read_wall(struct pst_server *server)
 {
-    struct pst_server *server = pst_container_of(ticker, struct pst_server, ticker);
-
     server->wall_base_ns = pst_worker_now(server->worker);
     server->wall_ns = pst_clock_wall_ns();
     server->metrics->loop_stalls = server->worker->own.stalls;
+}
+
+/* What is relayed for longer than a second is in the engine's hands before that second is over and
+ * one tick more. */
+static void hold_streams(struct pst_server *server)
+{
+    uint64_t now_ns = pst_worker_now(server->worker);
+
+    while (!pst_list_empty(&server->relaying)) {
+        struct pst_exchange *x =
+            pst_container_of(server->relaying.next, struct pst_exchange, relay_node);
+        if (now_ns - x->decided_ns < HOLD_NS)
+            return;
+        pst_exchange_hold(x);
+    }
+}
+
+static void on_tick(struct pst_ticker *ticker)
+{
+    struct pst_server *server = pst_container_of(ticker, struct pst_server, ticker);
+
+    read_wall(server);
+    hold_streams(server);
 }
 
 /* xorshift128+: request ids must differ, they need not be secret. */
@@ -272,13 +295,14 @@ enum pst_status pst_server_create(struct pst_worker *worker, struct pst_engine *
     server->retry_tokens = 10;
     pst_list_init(&server->listeners);
     pst_list_init(&server->connections);
+    pst_list_init(&server->relaying);
     server->drain_timer.fire = on_drain_timer;
     server->drained.run = on_drained;
-    server->ticker.tick = read_wall;
+    server->ticker.tick = on_tick;
     pst_random(server->random, sizeof(server->random));
     server->random[0] |= 1; /* never both zero */
     pst_worker_add_ticker(worker, &server->ticker);
-    read_wall(&server->ticker);
+    read_wall(server);
     server->uses = calloc(1, sizeof(*server->uses));
     if (server->uses == NULL ||
         pst_pools_create(worker, server->metrics, &server->pools) != PST_OK) {

@@ -88,6 +88,14 @@ static const struct row rows[] = {
     ROW("connections_open", "gauge", "Client connections open", connections_open),
     ROW("received_bytes_total", "counter", "Bytes received from clients", bytes_in),
     ROW("sent_bytes_total", "counter", "Bytes sent to clients", bytes_out),
+    ROW("fill_guard_refusals_total", "counter", "Users read again because a change touched them",
+        fill_guards),
+    ROW("stale_allowed_total", "counter", "Requests allowed without a lease, on routes that ask so",
+        stale_allowed),
+    ROW("streams_held", "gauge", "Exchanges that are judged again when something changes",
+        streams_held),
+    ROW("streams_graced_total", "counter",
+        "Exchanges that outlasted a lease, on routes that ask so", streams_graced),
     ROW("loop_stalls_total", "counter", "Turns of the loop over 10 ms, of those sampled",
         loop_stalls),
 };
@@ -115,6 +123,24 @@ static void put_requests(const struct pst_ops_door *ops, struct pst_buf *out)
             pst_buf_u64(out, value);
             pst_buf_char(out, '\n');
         }
+}
+
+static void put_cuts(const struct pst_ops_door *ops, struct pst_buf *out)
+{
+    put_help(out, PST_LIT("streams_cut_total"), PST_LIT("counter"),
+             PST_LIT("Running exchanges that were ended, by reason"));
+    for (unsigned reason = 0; reason < PST_REASONS; reason++) {
+        uint64_t value =
+            sum(ops, offsetof(struct pst_metrics, streams_cut) + reason * sizeof(pst_counter));
+        const char *name = pst_reason_name((enum pst_reason)reason);
+        if (value == 0)
+            continue;
+        pst_buf_lit(out, "postern_streams_cut_total{reason=\"");
+        pst_buf_put(out, pst_bytes_of(name, strnlen(name, 64)));
+        pst_buf_lit(out, "\"} ");
+        pst_buf_u64(out, value);
+        pst_buf_char(out, '\n');
+    }
 }
 
 static void put_answers(const struct pst_ops_door *ops, struct pst_buf *out)
@@ -167,15 +193,72 @@ static void put_latency(const struct pst_ops_door *ops, struct pst_buf *out)
     put_value(out, PST_LIT("decision_seconds_count"), (struct pst_bytes){0}, total);
 }
 
+#define FIGURE(name, type, help, member)                                                           \
+    {                                                                                              \
+        TEXT(name), TEXT(type), TEXT(help), offsetof(struct pst_ops_figures, member)               \
+    }
+
+static const struct row figure_rows[] = {
+    FIGURE("applied_rev", "gauge", "Last change of the log that decisions follow", applied_n),
+    FIGURE("head_rev", "gauge", "Last change of the log that was heard of; 0: none", head_n),
+    FIGURE("log_reads_total", "counter", "Reads of the change log", log_reads),
+    FIGURE("log_read_failures_total", "counter", "Reads of the change log that proved nothing",
+           log_read_failures),
+    FIGURE("reloads_total", "counter", "Times that a model was loaded", reloads),
+    FIGURE("histories_total", "counter", "Times that the log was another one than before",
+           histories),
+    FIGURE("gaps_total", "counter", "Messages that were missed", gaps),
+    FIGURE("publishers", "gauge", "Processes that tell of changes", publishers),
+    FIGURE("fact_requests_total", "counter", "Users that workers asked the database for",
+           fact_requests),
+    FIGURE("fact_reads_total", "counter", "Users read from the database", fact_reads),
+    FIGURE("fact_coalesced_total", "counter", "Questions about users answered by another's read",
+           fact_coalesced),
+    FIGURE("fact_batches_total", "counter", "Round trips for users", fact_batches),
+    FIGURE("fact_failures_total", "counter", "Users that could not be read", fact_failures),
+};
+
+/* What the fleet's staleness is watched by (C13). */
+static void put_figures(const struct pst_ops_door *ops, struct pst_buf *out)
+{
+    struct pst_ops_figures f = {0};
+
+    if (ops->config.figures == NULL)
+        return;
+    ops->config.figures(ops->config.ctx, &f);
+    for (size_t i = 0; i < sizeof(figure_rows) / sizeof(figure_rows[0]); i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)&f + figure_rows[i].offset, sizeof(value));
+        put_help(out, figure_rows[i].name, figure_rows[i].type, figure_rows[i].help);
+        put_value(out, figure_rows[i].name, (struct pst_bytes){0}, value);
+    }
+    put_help(out, PST_LIT("lease_state"), PST_LIT("gauge"),
+             PST_LIT("1: memory may be decided from; an idle node has no lease"));
+    put_value(out, PST_LIT("lease_state"), (struct pst_bytes){0}, f.leased);
+    put_help(out, PST_LIT("epoch_info"), PST_LIT("gauge"), PST_LIT("Epoch of applied_rev"));
+    pst_buf_lit(out, "postern_epoch_info{epoch=\"");
+    pst_buf_hex(out, f.epoch, 16);
+    pst_buf_lit(out, "\"} 1\n");
+    if (f.lapsed_ns == UINT64_MAX)
+        return;
+    put_help(out, PST_LIT("staleness_seconds"), PST_LIT("gauge"),
+             PST_LIT("Since the last proof that no change was missed"));
+    pst_buf_lit(out, "postern_staleness_seconds ");
+    put_seconds(out, f.lapsed_ns);
+    pst_buf_char(out, '\n');
+}
+
 static void put_metrics(const struct pst_ops_door *ops, struct pst_buf *out)
 {
     put_requests(ops, out);
     put_answers(ops, out);
+    put_cuts(ops, out);
     put_latency(ops, out);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         put_help(out, rows[i].name, rows[i].type, rows[i].help);
         put_value(out, rows[i].name, (struct pst_bytes){0}, sum(ops, rows[i].offset));
     }
+    put_figures(ops, out);
     put_help(out, PST_LIT("log_drops_total"), PST_LIT("counter"),
              PST_LIT("Log lines that found no room"));
     put_value(out, PST_LIT("log_drops_total"), (struct pst_bytes){0},
@@ -189,21 +272,39 @@ static void put_metrics(const struct pst_ops_door *ops, struct pst_buf *out)
 
 /* ---- the three paths ---- */
 
-static unsigned answer_ready(const struct pst_ops_door *ops, struct pst_buf *body)
+static unsigned answer_ready(const struct pst_ops_door *ops, bool leased, struct pst_buf *body)
 {
-    if (ops->config.ready == NULL || ops->config.ready(ops->config.ctx)) {
+    const char *why = ops->config.unready == NULL ? NULL : ops->config.unready(ops->config.ctx);
+
+    if (why == NULL && !leased)
+        why = "the change log cannot be read";
+    if (why == NULL) {
         pst_buf_lit(body, "ready\n");
         return 200;
     }
-    pst_buf_lit(body, "not ready\n");
+    pst_buf_lit(body, "not ready: ");
+    pst_buf_put(body, pst_bytes_of(why, strnlen(why, 256)));
+    pst_buf_char(body, '\n');
     return 503;
 }
 
-unsigned pst_ops_door_answer(const void *self, const struct pst_head *head, struct pst_buf *body,
-                             const char **type)
+static struct pst_bytes path_of(const struct pst_head *head)
+{
+    return pst_bytes_of(head->target.ptr, pst_bytes_find(head->target, '?'));
+}
+
+bool pst_ops_door_asks_lease(const void *self, const struct pst_head *head)
+{
+    (void)self;
+    return (head->method == PST_METHOD_GET || head->method == PST_METHOD_HEAD) &&
+           pst_bytes_equal(path_of(head), PST_LIT("/readyz"));
+}
+
+unsigned pst_ops_door_answer(const void *self, const struct pst_head *head, bool leased,
+                             struct pst_buf *body, const char **type)
 {
     const struct pst_ops_door *ops = self;
-    struct pst_bytes path = pst_bytes_of(head->target.ptr, pst_bytes_find(head->target, '?'));
+    struct pst_bytes path = path_of(head);
 
     *type = "text/plain; charset=utf-8";
     if (head->method != PST_METHOD_GET && head->method != PST_METHOD_HEAD)
@@ -213,7 +314,7 @@ unsigned pst_ops_door_answer(const void *self, const struct pst_head *head, stru
         return 200;
     }
     if (pst_bytes_equal(path, PST_LIT("/readyz")))
-        return answer_ready(ops, body);
+        return answer_ready(ops, leased, body);
     if (pst_bytes_equal(path, PST_LIT("/metrics"))) {
         *type = "text/plain; version=0.0.4; charset=utf-8";
         put_metrics(ops, body);

@@ -28,7 +28,9 @@ struct pst_tail {
     bool reading, again, key_known;
     bool void_reading; /* the read that is under way gives no lease */
     struct pst_lease lease;
-    struct pst_tail_stats stats;
+    struct { /* written by the tail's thread, read by any */
+        _Atomic uint64_t reads, reloads, batches, histories, failures;
+    } stats;
 };
 
 struct reply_message {
@@ -293,5 +295,11 @@ const struct pst_lease *pst_tail_lease(const struct pst_tail *tail)
 
 struct pst_tail_stats pst_tail_stats(const struct pst_tail *tail)
 {
-    return tail->stats;
+    return (struct pst_tail_stats){
+        .reads = atomic_load_explicit(&tail->stats.reads, memory_order_relaxed),
+        .reloads = atomic_load_explicit(&tail->stats.reloads, memory_order_relaxed),
+        .batches = atomic_load_explicit(&tail->stats.batches, memory_order_relaxed),
+        .histories = atomic_load_explicit(&tail->stats.histories, memory_order_relaxed),
+        .failures = atomic_load_explicit(&tail->stats.failures, memory_order_relaxed),
+    };
 }

@@ -12,6 +12,10 @@
  * Memory    Texts of the decision stand in the exchange's arena or in the pinned bundle, and live
  * until pst_engine_end.
  *
+ * Streams   What is forwarded for longer than a moment is handed over with pst_engine_hold: it is
+ * judged again when a change could touch it, and cut when it would be refused now, when its token
+ * has ended, or when the node has lost its lease (C10).
+ *
  * Threads   An engine belongs to one worker.
  *
  * Failure   Anything that does not work out is DENY with a reason; there is no status to ignore.
@@ -27,6 +31,7 @@
 #include "postern/policy/hub.h"
 #include "postern/policy/profile.h"
 #include "postern/store/rows.h"
+#include "postern/sync/revision.h"
 
 struct pst_engine; /* one per worker */
 
@@ -85,9 +90,13 @@ struct pst_decide {
     uint64_t history_; /* the engine's, when facts were asked for: rows of another one are none */
     struct pst_policy_pin
         *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */
-    const struct pst_eval_detail *detail_; /* NULL: it did not come to a verdict */
-    const char *credential_fault_;         /* for the log: why the credential did not hold */
-    const struct pst_who *assumed_;        /* of begin_as */
+    const struct pst_eval_detail *detail_;   /* NULL: it did not come to a verdict */
+    const char *credential_fault_;           /* for the log: why the credential did not hold */
+    const struct pst_who *assumed_;          /* of begin_as */
+    void (*cut_)(struct pst_decide *decide); /* of pst_engine_hold; NULL: nobody looks at it */
+    struct pst_site *site_;                  /* held: in place of pins; counted */
+    uint64_t judged_;        /* held: the snapshot that it was judged by; 0: look at it */
+    uint64_t read_since_ns_; /* held: since when its user is to be read; 0: he is known */
     struct pst_bytes body_;
     uint64_t started_ns_, deadline_ns_;
     struct pst_ticket ticket_;
@@ -95,8 +104,10 @@ struct pst_decide {
     uint32_t listener_, workspace_;
     uint8_t state_;
     bool body_given_, keys_asked_, facts_asked_, anew_;
+    bool stale_, graced_;
     uint8_t lease_asks_; /* how often a read of the log was asked for */
     char id_[32];
+    char revision_[PST_REVISION_TEXT_MAX]; /* held: of the last look */
 };
 
 /* Begins a decision. `listener` is the index of the listener whose mounts apply. The request and
@@ -112,6 +123,15 @@ PST_MUST_USE enum pst_step pst_engine_begin_as(struct pst_engine *engine, struct
  * long is asked anew who he is and what he may: see C1. */
 PST_MUST_USE enum pst_step pst_engine_body(struct pst_decide *decide, struct pst_bytes body,
                                            bool too_large);
+/* Asks for a lease and nothing else: DONE with `forward` when there is one, or with STALE when none
+ * can be had within 200 ms. Counts as no request, and does not keep the node at work. */
+PST_MUST_USE enum pst_step pst_engine_begin_lease(struct pst_engine *engine,
+                                                  struct pst_decide *decide);
+/* The exchange of this forwarded decision goes on. From now on `decide` needs nothing of the
+ * request any more, holds no policy, and keeps the node at work; `cut` comes from the loop, or from
+ * within this call, at most once, and must end the exchange. What nobody was asked about is never
+ * cut. */
+void pst_engine_hold(struct pst_decide *decide, void (*cut)(struct pst_decide *decide));
 /* Gives back the pin; also cancels a decision that waits. Call it exactly once per begin. */
 void pst_engine_end(struct pst_decide *decide);
 

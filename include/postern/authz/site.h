@@ -73,6 +73,9 @@ struct pst_site {
     struct pst_credential_config credentials;
     uint64_t inspect_body_bytes, body_bytes;
     uint32_t refs_; /* control thread only */
+    /* Streams that hold it without a bundle: any worker adds while it has a pin, and takes away
+     * with release; who owns the site keeps his reference until an acquire sees 0. */
+    _Atomic uint32_t streams_;
 };
 
 /* Takes the last reference's site apart. Accepts NULL. Control thread. */

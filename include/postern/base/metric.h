@@ -41,6 +41,11 @@ struct pst_metrics {
     pst_counter connections, connections_open;
     pst_counter bytes_in, bytes_out;
     pst_counter loop_stalls;
+    pst_counter fill_guards;   /* facts read again because a change touched them */
+    pst_counter stale_allowed; /* without a lease, on routes that ask for it */
+    pst_counter streams_held;  /* gauge */
+    pst_counter streams_graced;
+    pst_counter streams_cut[PST_METRIC_REASONS_MAX];
     pst_counter answers[6]; /* by status class: [1]..[5] */
 };
 

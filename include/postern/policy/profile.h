@@ -55,8 +55,8 @@ enum pst_combining pst_profile_combining(const struct pst_profile *profile);
 enum pst_error_form pst_profile_form(const struct pst_profile *profile);
 /* Whether some route only logs what it would refuse: to be told to whoever runs Postern. */
 bool pst_profile_shadows(const struct pst_profile *profile);
-/* Whether some route only logs what it would refuse: to be told to whoever runs Postern. */
-bool pst_profile_shadows(const struct pst_profile *profile);
+/* How many routes ask for more than a lease gives: stream_grace_s, stale_allow_s. */
+uint32_t pst_profile_exempt(const struct pst_profile *profile);
 /* The file that `levels:` names, relative to the profile's own; empty when none. */
 struct pst_bytes pst_profile_levels_file(const struct pst_tree *tree);
 
@@ -75,7 +75,9 @@ struct pst_routed {
     bool inspect_body;      /* extract needs the body */
     uint64_t inspect_limit; /* bytes; 0: the configuration's default */
     uint64_t body_limit; /* of a forwarded body; 0: the configuration's default; UINT64_MAX: none */
-    uint32_t captures[16]; /* private: (offset, length) of path parameters */
+    uint32_t stream_grace_s; /* how long an exchange that runs may outlast a lost lease; 0: not */
+    uint32_t stale_allow_s;  /* how long it may be decided from memory then; 0: not */
+    uint32_t captures[16];   /* private: (offset, length) of path parameters */
 };
 
 /* Never fails: without a route `refuse` says why. A route that is refused to everybody (upgrade,

@@ -36,9 +36,12 @@ struct pst_door {
      * is never a body. */
     unsigned (*answer)(const void *self, const struct pst_decision *decision,
                        struct pst_buf *fields);
-    /* LOCAL: the status; the body to `body`, its type to *type. */
-    unsigned (*local)(const void *self, const struct pst_head *head, struct pst_buf *body,
-                      const char **type);
+    /* LOCAL: does the answer depend on a lease? Then one is asked for first. NULL: never. */
+    bool (*asks_lease)(const void *self, const struct pst_head *head);
+    /* LOCAL: the status; the body to `body`, its type to *type. `leased`: one was asked for, and is
+     * there. */
+    unsigned (*local)(const void *self, const struct pst_head *head, bool leased,
+                      struct pst_buf *body, const char **type);
 };
 
 struct pst_listener_config {

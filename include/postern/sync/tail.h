@@ -17,8 +17,8 @@
  * History    Another epoch, a missing or differing row, a log that went back: everything is loaded
  * anew. Nothing is carried over.
  *
- * Threads    All functions on the thread of the worker that it was given.  The lease word: any
- * thread.
+ * Threads    All functions on the thread of the worker that it was given.  The lease word and
+ * the counts: any thread.
  *
  * Failure    When the database cannot be read nothing moves, `ended` says so, and the lease runs
  * out by itself.
@@ -128,6 +128,7 @@ bool pst_tail_reading(const struct pst_tail *tail);
 uint64_t pst_tail_demanded_since(const struct pst_tail *tail);
 
 const struct pst_lease *pst_tail_lease(const struct pst_tail *tail);
+/* Any thread. */
 struct pst_tail_stats pst_tail_stats(const struct pst_tail *tail);
 
 #endif

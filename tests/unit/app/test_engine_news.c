@@ -49,6 +49,7 @@ struct world {
     struct pst_decide decide;
     struct pst_request request;
     bool resumed;
+    uint32_t cuts;
 };
 
 static void apply(struct world *w, const char *text)
@@ -447,6 +448,157 @@ static void no_lease_is_refused_when_it_is_said(void **state)
     assert_true(w->decide.decision.retry_after_s > 0);
 }
 
+/* ---- what outlasts its decision (C10) ---- */
+
+static void on_cut(struct pst_decide *d)
+{
+    pst_container_of(d, struct world, decide)->cuts++;
+    pst_engine_end(d);
+}
+
+static void turn_for(struct world *w, uint64_t ms)
+{
+    uint64_t end_ns = pst_clock_boot_ns() + ms * PST_NS_PER_MS;
+
+    while (w->cuts == 0 && pst_clock_boot_ns() < end_ns)
+        pst_worker_turn(w->worker, 20);
+}
+
+static char path_room[] = "/w/blue/x/1";
+
+static void allow_one(struct world *w)
+{
+    memcpy(path_room, "/w/blue/x/1", sizeof(path_room));
+    begin(w, path_room);
+    run_until_resumed(w);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
+}
+
+/* The request is gone: what is held must not look at it again. */
+static void hold(struct world *w)
+{
+    pst_engine_hold(&w->decide, on_cut);
+    memset(path_room, '?', sizeof(path_room) - 1);
+    w->request = (struct pst_request){0};
+}
+
+static void what_is_held_needs_no_request_and_no_bundle(void **state)
+{
+    struct world *w = *state;
+
+    allow_one(w);
+    hold(w);
+    assert_int_equal(w->site->streams_, 1);
+    apply(w, "workspaces: [{name: green, kind: project}]");
+    poll_tail(w);
+    turn_for(w, 300);
+    assert_int_equal(w->cuts, 0);
+    assert_true(pst_policy_reap(w->hub) > 0); /* the one that it began with */
+    apply(w, "roles: [{name: all, workspace: blue, permissions: [{entity: y, allow: [detail]}]}]");
+    poll_tail(w);
+    turn_for(w, 1000);
+    assert_int_equal(w->cuts, 1);
+    assert_int_equal(w->decide.decision.verdict, PST_DENY);
+    assert_int_equal(w->decide.decision.reason, PST_R_NOT_GRANTED);
+    assert_int_equal(w->site->streams_, 0);
+    assert_int_equal(pst_engine_metrics(w->engine)->streams_cut[PST_R_NOT_GRANTED], 1);
+    assert_int_equal(pst_engine_metrics(w->engine)->streams_held, 0);
+}
+
+/* Between the decision and the moment in which it is handed over. */
+static void a_change_before_it_was_held_counts(void **state)
+{
+    struct world *w = *state;
+
+    allow_one(w);
+    apply(w, "users: [{name: alice, disabled: true}]");
+    poll_tail(w);
+    hold(w);
+    turn_for(w, 1000);
+    assert_int_equal(w->cuts, 1);
+    assert_int_equal(w->decide.decision.reason, PST_R_USER_DISABLED);
+}
+
+/* Steady news about a user who cannot be read are no way to go on. */
+static void one_whose_user_cannot_be_read_is_cut_in_time(void **state)
+{
+    struct world *w = *state;
+    uint64_t user = id_of_alice(w), n = w->told.n + 1000;
+    const struct pst_engine_news news = {
+        .users = &user, .changes = &n, .user_count = 1, .epoch = w->told.epoch, .n = n};
+
+    allow_one(w);
+    hold(w);
+    turn_for(w, 100);
+    assert_int_equal(w->cuts, 0);
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK); /* no rows are as new as that */
+    turn_for(w, 1000);
+    assert_int_equal(w->cuts, 1);
+    assert_int_equal(w->decide.decision.reason, PST_R_UNAVAILABLE);
+}
+
+static void without_a_lease_it_is_cut(void **state)
+{
+    struct world *w = *state;
+
+    allow_one(w);
+    hold(w);
+    turn_for(w, 600);
+    assert_int_equal(w->cuts, 0);
+    lose_lease(w);
+    turn_for(w, 1000);
+    assert_int_equal(w->cuts, 1);
+    assert_int_equal(w->decide.decision.reason, PST_R_STALE);
+}
+
+static void one_that_ends_in_the_middle_of_a_look_is_forgotten(void **state)
+{
+    struct world *w = *state;
+    uint64_t user = id_of_alice(w), n = w->told.n + 1000;
+    const struct pst_engine_news news = {
+        .users = &user, .changes = &n, .user_count = 1, .epoch = w->told.epoch, .n = n};
+
+    allow_one(w);
+    hold(w);
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
+    pst_worker_turn(w->worker, 0); /* its rows are being read */
+    pst_engine_end(&w->decide);
+    assert_int_equal(w->site->streams_, 0);
+    turn_for(w, 700);
+    assert_int_equal(w->cuts, 0);
+}
+
+/* ---- the lease alone (C13) ---- */
+
+static void readiness_asks_for_a_lease_and_counts_as_nothing(void **state)
+{
+    struct world *w = *state;
+    uint64_t active_ns = pst_engine_active_ns(w->engine);
+
+    w->decide = (struct pst_decide){.resume = on_resume};
+    assert_int_equal(pst_engine_begin_lease(w->engine, &w->decide), PST_STEP_DONE);
+    assert_true(w->decide.decision.forward);
+    pst_engine_end(&w->decide);
+    lose_lease(w);
+    w->follows = true;
+    w->decide = (struct pst_decide){.resume = on_resume};
+    assert_int_equal(pst_engine_begin_lease(w->engine, &w->decide), PST_STEP_WAIT);
+    run_until_resumed(w);
+    assert_true(w->decide.decision.forward);
+    pst_engine_end(&w->decide);
+
+    w->follows = false;
+    lose_lease(w);
+    w->resumed = false;
+    w->decide = (struct pst_decide){.resume = on_resume};
+    assert_int_equal(pst_engine_begin_lease(w->engine, &w->decide), PST_STEP_WAIT);
+    run_until_resumed(w);
+    assert_false(w->decide.decision.forward);
+    assert_int_equal(w->decide.decision.status, 503);
+    assert_int_equal(pst_engine_active_ns(w->engine), active_ns);
+    assert_int_equal(pst_engine_metrics(w->engine)->requests[PST_DENY][PST_R_STALE], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -463,6 +615,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lapsed_lease_costs_one_read_and_sees_what_it_brings,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_lease_is_refused_when_it_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_held_needs_no_request_and_no_bundle, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_change_before_it_was_held_counts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_whose_user_cannot_be_read_is_cut_in_time, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(without_a_lease_it_is_cut, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_ends_in_the_middle_of_a_look_is_forgotten, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(readiness_asks_for_a_lease_and_counts_as_nothing, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests_name("authz/engine news", tests, NULL, NULL);
 }

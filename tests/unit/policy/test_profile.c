@@ -319,6 +319,50 @@ static void test_errors_name_place_and_cause(void **state)
         "{" HEAD
         "'shapes':{'s':{'params':['p'],'all':['x $p']}},'routes':[{'GET':'/a','need':'s'}]}",
         "need", "lacks a word");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','stream_grace_s':3601,'need':'x list'}]}",
+                 "stream_grace_s", "3600");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','stale_allow_s':301,'need':'x list'}]}",
+                 "stale_allow_s", "300");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','stale_allow_s':'1m','need':'x list'}]}",
+                 "stale_allow_s", "");
+}
+
+static void test_only_what_shows_may_be_stale(void **state)
+{
+    (void)state;
+    expect_error("{" HEAD "'routes':[{'POST':'/a','stale_allow_s':5,'need':'x list'}]}",
+                 "routes[0]", "GET and HEAD only");
+    expect_error("{" HEAD "'routes':[{'path':'/a','methods':{'GET':'list','OPTIONS':'list'},"
+                 "'stale_allow_s':5,'need':'x $op'}]}",
+                 "routes[0]", "GET and HEAD only");
+    expect_error("{" HEAD "'stale_allow_s':5,'routes':[{'GET':'/a','need':'x list'},"
+                 "{'DELETE':'/a','need':'x delete'}]}",
+                 "routes[1]", "GET and HEAD only");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','stale_allow_s':5,'need':['x list','y update']}]}",
+                 "routes[0]", "list and show");
+}
+
+static void test_seconds_beyond_the_lease(void **state)
+{
+    struct pst_profile *p =
+        compile("{" HEAD "'stream_grace_s':60,'routes':[{'GET':'/a','need':'x list'},"
+                "{'path':'/b','methods':{'GET':'list','HEAD':'list'},'stream_grace_s':0,"
+                "'stale_allow_s':300,'need':'x $op'}]}");
+    struct pst_request request = request_of("GET", "/a");
+    struct pst_routed routed;
+
+    (void)state;
+    pst_profile_route(p, &request, &routed);
+    assert_int_equal(routed.stream_grace_s, 60);
+    assert_int_equal(routed.stale_allow_s, 0);
+    request = request_of("HEAD", "/b");
+    pst_profile_route(p, &request, &routed);
+    assert_int_equal(routed.stream_grace_s, 0);
+    assert_int_equal(routed.stale_allow_s, 300);
+    request = request_of("GET", "/c");
+    pst_profile_route(p, &request, &routed);
+    assert_int_equal(routed.stream_grace_s + routed.stale_allow_s, 0);
+    pst_profile_destroy(p);
 }
 
 static void test_what_could_fall_away_unseen_is_refused(void **state)
@@ -546,6 +590,8 @@ int main(void)
         cmocka_unit_test(test_a_failed_allocation_is_an_error),
         cmocka_unit_test(test_short_memory_refuses_and_never_asks_less),
         cmocka_unit_test(test_errors_name_place_and_cause),
+        cmocka_unit_test(test_only_what_shows_may_be_stale),
+        cmocka_unit_test(test_seconds_beyond_the_lease),
         cmocka_unit_test(test_what_could_fall_away_unseen_is_refused),
         cmocka_unit_test(test_each_value_of_many_is_asked),
         cmocka_unit_test(test_an_alternative_that_falls_away_does_not_join_what_follows),

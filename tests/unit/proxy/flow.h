@@ -18,7 +18,8 @@ struct flow {
     char upstream_text[64];
     int upstream_listener;
     uint16_t port;
-    _Atomic int released, drained;
+    _Atomic int released, drained, held;
+    _Atomic bool cut; /* what is held is cut at once */
 };
 
 /* Fake engine, by the path's beginning:

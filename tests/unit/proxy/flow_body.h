@@ -101,6 +101,21 @@ enum pst_step pst_engine_begin(struct pst_engine *engine, struct pst_decide *d, 
     return PST_STEP_DONE;
 }
 
+/* As the readiness of a node that has to read the log first. */
+enum pst_step pst_engine_begin_lease(struct pst_engine *engine, struct pst_decide *d)
+{
+    (void)engine;
+    assert_int_equal(pst_worker_post(the_flow->worker, resume_later, d), PST_OK);
+    return PST_STEP_WAIT;
+}
+
+void pst_engine_hold(struct pst_decide *d, void (*cut)(struct pst_decide *))
+{
+    the_flow->held++;
+    if (the_flow->cut)
+        cut(d);
+}
+
 enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)
 {
     allow(d);

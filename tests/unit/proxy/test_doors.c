@@ -25,11 +25,20 @@ static unsigned answer_check(const void *self, const struct pst_decision *d, str
     return d->forward ? 200 : d->status;
 }
 
-static unsigned answer_local(const void *self, const struct pst_head *head, struct pst_buf *body,
-                             const char **type)
+static bool asks_lease(const void *self, const struct pst_head *head)
+{
+    (void)self;
+    return pst_bytes_equal(head->target, PST_LIT("/leased"));
+}
+
+static unsigned answer_local(const void *self, const struct pst_head *head, bool leased,
+                             struct pst_buf *body, const char **type)
 {
     (void)self, (void)head;
-    pst_buf_lit(body, "fine");
+    if (leased)
+        pst_buf_lit(body, "leased");
+    else
+        pst_buf_lit(body, "fine");
     *type = "text/plain";
     return 200;
 }
@@ -83,9 +92,11 @@ static void a_local_door_answers_by_itself(void **state)
     memset(&f, 0, sizeof(f));
     flow_config(&f);
     f.listener.kind = PST_LISTENER_LOCAL;
-    f.listener.door = (struct pst_door){.local = answer_local};
+    f.listener.door = (struct pst_door){.asks_lease = asks_lease, .local = answer_local};
     flow_run(&f);
     int c = flow_connect(&f);
+    flow_send(c, GET("/leased"));
+    has(flow_read_until(c, "leased"), "\r\nContent-Length: 6\r\n");
     flow_send(c, GET("/deny") "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" GET("/"));
     has(flow_read_until(c, "fine"), "\r\nContent-Type: text/plain\r\n");
     has(flow_read_head(c), "\r\nContent-Length: 4\r\n");
@@ -124,6 +135,42 @@ static void drains(void **state)
         usleep(10000);
     assert_int_equal(f.drained, 1);
     close(idle);
+    close(up);
+    flow_stop(&f);
+}
+
+static void what_lasts_is_held_once_and_cut_visibly(void **state)
+{
+    struct flow f;
+    (void)state;
+    flow_start(&f);
+    int quick = flow_connect(&f), c = flow_connect(&f);
+    flow_send(quick, GET("/a"));
+    int up = flow_accept(&f);
+    flow_read_head(up);
+    flow_send(up, OK2);
+    flow_read_until(quick, "ok");
+    flow_send(c, GET("/long")); /* on the pooled connection */
+    flow_read_head(up);
+    flow_send(up, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    flow_read_until(c, "ab\r\n");
+    sleep(3); /* two ticks */
+    assert_int_equal(f.held, 1);
+    flow_send(up, "2\r\ncd\r\n0\r\n\r\n");
+    has(flow_read_until(c, "0\r\n\r\n"), "cd"); /* it is not disturbed */
+
+    f.cut = true;
+    flow_send(c, GET("/longer"));
+    flow_read_head(up);
+    flow_send(up, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    flow_read_until(c, "ab\r\n");
+    char byte;
+    assert_int_equal(recv(c, &byte, 1, 0), -1); /* a reset, not an end */
+    assert_int_equal(errno, ECONNRESET);
+    assert_true(flow_is_closed(up, 1000));
+    assert_int_equal(f.held, 2);
+    close(quick);
+    close(c);
     close(up);
     flow_stop(&f);
 }
@@ -251,6 +298,7 @@ int main(void)
         cmocka_unit_test(a_check_from_elsewhere_is_refused),
         cmocka_unit_test(a_local_door_answers_by_itself),
         cmocka_unit_test(drains),
+        cmocka_unit_test(what_lasts_is_held_once_and_cut_visibly),
         cmocka_unit_test(a_reload_keeps_what_runs),
         cmocka_unit_test(streams_in_bounded_memory),
     };
