@@ -20,7 +20,8 @@ def only_stale(run, load, cut, nodes, until=None):
     since = cut + int(run.fleet.bound * NS) + GRACE_NS // 10
     probes = [p for p in run.during(load, since, until or boot_ns()) if p.node in nodes and p.came < (until or boot_ns())]
     decided = [p for p in probes if p.status not in (0, 503)]
-    run.verdict.that(not decided, "C3: decided without a lease: %r" % decided[:3])
+    run.verdict.that(not decided, "C3: decided without a lease, %s s after the cut: %r" % (
+        [round((p.sent - cut) / NS, 3) for p in decided[:3]], decided[:3]))
     run.verdict.that(any(p.status == 503 for p in probes), "C3: no 503 of nodes %s" % (nodes,))
     return probes
 

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from oracle import NS, Probe  # noqa: E402
 
 RECOVERY_S = 2.0          # I5
 ANSWER_S = 3.0
+REASON = re.compile(rb'(?:X-Postern-Reason: |"reason":")([a-z_-]+)')
 FAULTS = {}               # id -> Fault
 
 
@@ -73,20 +75,21 @@ class Prober(threading.Thread):
                 return answer
 
     def look(self, answer, user):
-        """(revision, fault) of an answer."""
+        """(revision, fault, reason) of an answer."""
         if answer.status != 200:
-            return None, None
+            reason = REASON.search(answer.head + answer.body)
+            return None, None, reason and reason[1].decode()
         if self.door == "auth":
             if answer.value(b"x-postern-user") != user.encode():
-                return None, "asked for %s, told %r" % (user, answer.value(b"x-postern-user"))
-            return revision_of(answer.value(b"x-postern-revision") or b""), None
+                return None, "asked for %s, told %r" % (user, answer.value(b"x-postern-user")), None
+            return revision_of(answer.value(b"x-postern-revision") or b""), None, None
         text, _, mark = answer.body.rpartition(b" ")
         words = text.split(b" ")
         if Upstream.sign(text) != mark or len(words) != 3:
-            return None, "an answer that the app did not sign: %r" % answer.body[:80]
+            return None, "an answer that the app did not sign: %r" % answer.body[:80], None
         if words[0] != b"%d-%d" % (self.seed, self.count) or words[1] != user.encode():
-            return None, "asked %d-%d for %s, got %r" % (self.seed, self.count, user, text)
-        return revision_of(words[2]), None
+            return None, "asked %d-%d for %s, got %r" % (self.seed, self.count, user, text), None
+        return revision_of(words[2]), None, None
 
     def ask(self, user, resource):
         self.count += 1
@@ -105,8 +108,8 @@ class Prober(threading.Thread):
             time.sleep(0.02)
             return None
         came = boot_ns()
-        revision, fault = self.look(answer, user)
-        self.probes.append(Probe(sent, came, self.node, self.door, user, resource, answer.status, revision, fault))
+        self.probes.append(Probe(sent, came, self.node, self.door, user, resource, answer.status,
+                                 *self.look(answer, user)))
         if (answer.value(b"connection") or b"").lower() == b"close":
             self.sock.close()
             self.sock = None

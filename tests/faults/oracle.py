@@ -14,14 +14,17 @@ REFUSED = (401, 403, 404)
 class Probe:
     """One question and its answer. `status` 0: none came."""
 
-    __slots__ = ("sent", "came", "node", "door", "user", "resource", "status", "revision", "fault")
+    __slots__ = ("sent", "came", "node", "door", "user", "resource", "status", "revision", "fault", "reason")
 
-    def __init__(self, sent, came, node, door, user, resource, status, revision=None, fault=None):
+    def __init__(self, sent, came, node, door, user, resource, status, revision=None, fault=None,
+                 reason=None):
         self.sent, self.came, self.node, self.door = sent, came, node, door
         self.user, self.resource, self.status, self.revision, self.fault = user, resource, status, revision, fault
+        self.reason = reason
 
     def __repr__(self):
-        return "n%d %s %s/%s %d %s" % (self.node, self.door, self.user, self.resource, self.status, self.revision)
+        return "n%d %s %s/%s %d %s" % (self.node, self.door, self.user, self.resource, self.status,
+                                       self.reason or self.revision)
 
 
 class History:

@@ -413,6 +413,7 @@ class Fleet:
             return "127.0.0.1:%d" % proc.free_port()
         mounts = [{"host": "app.example", "prefix": "/w/", "profile": "rest", "upstream": "app"}]
         config = {
+            "node": os.path.basename(folder),
             "workers": self.workers,
             "store": {"url": self.database.url("data", pg_port) + ("?pgbouncer=true" if self.pg.bouncer else "")},
             "identity": {"issuers": [{"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["HS256"],
