@@ -69,6 +69,14 @@ BEGIN
     WHEN 'undeny' THEN
         DELETE FROM public.permissions WHERE role_id = r AND entity_id = what AND access = %(deny)d;
         touched := '["role:' || r || '"]';
+    WHEN 'bulk' THEN
+        INSERT INTO public.permissions (role_id, entity, entity_id, access)
+            SELECT b.id, 'things', 'bulk-' || i, %(grant)d FROM generate_series(1, what::integer) i,
+                (SELECT id FROM public.roles WHERE name = 'bulk') b;
+        DELETE FROM public.bindings WHERE user_id = u AND role_id = r;
+        INSERT INTO public.bindings (user_id, role_id, workspace_id)
+            SELECT o.id, r, w FROM public.users o WHERE o.id <> u AND o.name ~ '^u[0-9]{1,2}$' ON CONFLICT DO NOTHING;
+        touched := 'all';
     WHEN 'bound' THEN
         UPDATE public.meta SET max_staleness_s = what::integer;
         touched := '[]';
@@ -180,7 +188,7 @@ class Database:
     def tree(users):
         names = ["u%d" % i for i in range(users)]
         return {"workspaces": [{"name": "blue", "kind": "project"}],
-                "roles": [{"name": "reader", "permissions": [{"entity": "things", "allow": ["list", "detail"]}]}],
+                "roles": [{"name": "bulk"}, {"name": "reader", "permissions": [{"entity": "things", "allow": ["list", "detail"]}]}],
                 "users": [{"name": n, "identities": [{"issuer": ISSUER, "subject": n}]} for n in names],
                 "bindings": [{"user": n, "role": "reader", "workspace": "blue"} for n in names[::2]]}
 
