@@ -315,19 +315,19 @@ static void judge(struct pst_decide *d, const struct view *v)
 {
     struct pst_arena *own = d->arena_, *scratch = &d->engine_->streams.scratch;
     const struct pst_bundle *bundle = pst_bundle_of(v->pin->snapshot);
-    struct pst_eval_detail detail = {0};
-    enum pst_reason why;
+    enum pst_reason why = PST_R_UNAVAILABLE;
 
     d->read_since_ns_ = 0;
     d->judged_ = v->pin->snapshot->revision;
     note_revision(d, pst_bytes_of(bundle->revision, bundle->revision_len), bundle->bare_len);
     pst_arena_reset(scratch);
+    struct pst_eval_detail *detail = pst_arena_zalloc(scratch, sizeof(*detail));
     d->pin_ = v->pin;
     d->arena_ = scratch; /* a stream may be judged a million times */
-    bool allowed = is_allowed(d, &detail, &why);
-    if (!allowed && detail.reason == why && why != PST_R_INTERNAL) {
-        d->detail_ = &detail;
-        d->decision.detail = pst_engine_describe(d, &detail);
+    bool allowed = detail != NULL && is_allowed(d, detail, &why);
+    if (!allowed && detail != NULL && detail->reason == why) {
+        d->detail_ = detail;
+        d->decision.detail = pst_engine_describe(d, detail);
     }
     d->pin_ = NULL;
     d->arena_ = own;

@@ -59,6 +59,21 @@ static const char *joined(struct applying *a, struct pst_bytes first, const char
 
 /* ---- workspaces ---- */
 
+static enum pst_status apply_bound(struct applying *a)
+{
+    uint32_t now;
+    uint64_t wanted = a->d->max_staleness_s;
+    enum pst_status status = wanted == 0 ? PST_OK : pst_store_bound(a->store, &now, a->error);
+
+    if (wanted == 0 || status != PST_OK || now == wanted)
+        return status;
+    status = pst_change_set_bound(a->change, (uint32_t)wanted, a->error);
+    const char *detail =
+        pst_arena_printf(&a->d->arena, "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
+    return status != PST_OK ? status
+                            : report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
+}
+
 static enum pst_status apply_workspace(struct applying *a, struct declared_workspace *w)
 {
     struct pst_row_workspace row;
@@ -608,7 +623,7 @@ static enum pst_status prune(struct applying *a)
 
 static enum pst_status apply_all(struct applying *a)
 {
-    enum pst_status status = PST_OK;
+    enum pst_status status = apply_bound(a);
 
     for (struct declared_workspace *w = a->d->workspaces; w != NULL && status == PST_OK;
          w = w->next)

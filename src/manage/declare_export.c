@@ -9,6 +9,8 @@
 
 #include "declare_internal.h"
 
+#define BOUND_DEFAULT_S 5 /* of a new database: left out */
+
 struct kept_role {
     struct kept_role *next;
     uint32_t id;
@@ -347,9 +349,22 @@ static enum pst_status write_binding(void *ctx, const struct pst_row_named_bindi
     return PST_OK;
 }
 
+static enum pst_status write_bound(struct exporting *x)
+{
+    uint32_t seconds;
+    enum pst_status status = pst_store_bound(x->store, &seconds, x->error);
+
+    if (status == PST_OK && seconds != BOUND_DEFAULT_S)
+        (void)fprintf(x->out, "max_staleness_s: %u\n", seconds);
+    return status;
+}
+
 static enum pst_status write_all(struct exporting *x)
 {
-    enum pst_status status = pst_store_each_workspace(x->store, keep_workspace, x, x->error);
+    enum pst_status status = write_bound(x);
+
+    if (status == PST_OK)
+        status = pst_store_each_workspace(x->store, keep_workspace, x, x->error);
 
     if (status == PST_OK)
         status = pst_store_each_role(x->store, keep_role, x, x->error);

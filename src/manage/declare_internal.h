@@ -69,6 +69,7 @@ struct declared {
     const struct pst_presets *presets;
     struct pst_apply_report *report; /* takes the warnings */
     bool says_workspaces, says_roles, says_users, says_bindings;
+    uint64_t max_staleness_s; /* 0: not declared */
     struct declared_workspace *workspaces, **workspaces_end;
     struct declared_role *roles, **roles_end;
     struct declared_user *users, **users_end;

@@ -261,11 +261,15 @@ static enum pst_status read_section(struct declared *d, const struct pst_tree *t
 static enum pst_status read_tree(struct declared *d, const struct pst_tree *tree,
                                  struct pst_error *error)
 {
-    static const char *const KEYS[] = {"workspaces", "roles", "users", "bindings", NULL};
+    static const char *const KEYS[] = {"max_staleness_s", "workspaces", "roles",
+                                       "users",           "bindings",   NULL};
 
     if (tree->root == NULL || tree->root->kind == PST_NODE_NULL)
         return PST_OK;
     enum pst_status status = pst_node_only(tree, tree->root, KEYS, error);
+    if (status == PST_OK)
+        status =
+            pst_node_u64(tree, tree->root, "max_staleness_s", 1, 60, &d->max_staleness_s, error);
     if (status == PST_OK)
         status = read_section(d, tree, "workspaces", &d->says_workspaces, read_workspace, error);
     if (status == PST_OK)

@@ -1,7 +1,8 @@
 /*
  * Changes: one transaction, numbered before its first row, closed with its log row.
  *
- *   begin    BEGIN IMMEDIATE; log_head n + 1, open; change_log row without keys
+ *   begin    BEGIN (SQLite: IMMEDIATE); log_head n + 1, open (PostgreSQL: its row lock); change_log
+ *            row without keys
  *   writes   rows, and the keys of what they touch
  *   commit   keys, open back to 0, audit row, COMMIT        (or ROLLBACK when nothing was written)
  *
@@ -15,6 +16,8 @@
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
 
+#define LOG_KEEP      100000 /* rows; a node that is further behind loads everything */
+#define LOG_CUT_EVERY 1000
 #define KEYS_TEXT_MAX (PST_CHANGE_KEYS_MAX * 36 + 8)
 
 static enum pst_status on_u64(void *ctx, const struct pst_sql_value *row)
@@ -132,6 +135,8 @@ static enum pst_status close_log(struct pst_change *c, struct pst_error *error)
     free(text);
     if (status == PST_OK)
         status = store->ops->run(store->backend, PST_SQL_HEAD_CLOSE, NULL, 0, NULL, NULL, error);
+    if (status == PST_OK && c->n % LOG_CUT_EVERY == 0)
+        status = PST_RUN(store, PST_SQL_LOG_CUT, NULL, NULL, error, pst_sql_int(LOG_KEEP));
     if (status != PST_OK)
         return status;
     return PST_RUN(store, PST_SQL_AUDIT_INSERT, NULL, NULL, error,
@@ -375,6 +380,30 @@ enum pst_status pst_change_add_binding(struct pst_change *change, struct pst_row
     row->id = id;
     touch(change, PST_LOG_USER, row->user);
     return PST_OK;
+}
+
+enum pst_status pst_store_bound(struct pst_store *store, uint32_t *seconds, struct pst_error *error)
+{
+    uint64_t value = 0;
+    enum pst_status status =
+        store->ops->run(store->backend, PST_SQL_BOUND, NULL, 0, on_u64, &value, error);
+
+    *seconds = (uint32_t)value;
+    return status;
+}
+
+enum pst_status pst_change_set_bound(struct pst_change *change, uint32_t seconds,
+                                     struct pst_error *error)
+{
+    uint32_t now;
+    enum pst_status status = done(change, pst_store_bound(change->store, &now, error));
+
+    if (status != PST_OK || now == seconds)
+        return status;
+    status = done(
+        change, PST_RUN(change->store, PST_SQL_BOUND_SET, NULL, NULL, error, pst_sql_int(seconds)));
+    change->dirty = change->dirty || status == PST_OK; /* touches nobody's rows */
+    return status;
 }
 
 /* ---- deletions ---- */

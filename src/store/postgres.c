@@ -3,7 +3,8 @@
  *
  *   - Every statement goes out in a pipeline and is waited for with poll(2): a server that is there
  *     but silent costs a deadline, never a thread.  After one the connection is broken for good.
- *   - Rows come one by one (single-row mode), so that a million of them are never in memory twice.
+ *   - Rows come one by one (single-row mode), so that a million of them are never in memory twice;
+ *     the one list that can have a million comes as a COPY (postgres_copy.c).
  *   - Statements are prepared at their first use, in the same round trip.  Through pgbouncer they
  *     are parameterised and unnamed, and nothing of a session is used: a server connection is
  *     somebody else's after each transaction.
@@ -98,32 +99,42 @@ static uint64_t limit_of(const struct pst_backend *b)
     return b->deadline_ns != 0 ? b->deadline_ns : pst_clock_boot_ns() + PST_PG_PATIENCE_NS;
 }
 
-/* Until the next result can be taken. Bytes that come renew the patience, but no deadline. */
+enum pst_status pst_pg_wait(struct pst_backend *b, uint64_t *until, bool unsent,
+                            struct pst_error *error)
+{
+    uint64_t now = pst_clock_boot_ns();
+
+    if (*until == 0)
+        *until = limit_of(b);
+    if (now >= *until) {
+        b->broken = true;
+        return pst_error_set(error, PST_E_IO, NULL, "the database did not answer in time");
+    }
+    struct pollfd p = {.fd = PQsocket(b->conn),
+                       .events = (short)(unsent ? POLLIN | POLLOUT : POLLIN)};
+    int n = poll(&p, 1, (int)((*until - now) / PST_NS_PER_MS) + 1);
+    if ((n < 0 && errno != EINTR) || (n > 0 && PQconsumeInput(b->conn) == 0))
+        return pst_pg_lost(b, error);
+    if (n > 0 && b->deadline_ns == 0)
+        *until = 0;
+    return PST_OK;
+}
+
+/* Until the next result can be taken; of most rows, without a look at the clock. */
 static enum pst_status await(struct pst_backend *b, struct pst_error *error)
 {
     uint64_t until = 0;
+    enum pst_status status = PST_OK;
 
-    for (;;) {
+    while (status == PST_OK) {
         int unsent = PQflush(b->conn);
         if (unsent < 0)
             return pst_pg_lost(b, error);
         if (!PQisBusy(b->conn))
-            return PST_OK; /* of most rows, without a look at the clock */
-        uint64_t now = pst_clock_boot_ns();
-        if (until == 0)
-            until = limit_of(b);
-        if (now >= until) {
-            b->broken = true;
-            return pst_error_set(error, PST_E_IO, NULL, "the database did not answer in time");
-        }
-        struct pollfd p = {.fd = PQsocket(b->conn),
-                           .events = (short)(unsent == 0 ? POLLIN : POLLIN | POLLOUT)};
-        int n = poll(&p, 1, (int)((until - now) / PST_NS_PER_MS) + 1);
-        if ((n < 0 && errno != EINTR) || (n > 0 && PQconsumeInput(b->conn) == 0))
-            return pst_pg_lost(b, error);
-        if (n > 0 && b->deadline_ns == 0)
-            until = 0;
+            return PST_OK;
+        status = pst_pg_wait(b, &until, unsent > 0, error);
     }
+    return status;
 }
 
 enum pst_status pst_pg_next(struct pst_backend *b, PGresult **out, struct pst_error *error)
@@ -137,7 +148,7 @@ enum pst_status pst_pg_next(struct pst_backend *b, PGresult **out, struct pst_er
 
 /* ---- rows ---- */
 
-static int64_t big_endian(const char *bytes, int len)
+int64_t pst_pg_number(const char *bytes, int len)
 {
     uint64_t value = len > 0 && (unsigned char)bytes[0] >= 0x80 ? UINT64_MAX : 0;
 
@@ -162,7 +173,7 @@ static bool read_row(const PGresult *r, const char *columns, struct pst_sql_valu
         int len = PQgetlength(r, 0, i);
         if (columns[i] == 'i' && (type == INT8 || type == INT4 || type == INT2)) {
             row[i].kind = PST_SQL_INT;
-            row[i].i = big_endian(bytes, len);
+            row[i].i = pst_pg_number(bytes, len);
         } else if (columns[i] == 't' && type == TEXT) {
             row[i].kind = PST_SQL_TEXT;
             row[i].text = pst_bytes_of(bytes, (size_t)len);
@@ -171,6 +182,18 @@ static bool read_row(const PGresult *r, const char *columns, struct pst_sql_valu
         }
     }
     return true;
+}
+
+enum pst_status pst_pg_give(const struct pst_pg_want *w, const struct pst_sql_value *row,
+                            struct pst_error *error)
+{
+    if (error != NULL)
+        error->status = PST_OK; /* tells below whether the function said what is wrong */
+    enum pst_status status = w->row(w->ctx, row);
+    if (status != PST_OK && error != NULL && error->status == PST_OK)
+        pst_error_set(error, status, NULL, "%s: a row that cannot be taken (%s)", w->name,
+                      pst_status_name(status));
+    return status;
 }
 
 static enum pst_status give_row(const struct pst_pg_want *w, const PGresult *r,
@@ -182,13 +205,7 @@ static enum pst_status give_row(const struct pst_pg_want *w, const PGresult *r,
         return PST_OK;
     if (!read_row(r, w->columns, row))
         return pst_error_set(error, PST_E_IO, NULL, "%s: a column of the wrong type", w->name);
-    if (error != NULL)
-        error->status = PST_OK; /* tells below whether the function said what is wrong */
-    enum pst_status status = w->row(w->ctx, row);
-    if (status != PST_OK && error != NULL && error->status == PST_OK)
-        pst_error_set(error, status, NULL, "%s: a row that cannot be taken (%s)", w->name,
-                      pst_status_name(status));
-    return status;
+    return pst_pg_give(w, row, error);
 }
 
 /* Takes all results of the statement that is next in the pipeline. */
@@ -345,6 +362,8 @@ static enum pst_status pg_run(struct pst_backend *b, unsigned id,
 
     if (status != PST_OK)
         return status;
+    if (id == PST_SQL_PERMISSIONS)
+        return pst_pg_copy(b, id, each, ctx, error);
     if (!send_call(b, id, params, count, &sent))
         return pst_pg_lost(b, error);
     status = take_call(b, id, &sent, each, ctx, error);

@@ -46,6 +46,17 @@ enum pst_status pst_pg_query(struct pst_backend *backend, const char *sql,
                              const struct pst_pg_want *want, struct pst_error *error);
 /* Sends what opens a wanted transaction now, alone. */
 enum pst_status pst_pg_open_transaction(struct pst_backend *backend, struct pst_error *error);
+/* All rows of a statement without parameters, as a COPY: for those with very many. */
+enum pst_status pst_pg_copy(struct pst_backend *backend, unsigned id, pst_sql_row_fn *row,
+                            void *ctx, struct pst_error *error);
+/* Waits until something came. *until: 0 at first. PST_E_IO: the connection is broken. */
+enum pst_status pst_pg_wait(struct pst_backend *backend, uint64_t *until, bool unsent,
+                            struct pst_error *error);
+/* Hands one row to the function that wants it. */
+enum pst_status pst_pg_give(const struct pst_pg_want *want, const struct pst_sql_value *row,
+                            struct pst_error *error);
+/* A whole number in network order, of any width. */
+int64_t pst_pg_number(const char *bytes, int len);
 /* The next result, NULL at the end of a statement. PST_E_IO: the connection is broken. */
 enum pst_status pst_pg_next(struct pst_backend *backend, PGresult **out, struct pst_error *error);
 /* Marks the connection as broken and says so. */

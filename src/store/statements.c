@@ -56,6 +56,8 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(EPOCH_NEW, "epoch_new", "", "UPDATE meta SET epoch = $1"),
     S(RESTORES_UP, "restores_up", "i",
       "UPDATE fleet SET restores = restores + 1 RETURNING restores"),
+    S(BOUND, "bound", "i", "SELECT max_staleness_s FROM meta"),
+    S(BOUND_SET, "bound_set", "", "UPDATE meta SET max_staleness_s = $1"),
     S(FACTS_SUBJECT, "facts_subject", FACTS_COLUMNS,
       FACTS("(SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2)")),
     S(FACTS_NAME, "facts_name", FACTS_COLUMNS, FACTS("(SELECT id FROM users WHERE name = $1)")),

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -97,6 +98,36 @@ class Rights(Database):
         epoch = self.pg.sql("postern", "SELECT epoch FROM state")
         self.assertIn(epoch, done.stdout)
         self.assertIn(epoch, after)
+
+
+class Encrypted(unittest.TestCase):
+    """TLS is libpq's: the url says how, and a wrong authority is refused."""
+
+    def test_verified_and_refused(self):
+        folder = tempfile.mkdtemp(prefix="postern-case-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        for name in ("own", "other"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-days", "2", "-subj", "/CN=db", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout",
+                            os.path.join(folder, name + ".key"), "-out", os.path.join(folder, name + ".crt")],
+                           check=True, stderr=subprocess.DEVNULL)
+        pg = Postgres(bouncer=False, certificate=os.path.join(folder, "own"))
+        self.addCleanup(pg.stop)
+
+        def migrate(name):
+            return cli("db", "migrate", "--store", pg.url("postgres") + "?sslmode=verify-full&sslrootcert=" +
+                       os.path.join(folder, name + ".crt"))
+        done = migrate("other")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("certificate", done.stderr)
+        done = migrate("own")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        tree = os.path.join(folder, "t.yaml")
+        with open(tree, "w", encoding="utf-8") as f:
+            json.dump({"users": [{"name": "user-%d" % i} for i in range(3000)]}, f)
+        url = pg.url("postgres") + "?sslmode=require"
+        self.assertEqual(cli("apply", "--store", url, "-f", tree).returncode, 0)
+        self.assertEqual(cli("export", "--store", url).stdout.count("user-"), 3000)
 
 
 class Replica(Database):

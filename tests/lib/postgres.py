@@ -52,9 +52,10 @@ def drop_root():
 
 
 class Postgres:
-    """`settings` are the server's (name=value). Without `bouncer` there is no pgbouncer."""
+    """`settings` are the server's (name=value). Without `bouncer` there is no pgbouncer. `certificate`: the path,
+    without .crt and .key, of what TLS shows."""
 
-    def __init__(self, settings=(), bouncer=True):
+    def __init__(self, settings=(), bouncer=True, certificate=None):
         self.folder = tempfile.mkdtemp(prefix="postern-pg-")
         self.become, owner = drop_root()
         if owner:
@@ -69,12 +70,24 @@ class Postgres:
         try:
             self.run("initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
                      "--locale=C.UTF-8", "--no-sync")
+            if certificate:
+                self.encrypt(certificate, owner)
             self.start()
             if bouncer:
                 self.start_bouncer()
         except BaseException:
             self.stop()
             raise
+
+    def encrypt(self, certificate, owner):
+        for end in (".crt", ".key"):
+            path = os.path.join(self.folder, "server" + end)
+            shutil.copyfile(certificate + end, path)
+            os.chmod(path, 0o600)
+            if owner:
+                os.chown(path, *owner)
+        self.settings += ["ssl=on", "ssl_cert_file=%s/server.crt" % self.folder,
+                          "ssl_key_file=%s/server.key" % self.folder]
 
     def run(self, program, *args):
         done = subprocess.run([os.path.join(self.bin, program), *args], stdout=subprocess.PIPE,

@@ -13,7 +13,12 @@
  *
  * Threads  The store's. One change at a time per store; others wait up to 2 s, then PST_E_BUSY.
  *
- * Durability  PST_OK from commit means that the change is on disk (synchronous=FULL).
+ * Retention  Every so many changes the oldest rows of the log go; a reader that is behind them
+ * loads everything anew.
+ *
+ * Durability  PST_OK from commit means that the change is on disk (SQLite: synchronous=FULL;
+ *             PostgreSQL: synchronous_commit, which `postern db check` wants not to be off). After
+ *             PST_E_IO from a commit nobody knows: read the store again.
  */
 #ifndef POSTERN_STORE_CHANGE_H
 #define POSTERN_STORE_CHANGE_H
@@ -56,6 +61,13 @@ PST_MUST_USE enum pst_status pst_change_add_permission(struct pst_change *change
 PST_MUST_USE enum pst_status pst_change_add_binding(struct pst_change *change,
                                                     struct pst_row_binding *row,
                                                     struct pst_error *error);
+
+/* B for the whole fleet, 1 to 60 seconds: nodes learn it with the log. The same as it is: nothing
+ * changes. */
+PST_MUST_USE enum pst_status pst_change_set_bound(struct pst_change *change, uint32_t seconds,
+                                                  struct pst_error *error);
+PST_MUST_USE enum pst_status pst_store_bound(struct pst_store *store, uint32_t *seconds,
+                                             struct pst_error *error);
 
 /* delete: what hangs on the row goes with it (a role's permissions and bindings, a user's
  * identities and bindings, a workspace's roles and bindings) and is noted in the log. PST_E_ABSENT:

@@ -242,6 +242,26 @@ static void test_changes(void **state)
     assert_true(pst_bytes_equal(u.email, PST_LIT("a@x.test")));
 }
 
+/* B is policy, too: one value for the fleet, numbered like any change. */
+static void test_bound(void **state)
+{
+    struct world *w = *state;
+    uint32_t seconds;
+
+    MUST(pst_store_bound(w->store, &seconds, &why));
+    assert_int_equal(seconds, 5);
+    uint64_t n = head(w);
+    apply_ok(w, "{max_staleness_s: 9}");
+    assert_int_equal(head(w), n + 1);
+    MUST(pst_store_bound(w->store, &seconds, &why));
+    assert_int_equal(seconds, 9);
+    apply_ok(w, "{max_staleness_s: 9}"); /* and the second time it is none */
+    apply_ok(w, "{users: [{name: somebody}]}");
+    assert_int_equal(head(w), n + 2);
+    assert_int_equal(apply_with(w, "{max_staleness_s: 0}", false, false), PST_E_INVALID);
+    assert_int_equal(apply_with(w, "{max_staleness_s: 61}", false, false), PST_E_INVALID);
+}
+
 static void test_identity_moves(void **state)
 {
     struct world *w = *state;
@@ -549,6 +569,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_second_apply_leaves_no_trace, make, drop),
         cmocka_unit_test_setup_teardown(test_dry_run, make, drop),
         cmocka_unit_test_setup_teardown(test_changes, make, drop),
+        cmocka_unit_test_setup_teardown(test_bound, make, drop),
         cmocka_unit_test_setup_teardown(test_identity_moves, make, drop),
         cmocka_unit_test_setup_teardown(test_prune, make, drop),
         cmocka_unit_test_setup_teardown(test_binding_names_its_role, make, drop),

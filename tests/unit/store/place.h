@@ -83,8 +83,9 @@ static inline void place_make_database(struct place *p)
     if (!made)
         (void)atexit(place_drop_database);
     made = true;
-    place_command(p->name, "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
-                           " GRANT USAGE ON SCHEMA public TO PUBLIC");
+    place_command(p->name,
+                  "SET lock_timeout = '20s'; DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
+                  " GRANT USAGE ON SCHEMA public TO PUBLIC");
     (void)snprintf(p->url, sizeof(p->url), "%s/%s%s", place_server(p->kind), p->name,
                    p->kind == PLACE_PGBOUNCER ? "?pgbouncer=true" : "");
 }

@@ -104,6 +104,13 @@ static void test_hosts_one_after_the_other(void **state)
     assert_true(pst_clock_boot_ns() - began < 5 * PST_NS_PER_S);
     (void)close(fd);
 
+    /* A pooler is asked whether what is behind it takes writes. */
+    const char *pooler = strchr(place_server(PLACE_PGBOUNCER), '@') + 1;
+    (void)snprintf(url, sizeof(url), "postgresql://postgres@127.0.0.1:1,%s/%s?pgbouncer=true",
+                   pooler, p->name);
+    MUST(pst_store_open(text_of(url), PST_STORE_READ, &s, &why));
+    pst_store_close(s);
+
     /* Of several, only one that takes writes. */
     char sql[128];
     (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET default_transaction_read_only = on",
@@ -126,10 +133,11 @@ static void test_hosts_one_after_the_other(void **state)
 static pid_t backend_of(const struct place *p)
 {
     char sql[256];
-    (void)snprintf(sql, sizeof(sql),
-                   "SELECT pid FROM pg_stat_activity WHERE datname = '%s'"
-                   " AND application_name = 'postern'",
-                   p->name);
+    (void)snprintf(
+        sql, sizeof(sql),
+        "SELECT pid FROM pg_stat_activity WHERE datname = '%s'"
+        " AND application_name = 'postern' AND client_addr IS NOT NULL", /* no pooler's */
+        p->name);
     return (pid_t)raw_number(p, sql);
 }
 
@@ -424,6 +432,57 @@ static enum pst_status stop_at_second(void *ctx, const struct pst_row_role *row)
     return ++*seen == 2 ? PST_E_LIMIT : PST_OK;
 }
 
+struct permissions {
+    unsigned seen, stop_at;
+    uint64_t sum;
+};
+
+static enum pst_status count_permission(void *ctx, const struct pst_row_permission *row)
+{
+    struct permissions *p = ctx;
+
+    assert_true(pst_bytes_equal(row->entity, PST_LIT("thing")));
+    assert_false(row->has_entity_id);
+    p->sum += row->access;
+    return ++p->seen == p->stop_at ? PST_E_LIMIT : PST_OK;
+}
+
+/* Permissions come as a COPY: all of them, none, and not to the end. */
+static void test_many_permissions(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct permissions p = {0};
+    struct pst_error e = {0};
+
+    MUST(pst_store_each_permission(s, 0, count_permission, &p, &why));
+    assert_int_equal(p.seen, 0);
+    struct pst_change *c = begin(s);
+    uint32_t role = add_role(c, "r", 0);
+    for (unsigned i = 1; i <= 3000; i++)
+        add_permission(c, role, "thing", (uint64_t)i << 32);
+    (void)commit(c);
+    for (unsigned round = 0; round < 2; round++) {
+        p = (struct permissions){.stop_at = round == 0 ? 2 : 0};
+        MUST(pst_store_view(s, &why));
+        if (round == 0)
+            assert_int_equal(pst_store_each_permission(s, 0, count_permission, &p, &e),
+                             PST_E_LIMIT);
+        else
+            MUST(pst_store_each_permission(s, 0, count_permission, &p, &why));
+        struct pst_revision r; /* the connection goes on */
+        MUST(pst_store_revision(s, &r, &why));
+        pst_store_view_end(s);
+        assert_int_equal(p.seen, round == 0 ? 2 : 3000);
+    }
+    assert_int_equal(p.sum, (UINT64_C(3000) * 3001 / 2) << 32);
+    assert_int_equal(raw(*state, "ALTER TABLE permissions RENAME TO elsewhere"), RAW_DONE);
+    assert_int_equal(pst_store_each_permission(s, 0, count_permission, &p, &e), PST_E_IO);
+    assert_non_null(strstr(e.message, "does not exist"));
+    MUST(pst_store_view(s, &why)); /* and goes on after that, too */
+    pst_store_view_end(s);
+    pst_store_close(s);
+}
+
 static void test_a_list_can_be_ended(void **state)
 {
     struct pst_store *s = place_open(*state, PST_STORE_CREATE);
@@ -460,6 +519,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_holder_is_named, make_postgres, drop),
         BOTH(test_prepared_statements),
         BOTH(test_a_list_can_be_ended),
+        BOTH(test_many_permissions),
         cmocka_unit_test_setup_teardown(test_the_log_is_read_by_its_key, make_postgres, drop),
     };
     return cmocka_run_group_tests_name("postgres", tests, NULL, NULL);

@@ -109,6 +109,32 @@ static void test_migrates_once(void **state)
 }
 
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_postgres[];
+extern const char pst_migration_0002_sqlite[], pst_migration_0002_postgres[];
+
+struct migrating {
+    sqlite3 *db;
+    PGconn *conn;
+};
+
+/* Has run the second migration and not committed it. */
+static struct migrating migrate_by_hand(const struct place *p)
+{
+    struct migrating m = {0};
+
+    if (p->kind == PLACE_SQLITE) {
+        assert_int_equal(sqlite3_open(p->path, &m.db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(m.db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(m.db, pst_migration_0002_sqlite, NULL, NULL, NULL),
+                         SQLITE_OK);
+        return m;
+    }
+    m.conn = place_admin(p->name);
+    PQclear(PQexec(m.conn, "BEGIN"));
+    PGresult *r = PQexec(m.conn, pst_migration_0002_postgres);
+    assert_int_equal(PQresultStatus(r), PGRES_COMMAND_OK);
+    PQclear(r);
+    return m;
+}
 
 /* From the version before: what is there stays, its status can be asked, and a reader that knows
  * nothing of the new version goes on. */
@@ -137,17 +163,25 @@ static void test_migrates_from_before(void **state)
         assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
     else
         PQclear(PQprepare(conn = place_admin(p->name), "before", READ, 0, NULL));
-    MUST(pst_store_migrate(s, &steps, &why));
-    assert_int_equal(steps, 1);
-    if (p->kind == PLACE_SQLITE) {
-        assert_int_equal(sqlite3_exec(db, READ, NULL, NULL, NULL), SQLITE_OK);
-        sqlite3_close(db);
-    } else {
-        PGresult *r = PQexecPrepared(conn, "before", 0, NULL, NULL, NULL, 0);
-        assert_int_equal(PQntuples(r), 1);
-        PQclear(r);
-        PQfinish(conn);
+    for (unsigned after = 0; after < 2; after++) { /* while somebody migrates, and afterwards */
+        struct migrating m = {0};
+        if (after == 0)
+            m = migrate_by_hand(p);
+        else
+            MUST(pst_store_migrate(s, &steps, &why));
+        if (p->kind == PLACE_SQLITE) {
+            assert_int_equal(sqlite3_exec(db, READ, NULL, NULL, NULL), SQLITE_OK);
+        } else {
+            PGresult *r = PQexecPrepared(conn, "before", 0, NULL, NULL, NULL, 0);
+            assert_int_equal(PQntuples(r), 1);
+            PQclear(r);
+        }
+        sqlite3_close(m.db); /* rolls back */
+        PQfinish(m.conn);
     }
+    assert_int_equal(steps, 1);
+    sqlite3_close(db);
+    PQfinish(conn);
     MUST(pst_store_status(s, &st, &why));
     assert_int_equal(st.schema, st.schema_newest);
     assert_int_equal(st.users, 1);
