@@ -307,43 +307,7 @@ static void follow_policy(struct pst_decide *d)
     tell_revision(d, now);
 }
 
-static enum pst_step judge_user(struct pst_decide *d)
-{
-    enum pst_reason why = PST_R_INTERNAL;
-
-    d->decision.user = d->facts_->facts->name;
-    if (!pst_engine_user_stands(d, &why))
-        return refuse(d, why);
-    d->state_ = BODY;
-    return PST_STEP_WAIT;
-}
-
-/* Sets *waits when the reply comes later. */
-static enum pst_step do_facts(struct pst_decide *d, bool *waits)
-{
-    struct pst_engine *e = d->engine_;
-
-    if (d->facts_ == NULL) {
-        d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);
-        if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && makes_users(d)) {
-            pst_fact_entry_release(d->facts_); /* known to be unknown: to be made */
-            d->facts_ = NULL;
-        }
-        if (d->facts_ != NULL)
-            pst_count(&e->metrics->fact_hits, 1);
-    }
-    if (d->facts_ == NULL) {
-        pst_count(&e->metrics->fact_misses, 1);
-        enum pst_step step = post_fetch(d);
-        *waits = step == PST_STEP_WAIT;
-        return step;
-    }
-    if (d->facts_asked_ || d->keys_asked_ || d->lease_asks_ > 0)
-        follow_policy(d);
-    return judge_user(d);
-}
-
-/* --- BODY, EVALUATE --- */
+/* --- FRESH? --- */
 
 /* Whether memory may be trusted for this decision (C1, C5). Also notes that this node is at work.
  */
@@ -394,6 +358,47 @@ static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
     *waits = true;
     return PST_STEP_WAIT;
 }
+
+/* --- what memory says of the user --- */
+
+/* No without a lease would be as stale as yes: he may have been let in again (C3). */
+static enum pst_step judge_user(struct pst_decide *d, bool *waits)
+{
+    enum pst_reason why = PST_R_INTERNAL;
+
+    d->decision.user = d->facts_->facts->name;
+    if (!pst_engine_user_stands(d, &why))
+        return is_fresh(d) || d->stale_ ? refuse(d, why) : wait_for_lease(d, waits);
+    d->state_ = BODY;
+    return PST_STEP_WAIT;
+}
+
+/* Sets *waits when the reply comes later. */
+static enum pst_step do_facts(struct pst_decide *d, bool *waits)
+{
+    struct pst_engine *e = d->engine_;
+
+    if (d->facts_ == NULL) {
+        d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);
+        if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && makes_users(d)) {
+            pst_fact_entry_release(d->facts_); /* known to be unknown: to be made */
+            d->facts_ = NULL;
+        }
+        if (d->facts_ != NULL)
+            pst_count(&e->metrics->fact_hits, 1);
+    }
+    if (d->facts_ == NULL) {
+        pst_count(&e->metrics->fact_misses, 1);
+        enum pst_step step = post_fetch(d);
+        *waits = step == PST_STEP_WAIT;
+        return step;
+    }
+    if (d->facts_asked_ || d->keys_asked_ || d->lease_asks_ > 0)
+        follow_policy(d);
+    return judge_user(d, waits);
+}
+
+/* --- BODY, EVALUATE --- */
 
 static enum pst_step refuse_routed(struct pst_decide *d)
 {
@@ -461,10 +466,10 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     d->decision.workspace = x->workspace;
     d->decision.workspace_field = x->forward_workspace_header;
     d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
-    if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
-        return refuse(d, PST_R_UNKNOWN_WORKSPACE);
     if (!is_fresh(d) && !d->stale_)
         return wait_for_lease(d, waits);
+    if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
+        return refuse(d, PST_R_UNKNOWN_WORKSPACE);
     return judge(d);
 }
 

@@ -130,7 +130,7 @@ static PGconn *start(const struct target *t, unsigned index, char *room, size_t 
     struct pst_buf b = pst_buf_of(room, cap);
     unsigned n = 0;
 
-    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 4;
+    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 5;
          o++) {
         if (o->val == NULL)
             continue;
@@ -147,6 +147,10 @@ static PGconn *start(const struct target *t, unsigned index, char *room, size_t 
     if (t->hosts > 1 && option(t, "target_session_attrs") == NULL) {
         keys[n] = "target_session_attrs"; /* a replica answers, too, and must not be asked */
         values[n++] = "read-write";
+    }
+    if (option(t, "gssencmode") == NULL) {
+        keys[n] = "gssencmode"; /* or Kerberos is looked for before each connection */
+        values[n++] = "disable";
     }
     keys[n] = "client_encoding";
     values[n++] = "UTF8";

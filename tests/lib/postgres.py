@@ -120,6 +120,7 @@ class Postgres:
             f.write("[databases]\n* = host=%s port=%d\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"
                     "unix_socket_dir =\nauth_type = trust\nauth_file = %s\npool_mode = transaction\n"
                     "max_client_conn = 500\ndefault_pool_size = 4\nserver_idle_timeout = 5\n"
+                    "server_login_retry = 0.2\n"        # 15 s, else, after a server that was down
                     % (self.folder, self.port, self.bouncer_port, users))
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         self.bouncer = self.child([program, path], "pgbouncer")

@@ -1,0 +1,69 @@
+"""The harness itself: a node that breaks the promise must be found out, and a judge must know right from wrong."""
+import os
+import subprocess
+import time
+
+import oracle
+from harness import NS, Run, Verdict, fault, paths
+from lib.fleet import Entry, Fleet
+from oracle import Probe
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def library(name):
+    """Builds a library to be preloaded, from the source beside this file."""
+    folder = os.path.join(paths.build_dir(), "faults")
+    out, source = os.path.join(folder, name + ".so"), os.path.join(HERE, name + ".c")
+    os.makedirs(folder, exist_ok=True)
+    if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
+        made = "%s.%d" % (out, os.getpid())              # parts of a run build it at the same time
+        subprocess.run([os.environ.get("CC", "gcc"), "-std=c17", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror",
+                        "-fno-builtin", "-fPIC", "-shared", "-o", made, source, "-ldl"], check=True)
+        os.rename(made, out)
+    return out
+
+
+@fault(own=True)
+def self_judge(run):
+    """the judge: made-up histories and answers, right and wrong"""
+    v = run.verdict
+    entries = [Entry("00000000000000aa-%d-1|%s" % (n, "u1/r0" if n % 2 else ""), t * NS, t * NS)
+               for n, t in ((1, 0), (2, 10), (3, 20))]
+    history = oracle.History(entries)
+    for sent, status, good in ((5, 200, True), (5, 403, False), (12, 200, True), (12, 403, True), (14.9, 200, True),
+                               (15.1, 200, False), (15.1, 403, True), (15.1, 503, True), (24, 403, True), (26, 403, False)):
+        probe = Probe(int(sent * NS), int(sent * NS), 0, "auth", "u1", "r0", status)
+        v.that((history.judge(probe, 5 * NS) is None) == good, "at %s: %d" % (sent, status))
+    wrong = Probe(12 * NS, 12 * NS, 0, "auth", "u1", "r0", 200, ("00000000000000aa", 2))
+    v.that(history.judge(wrong, 5 * NS) is not None, "an allow by a revision that denies")
+    back = [Probe(t * NS, t * NS + 1, 0, "auth", "u1", "r0", 200, ("00000000000000aa", n)) for t, n in ((21, 3), (22, 1))]
+    v.that(len(history.monotonic(back)) == 1, "a node went back")
+    v.that(history.monotonic(back[::-1][1:]) == [], "one answer goes nowhere")
+
+
+@fault(own=True)
+def self_clock(run):
+    """a node whose clock stands still, so that its lease never ends, is found out"""
+    flag = os.path.join(paths.build_dir(), "faults", "stopped-%d" % os.getpid())
+    env = {"LD_PRELOAD": library("clock_stop"), "POSTERN_CLOCK_STOP": flag}
+    with Fleet(nodes=1, redis=False, bound=1, env=env) as fleet:
+        inner = Run(fleet, False)
+        inner.verdict = Verdict("stopped clock")
+        try:
+            with inner.load() as load:
+                time.sleep(2.0)                          # everybody is in memory: who is not would wait for ever
+                open(flag, "w", encoding="ascii").close()
+                fleet.links[0]["pg"].partition()
+                load.quiet.set()
+                for user in fleet.users:
+                    fleet.writer.change("revoke", user)
+                time.sleep(inner.past_bound(1.0))
+                inner.over()
+            inner.judge(load)
+        finally:
+            os.unlink(flag)
+            fleet.kill_node(fleet.nodes[0])              # it would drain until its clock says that it is late
+        found = [b for b in inner.verdict.broken if b.startswith("I1")]
+        run.verdict.notes["violations_found"] = len(inner.verdict.broken)
+        run.verdict.that(found, "nobody noticed: %s" % inner.verdict.broken)
