@@ -153,7 +153,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         pst_setup_answer_refused(s);
     pst_setup_free_old(c);
-    if (c->reload_wanted) {
+    /* A policy without what else its change touched is what no revision says: not with new doors.
+     */
+    if (c->reload_wanted && !c->untold) {
         c->reload_wanted = false;
         pst_control_reload(c);
     }

@@ -58,7 +58,7 @@ struct fleet {
     struct pst_node_row row; /* of the registration that is under way */
     bool calling;            /* the service has a call of ours */
     bool report_due;
-    uint64_t reported_ns;
+    uint64_t reported_ns, report_from_ns;
     struct pst_feed *feed; /* NULL: there is no Redis */
     bool may_publish, publishes;
     uint64_t claimed_ns, quiet_from_ns, patience_ns;
@@ -119,7 +119,8 @@ struct control {
     struct event *tick, *patience, *signals[3];
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
-    bool moved; /* the batch that is being applied holds a change */
+    bool moved;  /* the batch that was applied holds a change */
+    bool untold; /* `policy` or `revision` is one that not all workers were told */
     _Atomic uint32_t drained;
     _Atomic bool draining;
     uint64_t drain_until_ns;

@@ -63,6 +63,7 @@ struct pst_engine {
     struct pst_wall wall;    /* for exp and nbf */
     uint64_t histories; /* how often everything that was known was dropped */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
+    bool behind; /* news was lost for want of memory: nothing that is known counts */
     uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };
 

@@ -177,7 +177,9 @@ struct pst_engine_news {
      */
     void (*with)(void *ctx);
     void *with_ctx;
-    bool bundle;      /* adopt the hub's current snapshot */
+    /* Adopt the hub's current snapshot; nothing happens when it is. What moves the lease brings it:
+     * an engine that had no memory to adopt one trusts nothing until it has. */
+    bool bundle;
     bool new_history; /* the epoch broke: forget all facts */
     bool keys;        /* a refresh of some issuer's keys ended, well or not */
     bool refused;     /* the log could not be read: who waits for it waits in vain */
