@@ -3,6 +3,7 @@ come and go, a start is quick."""
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -199,6 +200,15 @@ class Fleet(unittest.TestCase):
         done = cli("serve", "--config", other.path)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("n1", self.listed(), done.stderr)
+
+    def test_it_stops_while_the_database_is_silent(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+            node = self.make("n1", store={"url": "postgresql://u@127.0.0.1:%d/x" % silent.getsockname()[1]})
+            child = proc.Child([paths.binary(), "serve", "--config", node.path], out_dir=node.folder, name="silent",
+                               cwd=paths.ROOT)
+            time.sleep(3)
+            self.assertTrue(child.alive(), child.err()[-2000:])
+            self.assertEqual(child.stop(30), 0, child.err()[-2000:])
 
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
