@@ -22,6 +22,7 @@
 #define POLL_NS         (500 * PST_NS_PER_MS) /* of a node at work that hears no heartbeats */
 #define REPORT_EVERY_NS (30 * PST_NS_PER_S)
 #define REPORT_PACE_NS  (20 * PST_NS_PER_MS)
+#define REPORT_REST_NS  PST_NS_PER_S /* after one that failed */
 #define LEAVE_NS        PST_NS_PER_S
 #define CLAIM_TTL_MS    1500
 #define CLAIM_AFTER_NS  PST_NS_PER_S /* without a heartbeat, and up to as much again by lot */
@@ -47,7 +48,9 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
     return (struct pst_node_row){
         .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
         .version = PST_LIT(PST_VERSION),
-        .applied = c->revision,
+        /* The tail's: moved behind the last worker's message. */
+        .applied = {.epoch = atomic_load_explicit(&lease->epoch, memory_order_relaxed),
+                    .n = atomic_load_explicit(&lease->applied_n, memory_order_relaxed)},
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
         .exempt = exempt_routes(c->setup->site),
@@ -121,6 +124,7 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
             lost_row(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
+        f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
         if (m->reply.status != PST_OK)
             f->unsure = f->unsure || f->dozing; /* it may have been written all the same */
         f->dozing = false;
@@ -192,7 +196,7 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
 {
     struct fleet *f = &c->fleet;
 
-    if (!f->awake || now_ns - f->reported_ns < REPORT_PACE_NS)
+    if (!f->awake || now_ns < f->report_from_ns || now_ns - f->reported_ns < REPORT_PACE_NS)
         return;
     bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
     if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {

@@ -28,7 +28,9 @@
 #define QUEUE_MAX    65536
 #define NIL          UINT32_MAX
 #define NODE_CALL_NS PST_NS_PER_S
-#define HINT_NS      (50 * PST_NS_PER_MS) /* how often a database that gives hints is looked at */
+#define FRESH_NS     (200 * PST_NS_PER_MS) /* what the first read of a connection has at least */
+#define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
+#define HINT_NS      (50 * PST_NS_PER_MS)  /* how often a database that gives hints is looked at */
 
 struct slot {
     struct pst_facts_request request; /* its texts point into `text` */
@@ -51,7 +53,9 @@ struct lane {
     pthread_cond_t wake;
     bool running;
     struct queue queue;
-    struct pst_store *store; /* the thread's only */
+    struct pst_store *store; /* the thread's only, and so: */
+    uint64_t rest_until_ns;
+    struct pst_error failure; /* the last one */
 };
 
 struct pst_service {
@@ -158,13 +162,42 @@ static void give_back(struct pst_service *s, uint32_t chain)
 
 /* ---- the database; without the lock ---- */
 
+/* Requests that come in thousands must not become as many attempts: they would keep a server from
+ * coming back. */
+static void rest(struct lane *lane, enum pst_status status, const struct pst_error *why)
+{
+    lane->rest_until_ns = pst_clock_boot_ns() + REST_NS;
+    lane->failure = *why;
+    lane->failure.status = status;
+}
+
 static enum pst_status open_store(struct lane *lane, struct pst_error *error)
 {
     struct pst_service *s = lane->service;
+    struct pst_error own = {0};
 
     if (lane->store != NULL)
         return PST_OK;
-    return pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &lane->store, error);
+    if (pst_clock_boot_ns() < lane->rest_until_ns) {
+        if (error != NULL)
+            *error = lane->failure;
+        return lane->failure.status;
+    }
+    enum pst_status status =
+        pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &lane->store, &own);
+    if (status != PST_OK)
+        rest(lane, status, &own);
+    if (status != PST_OK && error != NULL)
+        *error = own;
+    return status;
+}
+
+/* Connecting may take longer than an answer may; the connection would be made anew for ever. */
+static void set_deadline(struct lane *lane, uint64_t at_ns, bool fresh)
+{
+    uint64_t least_ns = pst_clock_boot_ns() + FRESH_NS;
+
+    pst_store_set_deadline(lane->store, fresh && at_ns != 0 && at_ns < least_ns ? least_ns : at_ns);
 }
 
 static void close_store(struct lane *lane)
@@ -264,11 +297,12 @@ struct batch {
 static void read_batch(struct lane *lane, struct batch *b)
 {
     bool had_connection = lane->store != NULL;
-    enum pst_status status = open_store(lane, NULL);
+    struct pst_error why = {0};
+    enum pst_status status = open_store(lane, &why);
 
     for (unsigned tries = 0; status == PST_OK && tries < 2; tries++) {
-        pst_store_set_deadline(lane->store, b->deadline_ns);
-        status = pst_store_load_many_facts(lane->store, b->questions, b->count, NULL);
+        set_deadline(lane, b->deadline_ns, !had_connection);
+        status = pst_store_load_many_facts(lane->store, b->questions, b->count, &why);
         if (status == PST_OK)
             return;
         for (unsigned i = 0; i < b->count; i++)
@@ -276,10 +310,12 @@ static void read_batch(struct lane *lane, struct batch *b)
         close_store(lane);
         /* A file that was replaced, or a server that went, shows itself at the first use of the old
          * connection. */
-        if (!had_connection || (b->deadline_ns != 0 && pst_clock_boot_ns() > b->deadline_ns))
+        if (!had_connection || (b->deadline_ns != 0 && pst_clock_boot_ns() > b->deadline_ns)) {
+            rest(lane, status, &why);
             break;
+        }
         had_connection = false;
-        status = open_store(lane, NULL);
+        status = open_store(lane, &why);
     }
     for (unsigned i = 0; i < b->count; i++) {
         b->questions[i].status = status == PST_OK ? PST_E_IO : status;
@@ -352,6 +388,8 @@ static void run_creation(struct lane *lane, uint32_t chain)
         status = pst_store_ensure_user(lane->store, &q->create, &id, NULL);
         if (status == PST_OK)
             status = pst_store_load_facts(lane->store, &q->request.who, &facts, &revision, NULL);
+        if (status == PST_E_IO)
+            close_store(lane);
     }
     answer(s, chain, now, status, facts, revision);
 }
@@ -462,7 +500,10 @@ static enum pst_status run_node_call(struct lane *lane, const struct pst_node_re
 
     if (status != PST_OK)
         return status;
-    pst_store_set_deadline(lane->store, pst_clock_boot_ns() + NODE_CALL_NS);
+    /* What tells others of us holds up what we decide by no longer than it must. */
+    pst_store_set_deadline(lane->store,
+                           pst_clock_boot_ns() +
+                               (q->call == PST_NODE_UNREGISTER ? NODE_CALL_NS : NODE_CALL_NS / 5));
     switch (q->call) {
     case PST_NODE_REPORT:
         return pst_store_node_report(lane->store, &q->row, &reply->error);
@@ -503,12 +544,13 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
                                 struct pst_log_reply *reply)
 {
     *reply = (struct pst_log_reply){0};
+    bool fresh = lane->store == NULL;
     enum pst_status status = open_store(lane, &reply->error);
     if (status != PST_OK)
         return status;
     /* The hint before the read: a commit in between differs from it at the next look. */
     lane->service->hints = pst_store_hint(lane->store, &lane->service->hint, NULL) == PST_OK;
-    pst_store_set_deadline(lane->store, q->deadline_ns);
+    set_deadline(lane, q->deadline_ns, fresh);
     if (q->registers != NULL)
         status = pst_store_node_register(lane->store, q->registers, &reply->error);
     if (status == PST_OK)
@@ -539,6 +581,8 @@ static void run_log(struct lane *lane, const struct pst_log_request *q)
     if (status == PST_E_IO && had_connection &&
         (q->deadline_ns == 0 || pst_clock_boot_ns() < q->deadline_ns))
         status = read_log(lane, q, &reply);
+    if (status != PST_OK)
+        rest(lane, status, &reply.error);
     pthread_mutex_lock(&s->lock);
     s->stats.log_reads++;
     bool whole = status == PST_OK && reply.page.all;
