@@ -28,7 +28,8 @@
 #define QUEUE_MAX    65536
 #define NIL          UINT32_MAX
 #define NODE_CALL_NS PST_NS_PER_S
-#define FRESH_NS     (200 * PST_NS_PER_MS) /* what the first read of a connection has at least */
+#define ANSWER_NS    (200 * PST_NS_PER_MS) /* what a read has at least, once it is begun */
+#define FRESH_NS     (500 * PST_NS_PER_MS) /* and the first one of a connection */
 #define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
 #define HINT_NS      (50 * PST_NS_PER_MS)  /* how often a database that gives hints is looked at */
 
@@ -192,12 +193,13 @@ static enum pst_status open_store(struct lane *lane, struct pst_error *error)
     return status;
 }
 
-/* Connecting may take longer than an answer may; the connection would be made anew for ever. */
+/* What a connection is given up for is its own silence: not the time that making it took (it would
+ * be made anew for ever), nor that others were answered first. */
 static void set_deadline(struct lane *lane, uint64_t at_ns, bool fresh)
 {
-    uint64_t least_ns = pst_clock_boot_ns() + FRESH_NS;
+    uint64_t least_ns = pst_clock_boot_ns() + (fresh ? FRESH_NS : ANSWER_NS);
 
-    pst_store_set_deadline(lane->store, fresh && at_ns != 0 && at_ns < least_ns ? least_ns : at_ns);
+    pst_store_set_deadline(lane->store, at_ns != 0 && at_ns < least_ns ? least_ns : at_ns);
 }
 
 static void close_store(struct lane *lane)

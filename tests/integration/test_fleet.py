@@ -11,6 +11,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, keys, paths, proc, world  # noqa: E402
+from lib.fault_proxy import Link  # noqa: E402
+from lib.fleet import Session  # noqa: E402
 from lib.node import Node, cli  # noqa: E402
 from lib.postgres import Postgres  # noqa: E402
 from lib.recorder import Recorder  # noqa: E402
@@ -71,6 +73,12 @@ class Fleet(unittest.TestCase):
             return http1.ask(node.address("proxy"), "GET", target, credential + list(fields))
         return http1.ask(node.address("auth_request"), "GET", "/_postern/auth", credential + list(fields) +
                          [("X-Original-URI", target), ("X-Original-Method", "GET")])
+
+    def declared(self):
+        path = os.path.join(self.folder, "declared.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(self.tree, f)
+        return path
 
     def disable(self, node, disabled, *options):
         """The report of the change."""
@@ -209,6 +217,33 @@ class Fleet(unittest.TestCase):
             time.sleep(3)
             self.assertTrue(child.alive(), child.err()[-2000:])
             self.assertEqual(child.stop(30), 0, child.err()[-2000:])
+
+    def test_a_database_that_is_far_away_is_reached(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        link.slow(0.08)  # a connection takes more than the 200 ms that an answer may
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        far = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)})
+        self.assertEqual(self.ask(far).status, 200)
+        link.cut()
+        self.assertTrue(proc.wait_until(lambda: self.ask(far).status == 200, 5))
+
+    def test_reports_that_wait_for_a_lock_hold_up_no_decision(self):
+        node = self.two()[0]
+        self.assertEqual(self.ask(node).status, 200)
+        other = Session(self.pg, "postgres", self.name)
+        self.addCleanup(other.close)
+        other.ask("BEGIN; LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE")
+        self.disable(node, False)
+        self.tree["users"][0]["email"] = "a@x.test"
+        self.disable(node, False)  # something to report
+        end, statuses = time.monotonic() + 4 * BOUND, []
+        while time.monotonic() < end:
+            statuses.append(self.ask(node).status)
+            time.sleep(0.02)
+        other.ask("COMMIT")
+        self.assertLess(len([s for s in statuses if s != 200]), len(statuses) // 100, statuses)
+        self.assertTrue(proc.wait_until(lambda: self.listed()["n1"]["applied"] == self.listed()["n2"]["applied"], 5))
 
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
