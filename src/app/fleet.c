@@ -48,9 +48,7 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
     return (struct pst_node_row){
         .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
         .version = PST_LIT(PST_VERSION),
-        /* The tail's: moved behind the last worker's message. */
-        .applied = {.epoch = atomic_load_explicit(&lease->epoch, memory_order_relaxed),
-                    .n = atomic_load_explicit(&lease->applied_n, memory_order_relaxed)},
+        .applied = c->fleet.taken,
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
         .exempt = exempt_routes(c->setup->site),
@@ -174,6 +172,23 @@ static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
 
 /* ---- what the control thread tells us ---- */
 
+/* A node has applied what each of its workers has: one that is busy decides by what was before. */
+static void await_workers(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+
+    f->awaited = pst_tail_mark(c->tail).revision;
+    f->awaited_batch = f->applied_batch;
+}
+
+static bool all_took(const struct control *c, uint64_t batch)
+{
+    for (uint32_t i = 0; i < c->lane_count; i++)
+        if (pst_engine_took(c->lanes[i].engine) < batch)
+            return false;
+    return true;
+}
+
 void pst_fleet_applied(struct control *c, bool moved)
 {
     struct fleet *f = &c->fleet;
@@ -183,8 +198,26 @@ void pst_fleet_applied(struct control *c, bool moved)
         f->awake = true;
         f->unsure = false;
     }
-    f->report_due = f->report_due || moved;
+    f->applied_batch = c->batches;
+    if (moved && f->awaited_batch == 0)
+        await_workers(c);
     pst_fleet_tick(c, pst_clock_boot_ns(), true);
+}
+
+void pst_fleet_took(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+
+    while (f->awaited_batch != 0 && all_took(c, f->awaited_batch)) {
+        struct pst_revision mark = pst_tail_mark(c->tail).revision;
+        f->taken = f->awaited;
+        f->awaited_batch = 0;
+        f->report_due = true;
+        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n)
+            await_workers(c); /* what came meanwhile */
+    }
+    if (f->report_due)
+        pst_fleet_tick(c, pst_clock_boot_ns(), true);
 }
 
 void pst_fleet_read_failed(struct control *c)

@@ -77,6 +77,7 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
         .n = batch->revision.n,
         .lease_start_ns = batch->lease_start_ns,
         .lease_bound_ns = batch->bound_ns,
+        .number = ++c->batches,
         .bundle = true, /* for one that could not take it the last time */
     };
 

@@ -165,6 +165,11 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
         e->lease_start_ns = m->news.lease_start_ns;
         e->lease_bound_ns = m->news.lease_bound_ns;
     }
+    if (m->news.number != 0 && !e->behind) {
+        atomic_store_explicit(&e->taken, m->news.number, memory_order_release);
+        if (e->took != NULL)
+            e->took(e->ctx);
+    }
     bool keys = m->news.keys, refused = m->news.refused, lease = m->news.lease_start_ns != 0;
     changed = changed || m->news.user_count > 0 || m->news.all_users || m->news.new_history;
     free(m);
@@ -243,6 +248,7 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
     pst_engine_streams_init(e);
     e->want_keys = config->want_keys;
     e->want_lease = config->want_lease;
+    e->took = config->took;
     e->ctx = config->ctx;
     pst_random(&e->id_prefix, sizeof(e->id_prefix));
     e->metrics = calloc(1, sizeof(*e->metrics));
@@ -286,6 +292,11 @@ void pst_engine_destroy(struct pst_engine *e)
 uint64_t pst_engine_active_ns(const struct pst_engine *engine)
 {
     return atomic_load_explicit(&engine->active_ns, memory_order_relaxed);
+}
+
+uint64_t pst_engine_took(const struct pst_engine *engine)
+{
+    return atomic_load_explicit(&engine->taken, memory_order_acquire);
 }
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine)

@@ -10,7 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lib import http1, keys, paths, proc, world  # noqa: E402
+from lib import http1, keys, paths, proc, threads, world  # noqa: E402
 from lib.fault_proxy import Link  # noqa: E402
 from lib.fleet import Session  # noqa: E402
 from lib.node import Node, cli  # noqa: E402
@@ -129,6 +129,18 @@ class Fleet(unittest.TestCase):
         self.assertLess(took, BOUND + 2 * paths.slack())
         for node in nodes:
             self.assertEqual(self.ask(node).status, 403)
+
+    def test_a_worker_that_is_busy_is_waited_for(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        worker = threads.looping(nodes[1].child.p.pid)[0]
+        with threads.stopped(worker):  # it decides by what was before when it goes on
+            report = self.disable(nodes[0], True, "--wait")
+        self.assertEqual(report["enforced"]["pending"], 1, report)
+        self.assertGreater(report["enforced"]["waited_ms"], BOUND * 1000 - 50)
+        report = self.disable(nodes[0], False, "--wait")
+        self.assertEqual(report["enforced"]["pending"], 0, report)
 
     def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
         nodes = self.two()
