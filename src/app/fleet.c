@@ -229,7 +229,8 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
 {
     struct fleet *f = &c->fleet;
 
-    if (!f->awake || now_ns < f->report_from_ns || now_ns - f->reported_ns < REPORT_PACE_NS)
+    if (!f->awake || f->calling || now_ns < f->report_from_ns ||
+        now_ns - f->reported_ns < REPORT_PACE_NS)
         return;
     bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
     if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {

@@ -142,6 +142,30 @@ class Fleet(unittest.TestCase):
         report = self.disable(nodes[0], False, "--wait")
         self.assertEqual(report["enforced"]["pending"], 0, report)
 
+    def test_who_may_stand_there_as_asleep_registers_before_it_decides(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        node = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)},
+                          sync={"redis": {"addresses": ["127.0.0.1:%d" % self.redis.port]}, "publish": False})
+        self.assertEqual(self.ask(node).status, 200)
+        time.sleep(BOUND + 1)  # the last renewal, and its lease goes on for a while
+        link.partition("down")  # what it says arrives, what it is answered does not
+        asleep = proc.wait_until(lambda: self.listed()["n1"]["state"] == "asleep", 4 * BOUND * paths.slack())
+        self.assertTrue(asleep, self.listed())
+        time.sleep(0.5)
+        other = Session(self.pg, "postgres", self.name)
+        self.addCleanup(other.close)
+        other.ask("BEGIN; LOCK TABLE nodes IN EXCLUSIVE MODE")
+        link.heal()
+        time.sleep(0.2)
+        for _ in range(5):  # nobody would wait for it
+            self.assertEqual(self.ask(node).status, 503)
+        self.assertEqual(self.listed()["n1"]["state"], "asleep")
+        other.ask("COMMIT")
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
+        self.assertEqual(self.listed()["n1"]["state"], "awake")
+
     def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
         nodes = self.two()
         for node in nodes:
