@@ -193,6 +193,16 @@ class Fleet(unittest.TestCase):
         self.assertEqual(figures["postern_change_log_rows"], int(self.pg.sql(self.name, "SELECT count(*) FROM change_log")))
         self.assertEqual(figures["postern_lease_state"], 1)
 
+    def test_a_start_that_fails_takes_nobodys_row(self):
+        node = self.start("n1")
+        other = self.make("n2")
+        other.config["node"] = "n1"
+        other.config["listeners"][0]["address"] = node.config["listeners"][0]["address"]
+        other.write()
+        done = cli("serve", "--config", other.path)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("n1", self.listed(), done.stderr)
+
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
         self.assertEqual(self.ask(nodes[0]).status, 200)
