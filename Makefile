@@ -56,7 +56,7 @@ TOOLS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/tools/*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
 
 .PHONY: all help deps run test check model interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
-        bench cover fmt clean install
+        freshness soak bench cover fmt clean install
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -70,6 +70,8 @@ help:
 	@echo "make model      the models of tests/model alone, a line for each variant"
 	@echo "make interop    the outside world: MLflow and Mage AI from PyPI"
 	@echo "make vectors    the vector suites (DIR=tests/vectors)"
+	@echo "make freshness  every fault, the nemesis, how soon a revocation is felt; build/freshness/results.json"
+	@echo "make soak       all faults at random (MINUTES=120, SEED=...)"
 	@echo "make bench      the comparisons; results in build/bench/results.json"
 	@echo "make asan tsan lint layers fuzz-short cover fmt clean"
 
@@ -145,6 +147,12 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard src/*/*.c include/postern/*/*.h)
 	    $(wildcard src/$(l)/*.S))) $(LIBS) -o $@
 fuzz-short:
 	@tests/setup/packages.sh build lint && $(MAKE) -s -j$(JOBS) fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
+
+freshness:
+	@tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(TOOLS) && python3 tests/faults/freshness.py --build $(BUILD)
+soak:
+	@tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all && \
+	    python3 tests/faults/nemesis.py --build $(BUILD) --minutes $(or $(MINUTES),120) $(if $(SEED),--seed $(SEED))
 
 bench:
 	@tests/setup/packages.sh build test bench && $(MAKE) -s -j$(JOBS) all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)

@@ -233,7 +233,8 @@ BEGIN
 END $$""" % count, "ANALYZE")
 
 
-HOT, CACHE, ROUND = 480, 512, 4096
+HOT, CACHE, ROUND, CHUNKS, ROUNDS = 480, 1024, 4096, 5, 7
+COLD = ROUND // 100 * CHUNKS * ROUNDS + 100     # each of them comes once
 
 
 def misses(users, probes):
@@ -244,7 +245,7 @@ def misses(users, probes):
     with Fleet(nodes=1, redis=False, bound=60, links=False, bouncer=False, adjust=small) as fleet:
         many_users(fleet, users)
         dice, node = random.Random(7), fleet.nodes[0]
-        names = ["many-%d" % i for i in dice.sample(range(1, users + 1), HOT + probes + 400)]
+        names = ["many-%d" % i for i in dice.sample(range(1, users + 1), HOT + probes + COLD)]
         tokens = {n: token(n) for n in names}
         fleet.tokens.update(tokens)
         prober = Prober(Load(fleet), 0, "auth", 1)
@@ -261,29 +262,31 @@ def misses(users, probes):
         keep("misses", {"first_us": first, "second_us": second})
         histogram("fact miss beyond a hit, %d users" % users, [c / 1000 for c in cost])
         return {"miss_p50_us": round(share(cost, .5)), "miss_p99_us": round(share(cost, .99)),
-                "hit_p50_us": round(base), **miss_cpu(fleet, node, names[:HOT], names[HOT + probes:], tokens, dice)}
+                "hit_p50_us": round(base), **miss_cpu(fleet, node, names[:HOT], names[HOT + probes:], tokens)}
 
 
-def miss_cpu(fleet, node, hot, cold, tokens, dice):
-    hits, mixed = (os.path.join(fleet.folder, n) for n in ("hits", "mixed"))
-    # the file is sent round and round: a user of the hot set comes back within the cache's size, a cold one does not
-    requests_file(hits, [hot[i % HOT] for i in range(ROUND)], tokens)
-    strangers = iter(cold * 2)
-    requests_file(mixed, [next(strangers) if i % 100 == 50 else hot[i % HOT] for i in range(ROUND)], tokens)
+def miss_cpu(fleet, node, hot, cold, tokens):
+    strangers = iter(cold)
+
+    def chunk(name, share_of):
+        path = os.path.join(fleet.folder, name)
+        requests_file(path, [next(strangers) if share_of and i % 100 == 50 else hot[i % HOT] for i in range(ROUND)], tokens)
+        return path
+    hits = chunk("hits", 0)
     subprocess.run(["taskset", "-acp", "0", str(node.child.pid)], stdout=subprocess.DEVNULL)
-    quiet, loaded, share_of = [], [], []
-    for path in (hits, mixed):
-        drive(node, path, 4 * ROUND)                     # tokens are verified, users are in memory
-    for _ in range(7):
-        quiet.append(drive(node, hits, 5 * ROUND)[0])
+    drive(node, hits, 4 * ROUND)                         # tokens are verified, users are in memory
+    quiet, loaded, shares = [], [], []
+    for _ in range(ROUNDS):
+        mixed = [chunk("mixed-%d" % i, 0.01) for i in range(CHUNKS)]
+        quiet.append(statistics.mean(drive(node, hits, ROUND)[0] for _ in range(CHUNKS)))
         before = node.metrics()["postern_fact_cache_misses_total"]
-        loaded.append(drive(node, mixed, 5 * ROUND)[0])
-        share_of.append((node.metrics()["postern_fact_cache_misses_total"] - before) / (5 * ROUND))
+        loaded.append(statistics.mean(drive(node, path, ROUND)[0] for path in mixed))
+        shares.append((node.metrics()["postern_fact_cache_misses_total"] - before) / (CHUNKS * ROUND))
     ratio = statistics.median(loaded) / statistics.median(quiet)
-    keep("miss_cpu", {"hit_ns": quiet, "mixed_ns": loaded, "miss_share": share_of})
+    keep("miss_cpu", {"hit_ns": quiet, "mixed_ns": loaded, "miss_share": shares})
     print("processor time for each request: %.2f us all hits, %.2f us with %.2f %% misses: %.3f" % (
-        statistics.median(quiet) / 1000, statistics.median(loaded) / 1000, 100 * statistics.median(share_of), ratio), flush=True)
-    return {"miss_cpu_ratio": round(ratio, 3), "miss_share": round(statistics.median(share_of), 4)}
+        statistics.median(quiet) / 1000, statistics.median(loaded) / 1000, 100 * statistics.median(shares), ratio), flush=True)
+    return {"miss_cpu_ratio": round(ratio, 3), "miss_share": round(statistics.median(shares), 4)}
 
 
 def change_stream(rate, rounds):
