@@ -8,6 +8,7 @@
 #include "control_internal.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
@@ -61,6 +62,7 @@ void pst_coldstart_load(struct control *c)
 
     pst_arena_init(&arena, 4096, 1u << 16);
     struct pst_bytes dir = pst_config_path(c->setup->config, &arena, c->setup->config->state_dir);
+    (void)mkdir(dir.ptr, 0700); /* a node whose state is elsewhere may have none, and go without */
     enum pst_status status = pst_snapshot_key(dir.ptr, c->coldstart.key, &error);
     c->coldstart.usable = status == PST_OK;
     if (status == PST_OK)

@@ -51,7 +51,7 @@ struct fleet {
     char node[PST_NODE_NAME_MAX];
     size_t node_len;
     bool shared; /* the database is one that others write to, over a network */
-    bool awake, registering;
+    bool awake, registering, dozing;
     struct pst_node_row row; /* of the registration that is under way */
     bool calling;            /* the service has a call of ours */
     bool report_due;

@@ -68,7 +68,7 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
     struct control *c = ctx;
     struct fleet *f = &c->fleet;
 
-    if (f->awake)
+    if (f->awake && !f->dozing)
         return NULL;
     f->registering = true;
     f->row = row_of(c, bound_of(c));
@@ -114,10 +114,13 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
     f->calling = false;
     switch (m->reply.call) {
     case PST_NODE_REPORT:
-        if (m->reply.status == PST_E_ABSENT && f->awake)
+        if (f->dozing && (m->reply.status == PST_OK || m->reply.status == PST_E_ABSENT))
+            f->awake = false;
+        else if (m->reply.status == PST_E_ABSENT && f->awake)
             lost_row(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
+        f->dozing = false;
         break;
     case PST_NODE_UNREGISTER:
         f->left = true;
@@ -189,8 +192,9 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
         return;
     bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
     if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {
-        if (call(c, PST_NODE_REPORT, 0))
-            f->awake = f->report_due = false;
+        /* A report that fails leaves the row as it is, and us registered. */
+        f->dozing = call(c, PST_NODE_REPORT, 0);
+        f->reported_ns = now_ns;
         return;
     }
     if (!f->report_due && (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))

@@ -76,6 +76,10 @@ enum pst_status pst_pg_failed(const PGresult *result, const char *what, struct p
     if (pst_bytes_equal(c, PST_LIT("42501")))
         return pst_error_set(error, status, NULL,
                              "%s: the role of the store's url may not do this (%s)", what, text);
+    if (pst_bytes_equal(c, PST_LIT("25006")))
+        return pst_error_set(error, status, NULL,
+                             "%s: the server is in recovery (a replica), or read-only (%s)", what,
+                             text);
     if (pst_bytes_equal(c, PST_LIT("26000")) || pst_bytes_equal(c, PST_LIT("42P05")))
         return pst_error_set(error, status, NULL,
                              "%s: %s; a pooler needs pgbouncer=true in the store's url", what,

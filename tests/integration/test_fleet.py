@@ -1,0 +1,249 @@
+"""Two nodes, one PostgreSQL, one Redis: changes arrive at once and the barrier tells when, callers are never led back, nodes
+come and go, a start is quick."""
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lib import http1, keys, paths, proc, world  # noqa: E402
+from lib.node import Node, cli  # noqa: E402
+from lib.postgres import Postgres  # noqa: E402
+from lib.recorder import Recorder  # noqa: E402
+from lib.redis import Redis  # noqa: E402
+
+BOUND = 3
+
+
+class Fleet(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="postern-case-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
+        cls.pg = Postgres(bouncer=False)
+        cls.addClassCleanup(cls.pg.stop)
+        cls.redis = Redis()
+        cls.addClassCleanup(cls.redis.stop)
+        cls.recorder = Recorder()
+        cls.signer = keys.Signer(cls.folder)
+        cls.token = cls.signer.token("alice", size=400)
+
+    def setUp(self):
+        self.name = "f%d" % time.monotonic_ns()
+        self.pg.sql("postgres", "CREATE DATABASE " + self.name)
+        self.url = self.pg.url(self.name)
+        cli("db", "migrate", "--store", self.url, check=True)
+        self.nodes = []
+        self.tree = {**world.declarations(self.signer.issuer), "max_staleness_s": BOUND}
+
+    def tearDown(self):
+        for node in self.nodes:
+            self.assertEqual(node.stop(), 0, node.child.err()[-2000:])
+
+    def make(self, name, **more):
+        folder = os.path.join(self.folder, self.name, name)
+        os.makedirs(folder)
+        config = world.config(self.signer, "127.0.0.1:%d" % self.recorder.port)
+        config["profiles"]["rest"].pop("default_workspace")
+        config.update({"node": name, "store": {"url": self.url}, "workers": 2,
+                       "sync": {"redis": {"addresses": ["127.0.0.1:%d" % self.redis.port],
+                                          "channel": self.name}, "publish": True}, **more})
+        return Node(config, folder)
+
+    def start(self, name, **more):
+        node = self.make(name, **more)
+        node.start()
+        self.nodes.append(node)
+        return node
+
+    def two(self):
+        first = self.make("n0")
+        first.apply(self.tree)
+        return self.start("n1"), self.start("n2")
+
+    def ask(self, node, fields=(), door="proxy", target="/w/blue/x"):
+        credential = [("Authorization", "Bearer " + self.token)]
+        if door == "proxy":
+            return http1.ask(node.address("proxy"), "GET", target, credential + list(fields))
+        return http1.ask(node.address("auth_request"), "GET", "/_postern/auth", credential + list(fields) +
+                         [("X-Original-URI", target), ("X-Original-Method", "GET")])
+
+    def disable(self, node, disabled, *options):
+        """The report of the change."""
+        self.tree["users"][0]["disabled"] = disabled
+        path = os.path.join(self.folder, "change.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"users": [self.tree["users"][0]]}, f)
+        done = cli("apply", "--config", node.path, "-f", path, "--json", *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def listed(self):
+        return {n["node"]: n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]}
+
+    def publishes(self):
+        return self.pg.sql(self.name, "SELECT node FROM publisher").strip()
+
+    def heartbeats(self, nodes, limit=5):
+        return proc.wait_until(lambda: all(n.metrics()["postern_publishers"] >= 1 for n in nodes), limit)
+
+    def test_the_barrier_returns_when_it_is_in_force_everywhere(self):
+        nodes = self.two()
+        self.assertTrue(self.heartbeats(nodes))
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        waited = []
+        for i in range(8):
+            report = self.disable(nodes[0], i % 2 == 0, "--wait")
+            for node in nodes:  # the first request after it, on each node
+                self.assertEqual(self.ask(node).status, 403 if i % 2 == 0 else 200, (i, report))
+            self.assertEqual((report["enforced"]["nodes"], report["enforced"]["pending"]), (2, 0), report)
+            waited.append(report["enforced"]["waited_ms"])
+        self.assertLess(sorted(waited)[4], 500 * paths.slack(), waited)
+
+    def test_a_node_that_does_not_answer_is_waited_out_and_not_longer(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        nodes[1].child.signal(19)  # SIGSTOP
+        try:
+            began = time.monotonic()
+            report = self.disable(nodes[0], True, "--wait")
+            took = time.monotonic() - began
+        finally:
+            nodes[1].child.signal(18)
+        self.assertEqual(report["enforced"]["pending"], 1, report)
+        self.assertGreater(report["enforced"]["waited_ms"], BOUND * 1000 - 50)
+        self.assertLess(took, BOUND + 2 * paths.slack())
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 403)
+
+    def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        self.assertEqual({n["state"] for n in self.listed().values()}, {"awake"})
+        asleep = proc.wait_until(lambda: {n["state"] for n in self.listed().values()} == {"asleep"},
+                                 4 * BOUND * paths.slack(), 0.2)
+        self.assertTrue(asleep, self.listed())
+        reads = [n.metrics()["postern_log_reads_total"] for n in nodes]
+        report = self.disable(nodes[0], True, "--wait")
+        self.assertEqual(report["enforced"]["nodes"], 0, report)
+        self.assertLess(report["enforced"]["waited_ms"], 500 * paths.slack())
+        time.sleep(1)
+        self.assertEqual([n.metrics()["postern_log_reads_total"] for n in nodes], reads)
+        for node, before in zip(nodes, reads):  # and yet the first request sees it, for one read of the log
+            self.assertEqual(self.ask(node).status, 403)
+            self.assertEqual(node.metrics()["postern_log_reads_total"], before + 1)
+        self.assertEqual({n["state"] for n in self.listed().values()}, {"awake"})
+
+    def test_who_leaves_is_gone_and_who_sends_heartbeats_is_followed(self):
+        nodes = self.two()
+        self.assertTrue(self.heartbeats(nodes))
+        first = self.publishes()
+        self.assertIn(first, ("n1", "n2"))
+        leaver = next(n for n in self.nodes if n.config["node"] == first)
+        self.nodes.remove(leaver)
+        self.assertEqual(leaver.stop(), 0)
+        self.assertNotIn(first, self.listed())
+        stays = self.nodes[0]
+        self.assertTrue(proc.wait_until(lambda: self.publishes() == stays.config["node"], 8 * paths.slack()))
+        self.assertEqual(self.ask(stays).status, 200)
+
+    def test_a_revision_leads_nobody_back(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        self.redis.child.signal(19)  # nobody is told, and the next poll is half a second away
+        try:
+            for i in range(6):
+                for door in ("proxy", "auth_request"):
+                    token = self.disable(nodes[0], i % 2 == 0)["revision_token"]
+                    for node in nodes:
+                        answer = self.ask(node, [("Postern-Min-Revision", token)], door)
+                        self.assertEqual(answer.status, 403 if i % 2 == 0 else 200, (i, door))
+        finally:
+            self.redis.child.signal(18)
+
+    def test_what_the_app_is_told_may_come_back(self):
+        one, other = self.two()
+        answer = self.ask(one, door="auth_request")
+        self.assertEqual(answer.status, 200, answer.fields)
+        token = answer.value(b"X-Postern-Revision").decode()
+        self.assertRegex(token, r"^[0-9a-f]{16}-[0-9]+\.[0-9a-f]{32}$")
+        self.assertEqual(self.ask(other, [("Postern-Min-Revision", token)]).status, 200)
+        epoch, _, rest = token.partition("-")
+        forged = "%s-%d.%s" % (epoch, 10 ** 9, rest.partition(".")[2])
+        began = time.monotonic()
+        self.assertEqual(self.ask(other, [("Postern-Min-Revision", forged)]).status, 200)  # ignored
+        self.assertLess(time.monotonic() - began, 0.2 * paths.slack())
+        twice = [("Postern-Min-Revision", token)] * 2
+        self.assertEqual(self.ask(other, twice).status, 400)
+        done = cli("db", "restored", "--store", self.url)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        answer = self.ask(other, [("Postern-Min-Revision", token)])
+        self.assertTrue(proc.wait_until(
+            lambda: self.ask(other, [("Postern-Min-Revision", token)]).status == 412, BOUND + 2), answer.status)
+        self.assertEqual(self.ask(other).status, 200)
+        self.assertGreaterEqual(other.metrics()["postern_histories_total"], 1)
+
+    def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
+        nodes = self.two()
+        self.assertEqual(self.ask(nodes[0]).status, 200)
+        cli("nodes", "forget", "n1", "--store", self.url, check=True)
+        self.assertNotIn("n1", self.listed())
+        self.disable(nodes[0], False)
+        self.disable(nodes[0], True)  # the next report finds no row
+        self.assertTrue(proc.wait_until(lambda: self.listed().get("n1", {}).get("state") == "awake", 5))
+        self.assertEqual(self.ask(nodes[0]).status, 403)
+
+    def test_a_start_needs_the_tail_only_and_trusts_no_file(self):
+        self.tree["roles"].append({"name": "many", "permissions": [
+            {"entity": "thing", "id": "thing-%d" % i, "allow": ["detail"]} for i in range(12000)]})
+        node = self.start("n1") if self.make("n0").apply(self.tree) else None
+        path = os.path.join(node.config["state_dir"], "policy.snapshot")
+        self.assertTrue(proc.wait_until(lambda: os.path.exists(path), 10), node.child.err())
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+
+        def again():
+            self.assertEqual(node.stop(), 0)
+            node.start()
+            self.assertEqual(self.ask(node).status, 200)
+            return node.metrics()["postern_reloads_total"], node.child.err()
+
+        reloads, said = again()
+        self.assertEqual(reloads, 0)
+        self.assertIn("snapshot.loaded", said)
+        self.assertEqual(node.stop(), 0)
+        self.disable(node, True)  # while it is away
+        node.start()
+        self.assertEqual(self.ask(node).status, 403)
+        self.assertEqual(node.metrics()["postern_reloads_total"], 0)
+        self.disable(node, False, "--wait")
+        self.assertEqual(node.stop(), 0)
+        with open(path, "r+b") as f:
+            f.seek(os.path.getsize(path) // 2)
+            byte = f.read(1)
+            f.seek(-1, 1)
+            f.write(bytes([byte[0] ^ 1]))
+        node.start()
+        self.assertIn("snapshot.refused", node.child.err())
+        self.assertEqual(node.metrics()["postern_reloads_total"], 1)
+        self.assertEqual(self.ask(node).status, 200)
+
+    def test_one_connection_a_node(self):
+        nodes = self.two()
+        for node in nodes:
+            for who in range(5):
+                self.assertEqual(self.ask(node).status, 200)
+        time.sleep(0.3)
+        count = int(self.pg.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = '%s'"
+                                " AND pid <> pg_backend_pid()" % self.name))
+        self.assertEqual(count, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
