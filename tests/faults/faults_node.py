@@ -11,7 +11,7 @@ import oracle
 from harness import FAULTS, NS, RESOURCES, Load, Prober, boot_ns, fault, http1, paths, proc
 from lib.fleet import Fleet
 from lib.node import Failed
-from selftest import library
+from selftest import built
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 
@@ -192,7 +192,7 @@ def ask_all(prober, users):
 def one_failure(run, fleet, load, at, each):
     """Starts the node with a failing allocation and asks it everything. What it did: refused to start, or answered."""
     node = fleet.nodes[0]
-    env = {"LD_PRELOAD": library("malloc_fail"), "POSTERN_FAIL_AT": str(at), "POSTERN_FAIL_EACH": str(each)}
+    env = {"LD_PRELOAD": built("malloc_fail.so"), "POSTERN_FAIL_AT": str(at), "POSTERN_FAIL_EACH": str(each)}
     try:
         node.start(timeout=3, env=env)
         came = "served"
@@ -225,7 +225,7 @@ def f24_no_memory(run):
         load = Load(fleet)                               # holds what is needed to ask; asks nothing by itself
         code = node.stop(10)
         with tempfile.NamedTemporaryFile() as f:
-            node.start(env={"LD_PRELOAD": library("malloc_fail"), "POSTERN_FAIL_COUNT": f.name})
+            node.start(env={"LD_PRELOAD": built("malloc_fail.so"), "POSTERN_FAIL_COUNT": f.name})
             prober = Prober(load, 0, "proxy", 50000)
             ask_all(prober, fleet.users[:4])
             code = node.stop(10)
