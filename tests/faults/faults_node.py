@@ -31,7 +31,7 @@ def restart(run, node, env=None):
     node.start(env=env)
 
 
-@fault()
+@fault(preload=True)
 def f18_wall_clock(run):
     """a node's wall clock jumps by hours and by years, again each second: leases know nothing of it"""
     fleet = run.fleet
@@ -215,7 +215,7 @@ def one_failure(run, fleet, load, at, each):
     return came
 
 
-@fault(own=True)
+@fault(own=True, preload=True)
 def f24_no_memory(run):
     """an allocation fails, each in turn, at the start and later: an error or a 5xx, never an allow that is not due"""
     dice = random.Random(run.seed)
@@ -232,7 +232,7 @@ def f24_no_memory(run):
             total = int(f.read() or 0)
         run.verdict.that(code == 0 and total > 1000, "ended with %s after %d allocations" % (code, total))
         came = {"served": 0, "refused": 0}
-        points = sorted(dice.sample(range(20, total), run.long(12, 600)))
+        points = sorted(dice.sample(range(20, total), run.long(12, 300)))
         for at in points:
             came[one_failure(run, fleet, load, at, dice.choice((0, 0, 7, 101)))] += 1
         for probe, wrong in oracle.judge(fleet.writer.entries, load.probes(), fleet.bound)[:5]:

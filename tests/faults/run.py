@@ -21,7 +21,7 @@ import faults_redis  # noqa: E402,F401
 import selftest  # noqa: E402,F401
 from harness import FAULTS, Fleet, Run, Verdict  # noqa: E402
 
-PARTS = 2                 # fleets that run beside each other in the short part
+PARTS = 2                 # fleets that run beside each other
 STATEMENTS = ("shared_preload_libraries=pg_stat_statements",)
 
 
@@ -106,24 +106,21 @@ def main():
     p.add_argument("faults", nargs="*")
     a = p.parse_args()
     os.environ["POSTERN_BUILD"] = os.path.abspath(a.build)
-    names = a.faults or sorted(n for n, f in FAULTS.items() if f.short or not a.short)
+    names = a.faults or sorted(n for n, f in FAULTS.items() if (f.short or not a.short) and not (f.preload and paths.sanitized()))
     unknown = [n for n in names if n not in FAULTS]
     if unknown:
         p.error("there is no fault " + ", ".join(unknown))
     if not a.part:
         print("seed %d" % a.seed, flush=True)
-    if a.part or not a.short:
-        passed, failed = series(names, not a.short, a.seed)
-    else:
-        passed, failed = beside(names, a)
+    passed, failed = series(names, not a.short, a.seed) if a.part else beside(names, a.short, a.seed)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 
 
-def beside(names, a):
+def beside(names, short, seed):
     """The parts as processes of their own: each has its interpreter, its fleet, its output."""
-    children = [subprocess.Popen([sys.executable, os.path.abspath(__file__), "--short", "--part", "--build", a.build,
-                                  "--seed", str(a.seed), *part], stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+    argv = [sys.executable, os.path.abspath(__file__), "--part", "--build", paths.build_dir(), "--seed", str(seed)]
+    children = [subprocess.Popen(argv + ["--short"] * short + part, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
                 for part in split(names, PARTS)]
     passed = failed = 0
     for child in children:

@@ -35,7 +35,7 @@ def self_judge(run):
     v.that(history.monotonic(back[::-1][1:]) == [], "one answer goes nowhere")
 
 
-@fault(own=True)
+@fault(own=True, preload=True)
 def self_clock(run):
     """a node whose clock stands still, so that its lease never ends, is found out"""
     flag = os.path.join(paths.build_dir(), "faults", "stopped-%d" % os.getpid())

@@ -85,8 +85,9 @@ static bool value_of(const struct conn *c, size_t size, const char *name, char *
     return true;
 }
 
-/* Sends the answer as it should be, or worse. False: the connection ends. */
-static bool send_somehow(int fd, const char *text, size_t size)
+/* Sends the answer as it should be, or worse; behind it is room for another one. False: the
+ * connection ends. */
+static bool send_somehow(int fd, char *text, size_t size)
 {
     static const char garbage[] = "HTTP/1.1 2x0 OK\r\n\r\n",
                       twice[] =
@@ -101,9 +102,10 @@ static bool send_somehow(int fd, const char *text, size_t size)
     case 2:
         put(fd, text, 1 + roll((uint32_t)size - 1));
         return false;
-    case 3: /* an answer that nobody asked for */
-        put(fd, text, size);
-        put(fd, text, size);
+    case 3: /* An answer that nobody asked for. In one piece: what comes behind the next request is
+               its answer. */
+        memcpy(text + size, text, size);
+        put(fd, text, 2 * size);
         return true;
     case 4:
         put(fd, garbage, sizeof garbage - 1);
