@@ -8,7 +8,7 @@ import threading
 import time
 
 import oracle
-from harness import FAULTS, NS, RESOURCES, Load, Prober, boot_ns, fault, http1, paths, proc
+from harness import NS, RESOURCES, Load, Prober, boot_ns, fault, http1, paths, proc
 from lib.fleet import Fleet
 from lib.node import Failed
 from selftest import built
@@ -241,6 +241,3 @@ def f24_no_memory(run):
         allowed = sum(p.status == 200 for p in load.probes())
         run.verdict.that(came["served"] > 0, "nothing was served")
         run.verdict.notes.update(allocations=total, allowed=allowed, answers=len(load.probes()), **came)
-
-
-__all__ = ["FAULTS"]

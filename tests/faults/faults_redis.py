@@ -1,5 +1,4 @@
 """Redis fails. It only makes things fast: whatever becomes of it, the database's log and the leases keep the promise."""
-import threading
 import time
 
 from harness import boot_ns, fault, proc
@@ -186,11 +185,3 @@ def f14_crash_before_publish(run):
         run.over()
         run.settle(load)
     run.judge(load)
-
-
-def flooding(fleet, seconds):
-    """A flood beside other things."""
-    t = threading.Thread(target=flood, daemon=True, args=(fleet.redis.port, fleet.writer.entries[-1].epoch,
-                                                          time.monotonic() + seconds))
-    t.start()
-    return t

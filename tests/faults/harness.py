@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths, proc  # noqa: E402
-from lib.fleet import RESOURCES, Fleet, Upstream, boot_ns  # noqa: E402
+from lib.fleet import RESOURCES, Upstream, boot_ns  # noqa: E402
 import oracle  # noqa: E402
 from oracle import NS, Probe  # noqa: E402
 
@@ -209,7 +209,6 @@ class Run:
         self.verdict = None
         self.ended_at = None
         self.recovery = RECOVERY_S * paths.slack()
-        self.pids = {}
 
     def long(self, short, full):
         """Seconds, counts: of `make test`, of `make freshness`."""

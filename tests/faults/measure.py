@@ -8,14 +8,12 @@ import random
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 
-import harness
 from faults_redis import log_reads
-from harness import NS, Load, Prober, paths, proc
-from lib.fleet import Fleet, boot_ns, token
+from harness import Load, Prober, paths, proc
+from lib.fleet import Fleet, token
 from selftest import built
 
 STATEMENTS = ("shared_preload_libraries=pg_stat_statements",)
@@ -336,6 +334,3 @@ $$""")
 
 def head_of(fleet):
     return int(fleet.pg.sql("postern", "SELECT n FROM log_head"))
-
-
-__all__ = ["latency", "reads", "wrong_user", "misses", "change_stream", "harness", "NS", "boot_ns", "sys"]

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """All faults at random: `nemesis.py --minutes N [--seed S]`. The seed, which is printed, makes the same schedule again."""
 import argparse
+import bisect
 import json
 import os
 import random
@@ -11,11 +12,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import bisect  # noqa: E402
-
 import harness  # noqa: E402
-from harness import NS, Run, Verdict, proc  # noqa: E402
-from lib import paths  # noqa: E402
+from harness import Run, Verdict, proc  # noqa: E402
 from lib.fault_proxy import Lossy  # noqa: E402
 from lib.fleet import Fleet  # noqa: E402
 from oracle import History  # noqa: E402
@@ -196,8 +194,6 @@ def main():
     print("%d passed, %d failed" % (not verdict.broken, bool(verdict.broken)))
     return 1 if verdict.broken else 0
 
-
-__all__ = ["storm", "oldest", "schedule", "NS", "paths"]
 
 if __name__ == "__main__":
     sys.exit(main())

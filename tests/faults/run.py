@@ -19,7 +19,8 @@ import faults_node  # noqa: E402,F401
 import faults_postgres  # noqa: E402,F401
 import faults_redis  # noqa: E402,F401
 import selftest  # noqa: E402,F401
-from harness import FAULTS, Fleet, Run, Verdict  # noqa: E402
+from harness import FAULTS, Run, Verdict  # noqa: E402
+from lib.fleet import Fleet  # noqa: E402
 
 PARTS = 2                 # fleets that run beside each other
 STATEMENTS = ("shared_preload_libraries=pg_stat_statements",)
