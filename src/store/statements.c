@@ -70,13 +70,11 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
     S2(ROLES_SOME, "roles_some", "itii",
        ROLES "WHERE r.id IN (SELECT value FROM json_each($1)) ORDER BY r.id",
-       ROLES "WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
-             " ORDER BY r.id"),
+       ROLES "WHERE r.id = ANY (translate($1, '[]', '{}')::bigint[]) ORDER BY r.id"),
     S2(PERMISSIONS_SOME, "permissions_some", PERMISSION_COLUMNS,
-       PERMISSIONS "WHERE role_id IN (SELECT value FROM json_each($1)) ORDER BY id",
-       PERMISSIONS
-       "WHERE role_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
-       " ORDER BY id"),
+       PERMISSIONS "WHERE role_id IN (SELECT value FROM json_each($1)) ORDER BY role_id, id",
+       PERMISSIONS "WHERE role_id = ANY (translate($1, '[]', '{}')::bigint[])"
+                   " ORDER BY role_id, id"),
     S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
     S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS,
       PERMISSIONS "WHERE role_id = $1 ORDER BY id"),

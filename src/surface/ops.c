@@ -239,6 +239,11 @@ static void put_figures(const struct pst_ops_door *ops, struct pst_buf *out)
     pst_buf_lit(out, "postern_epoch_info{epoch=\"");
     pst_buf_hex(out, f.epoch, 16);
     pst_buf_lit(out, "\"} 1\n");
+    put_help(out, PST_LIT("change_seconds"), PST_LIT("gauge"),
+             PST_LIT("What the last change took from its row in the log to its effect"));
+    pst_buf_lit(out, "postern_change_seconds ");
+    put_seconds(out, f.change_ns);
+    pst_buf_char(out, '\n');
     if (f.lapsed_ns == UINT64_MAX)
         return;
     put_help(out, PST_LIT("staleness_seconds"), PST_LIT("gauge"),
