@@ -143,7 +143,8 @@ def oldest(entries, probes):
     for p in probes:
         if p.status not in (200, 401, 403, 404):
             continue
-        at = newest = max(0, bisect.bisect_right(history.acks, p.sent) - 1)
+        newest = max(0, bisect.bisect_right(history.acks, p.sent) - 1)
+        at = history.window(p.sent, p.came, 0)[1]        # what was under way may have been seen, too
         while at > 0 and history.allows(at, p) != (p.status == 200):
             at -= 1
         if at < newest:
