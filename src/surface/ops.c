@@ -207,6 +207,7 @@ static const struct row figure_rows[] = {
     FIGURE("reloads_total", "counter", "Times that a model was loaded", reloads),
     FIGURE("histories_total", "counter", "Times that the log was another one than before",
            histories),
+    FIGURE("change_log_rows", "gauge", "Rows of the change log that the database keeps", log_rows),
     FIGURE("gaps_total", "counter", "Messages that were missed", gaps),
     FIGURE("publishers", "gauge", "Processes that tell of changes", publishers),
     FIGURE("fact_requests_total", "counter", "Users that workers asked the database for",
