@@ -21,6 +21,7 @@ import vectors_sync  # noqa: E402
 UNIT_LIMIT = 180
 FILE_LIMIT = 240
 MODEL_LIMIT = 300
+FAULTS_LIMIT = 300
 ALONE = {"test_stream.py", "test_syscalls.py", "test_apply_live.py", "test_reload.py"}
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
@@ -93,6 +94,17 @@ def models():
     return Result("models", passed, failed, text, time.monotonic() - began)
 
 
+def faults():
+    """The quick ones, on two fleets at a time."""
+    began = time.monotonic()
+    code, text = execute([sys.executable, os.path.join(HERE, "faults", "run.py"), "--short"], FAULTS_LIMIT * paths.slack())
+    total = TOTAL.search(text)
+    passed, failed = (int(total[1]), int(total[2])) if total else (0, 0)
+    if (code != 0 or not passed) and not failed:
+        failed, text = 1, text + "\nexit status %s" % code
+    return Result("faults", passed, failed, text, time.monotonic() - began)
+
+
 def show(result):
     print("%-52s %4d passed, %d failed  %5.1f s" % (result.name, result.passed, result.failed, result.seconds),
           flush=True)
@@ -112,6 +124,8 @@ def run_tests(build):
             results.append(result)
             show(result)
     results.append(models())
+    show(results[-1])
+    results.append(faults())
     show(results[-1])
     for path in [f for f in files if f not in shared]:
         results.append(integration(path))
