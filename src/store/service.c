@@ -190,7 +190,7 @@ static void answer(struct pst_service *s, uint32_t chain, uint64_t now_ns, enum 
         enum pst_status told = status;
         if (expired(q, now_ns))
             told = PST_E_BUSY;
-        else if (status == PST_OK && (own = copy_facts(facts)) == NULL)
+        else if (facts != NULL && (own = copy_facts(facts)) == NULL)
             told = PST_E_NOMEM;
         deliver(q, told, own, revision);
     }
