@@ -190,7 +190,7 @@ static void answer(struct pst_service *s, uint32_t chain, uint64_t now_ns, enum 
         enum pst_status told = status;
         if (expired(q, now_ns))
             told = PST_E_BUSY;
-        else if (status == PST_OK && (own = copy_facts(facts)) == NULL)
+        else if (facts != NULL && (own = copy_facts(facts)) == NULL)
             told = PST_E_NOMEM;
         deliver(q, told, own, revision);
     }
@@ -456,9 +456,17 @@ static void refuse_waiting(struct pst_service *s, struct queue *q)
 {
     for (uint32_t at = q->first; at != NIL; at = s->slots[at].next)
         deliver(&s->slots[at], PST_E_BUSY, NULL, (struct pst_revision){0});
+    *q = (struct queue){NIL, NIL};
 }
 
-void pst_service_destroy(struct pst_service *service)
+static void end_lane(struct lane *lane)
+{
+    if (lane->running)
+        pthread_join(lane->thread, NULL);
+    lane->running = false;
+}
+
+void pst_service_stop(struct pst_service *service)
 {
     struct pst_service *s = service;
 
@@ -469,10 +477,8 @@ void pst_service_destroy(struct pst_service *service)
     pthread_cond_signal(&s->quick.wake);
     pthread_cond_signal(&s->slow.wake);
     pthread_mutex_unlock(&s->lock);
-    if (s->quick.running)
-        pthread_join(s->quick.thread, NULL);
-    if (s->slow.running)
-        pthread_join(s->slow.thread, NULL);
+    end_lane(&s->quick);
+    end_lane(&s->slow);
     if (s->log_state != LOG_NONE) {
         struct pst_log_reply reply = {0};
         pst_service_deliver_log(s, &s->log, &reply, PST_E_BUSY);
@@ -480,11 +486,21 @@ void pst_service_destroy(struct pst_service *service)
     if (s->node_asked) {
         const struct pst_node_reply reply = {.call = s->node.call, .status = PST_E_BUSY};
         s->node.deliver(s->node.ctx, &reply);
+        s->node_asked = false;
     }
     if (s->slots != NULL) {
         refuse_waiting(s, &s->quick.queue);
         refuse_waiting(s, &s->slow.queue);
     }
+}
+
+void pst_service_destroy(struct pst_service *service)
+{
+    struct pst_service *s = service;
+
+    if (s == NULL)
+        return;
+    pst_service_stop(s);
     pthread_cond_destroy(&s->quick.wake);
     pthread_cond_destroy(&s->slow.wake);
     pthread_mutex_destroy(&s->lock);

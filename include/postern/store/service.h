@@ -49,7 +49,10 @@ struct pst_service_stats {
 /* Starts the threads. The database is opened by them, at the first question. */
 PST_MUST_USE enum pst_status pst_service_create(const struct pst_service_config *config,
                                                 struct pst_service **out, struct pst_error *error);
-/* Delivers what waits as PST_E_BUSY, stops the threads. Accepts NULL. */
+/* Delivers what waits as PST_E_BUSY, stops the threads; what is posted from then on is PST_E_BUSY:
+ * who still runs messages that may ask can do so. Twice, too. Accepts NULL. */
+void pst_service_stop(struct pst_service *service);
+/* Stops it and frees it: nobody may post any more. Accepts NULL. */
 void pst_service_destroy(struct pst_service *service);
 
 /* --- users --- */
