@@ -251,7 +251,8 @@ class Run:
         gaps = oracle.lease_gaps(probes, self.ended_at, boot_ns())
         for i in range(len(fleet.nodes)):
             gap = gaps.get(i)
-            v.that(gap is not None and gap <= self.recovery, "I5: node %d decides %s s after the fault" % (i, gap))
+            v.that(gap is not None and gap <= self.recovery, "I5: node %d decides %s s after the fault; it said %s" % (
+                i, gap, fleet.nodes[i].child.err()[-1500:]))
         extra = fleet.database.audit_gap()
         v.that(extra == 0, "I6: %d audit rows too many or too few" % extra)
         self.alive()

@@ -473,9 +473,10 @@ class Fleet:
             if node.child:
                 node.child.signal(signal.SIGCONT)
                 node.child.signal(signal.SIGTERM)
-        codes = []
-        for node in self.nodes:
-            codes.append(node.stop(20) if node.child else None)
+        for node in self.nodes:                          # asked once: the second time means "at once"
+            if node.child:
+                node.child.wait(20)
+        codes = [node.stop(1) if node.child else None for node in self.nodes]
         return codes
 
     def stop(self):
