@@ -2,7 +2,8 @@
 """`make test`: unit tests, vector suites, integration tests and models of one build; closes with `N passed, N failed`.
 
 One PostgreSQL, with pgbouncer before it, serves the unit tests of the whole run, each in a database of its own.
-Unit tests and suites run two at a time; the integration files that measure (memory, system calls, time) run alone."""
+Unit tests and then the models run two at a time, and beside them two of the integration files, which wait for most
+of their time; those that measure (memory, system calls, time) run alone behind all others."""
 import argparse
 import concurrent.futures
 import glob
@@ -21,7 +22,9 @@ import vectors_sync  # noqa: E402
 UNIT_LIMIT = 180
 FILE_LIMIT = 240
 MODEL_LIMIT = 300
+FAULTS_LIMIT = 300
 ALONE = {"test_stream.py", "test_syscalls.py", "test_apply_live.py", "test_reload.py"}
+LONG = ("test_streams.py", "test_postgres.py", "test_fleet.py")     # begun first, so that none is left over
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
 TOTAL = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
@@ -93,29 +96,52 @@ def models():
     return Result("models", passed, failed, text, time.monotonic() - began)
 
 
+def faults():
+    """The quick ones, on two fleets at a time."""
+    began = time.monotonic()
+    code, text = execute([sys.executable, os.path.join(HERE, "faults", "run.py"), "--short"],
+                         FAULTS_LIMIT * paths.slack())
+    total = TOTAL.search(text)
+    passed, failed = (int(total[1]), int(total[2])) if total else (0, 0)
+    if (code != 0 or not passed) and not failed:
+        failed, text = 1, text + "\nexit status %s" % code
+    return Result("faults", passed, failed, text, time.monotonic() - began)
+
+
 def show(result):
-    print("%-52s %4d passed, %d failed  %5.1f s" % (result.name, result.passed, result.failed, result.seconds),
-          flush=True)
+    text = "%-52s %4d passed, %d failed  %5.1f s\n" % (result.name, result.passed, result.failed, result.seconds)
     if result.failed:
-        print(result.text.strip()[-12000:], flush=True)
-        print("--- end of %s" % result.name, flush=True)
+        text += "%s\n--- end of %s\n" % (result.text.strip()[-12000:], result.name)
+    sys.stdout.write(text)      # in one piece: two threads show
+    sys.stdout.flush()
 
 
 def run_tests(build):
-    results = []
     units = sorted(f for f in glob.glob(os.path.join(build, "unit", "*", "test_*")) if not f.endswith(".d"))
-    files = sorted(glob.glob(os.path.join(HERE, "integration", "test_*.py")))
+    files = sorted(glob.glob(os.path.join(HERE, "integration", "test_*.py")),
+                   key=lambda f: (os.path.basename(f) not in LONG, f))
     shared = [f for f in files if os.path.basename(f) not in ALONE]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for result in pool.map(lambda job: job[0](job[1]), [(unit, u) for u in units] +
-                               [(integration, f) for f in shared]):
+    results = []
+
+    def computing():
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            yield from pool.map(unit, units)
+        yield models()
+
+    def waiting():
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            yield from pool.map(integration, shared)
+
+    def follow(some):
+        for result in some:
             results.append(result)
             show(result)
-    results.append(models())
-    show(results[-1])
-    for path in [f for f in files if f not in shared]:
-        results.append(integration(path))
-        show(results[-1])
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for ended in [pool.submit(follow, some()) for some in (computing, waiting)]:
+            ended.result()
+    follow(job() for job in (faults,))
+    follow(map(integration, [f for f in files if f not in shared]))
     return results
 
 

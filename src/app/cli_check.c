@@ -295,6 +295,13 @@ static enum pst_status check_node(const struct check_args *a, const struct pst_c
     return status;
 }
 
+static int name_a_target(void)
+{
+    (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see "
+                          "postern check --help)\n");
+    return PST_EXIT_USAGE;
+}
+
 /* As pst_cli_options: -1, or the exit code. */
 static int read_args(int argc, char **argv, struct check_args *a)
 {
@@ -353,13 +360,8 @@ static int read_args(int argc, char **argv, struct check_args *a)
     };
     int code = pst_cli_options(&pst_command_check, options, argc, argv, rest, &rest_count);
 
-    if (code < 0 && rest_count != 1) {
-        (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see "
-                              "postern check --help)\n");
-        return PST_EXIT_USAGE;
-    }
     a->target = rest_count == 1 ? rest[0] : NULL;
-    return code;
+    return code >= 0 || a->target != NULL ? code : name_a_target();
 }
 
 static int run_check(int argc, char **argv)

@@ -176,6 +176,17 @@ static int run_inspect(const struct token_args *a, const char *arg)
     return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(a->json, &error);
 }
 
+static int run_word(const struct token_args *a, const char *const *rest, uint32_t n)
+{
+    if (n == 1 && strcmp(rest[0], "mint") == 0)
+        return run_mint(a);
+    if ((n == 1 || n == 2) && strcmp(rest[0], "inspect") == 0)
+        return run_inspect(a, n == 2 ? rest[1] : NULL);
+    (void)fprintf(stderr,
+                  "postern token: expected mint, or inspect [TOKEN] (see postern token --help)\n");
+    return PST_EXIT_USAGE;
+}
+
 static int run_token(int argc, char **argv)
 {
     struct token_args a = {0};
@@ -230,15 +241,7 @@ static int run_token(int argc, char **argv)
     };
     int code = pst_cli_options(&pst_command_token, options, argc, argv, rest, &n);
 
-    if (code >= 0)
-        return code;
-    if (n == 1 && strcmp(rest[0], "mint") == 0)
-        return run_mint(&a);
-    if ((n == 1 || n == 2) && strcmp(rest[0], "inspect") == 0)
-        return run_inspect(&a, n == 2 ? rest[1] : NULL);
-    (void)fprintf(stderr,
-                  "postern token: expected mint, or inspect [TOKEN] (see postern token --help)\n");
-    return PST_EXIT_USAGE;
+    return code >= 0 ? code : run_word(&a, rest, n);
 }
 
 const struct pst_command pst_command_token = {

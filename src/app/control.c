@@ -357,7 +357,7 @@ static void stop_lanes(struct control *c)
     pst_fleet_leave(c);
     pst_coldstart_stop(c);
     pst_fleet_stop(c);
-    pst_service_destroy(c->service);
+    pst_service_stop(c->service); /* what is left in the mailboxes may still ask, in vain */
     pst_fetcher_destroy(c->fetcher);
     if (c->loop != NULL && c->tail != NULL)
         pst_worker_turn(c->loop, 0); /* the service's last answer */
@@ -368,10 +368,16 @@ static void stop_lanes(struct control *c)
         pst_worker_destroy(c->lanes[i].worker);
     }
     free(c->lanes);
+    pst_service_destroy(c->service);
 }
 
 static void stop(struct control *c)
 {
+    /* From here on nothing is due: neither the log and keys nor a reload have parts to work on. */
+    if (c->tick != NULL)
+        event_del(c->tick);
+    if (c->patience != NULL)
+        event_del(c->patience);
     stop_lanes(c);
     pst_tail_destroy(c->tail);
     pst_policy_hub_destroy(c->hub);

@@ -18,20 +18,16 @@
  */
 #include "postern/store/service.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
+#include "service_internal.h"
 
-#define QUEUE_MAX    65536
-#define NIL          UINT32_MAX
-#define NODE_CALL_NS PST_NS_PER_S
-#define ANSWER_NS    (200 * PST_NS_PER_MS) /* what a read has at least, once it is begun */
-#define FRESH_NS     (500 * PST_NS_PER_MS) /* and the first one of a connection */
-#define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
-#define HINT_NS      (50 * PST_NS_PER_MS)  /* how often a database that gives hints is looked at */
+#define QUEUE_MAX 65536
+#define NIL       UINT32_MAX
+#define HINT_NS   (50 * PST_NS_PER_MS) /* how often a database that gives hints is looked at */
 
 struct slot {
     struct pst_facts_request request; /* its texts point into `text` */
@@ -40,45 +36,6 @@ struct slot {
     uint32_t next; /* in its list */
     uint32_t twin; /* the next one with the same question, once taken */
     char text[PST_FACTS_KEY_MAX];
-};
-
-struct queue {
-    uint32_t first, last;
-};
-
-enum log_state { LOG_NONE = 0, LOG_ASKED, LOG_TAKEN, LOG_SLOW, LOG_SLOW_TAKEN };
-
-struct lane {
-    struct pst_service *service;
-    pthread_t thread;
-    pthread_cond_t wake;
-    bool running;
-    struct queue queue;
-    struct pst_store *store; /* the thread's only, and so: */
-    uint64_t rest_until_ns;
-    struct pst_error failure; /* the last one */
-};
-
-struct pst_service {
-    pthread_mutex_t lock;
-    bool stop;
-    struct slot *slots;
-    uint32_t free;
-    enum log_state log_state;
-    struct pst_log_request log;   /* while log_state says so */
-    struct pst_node_request node; /* while node_asked */
-    bool node_asked;
-    struct pst_service_stats stats;
-    struct lane quick, slow;
-
-    /* The rest never changes, or is the quick thread's only. */
-    struct pst_hash_key key;
-    void (*changed)(void *ctx);
-    void *ctx;
-    uint64_t hint, hint_due_ns;
-    bool hints; /* the database gives some */
-    char *url;
-    size_t url_len;
 };
 
 /* ---- queues; all under the lock ---- */
@@ -161,53 +118,6 @@ static void give_back(struct pst_service *s, uint32_t chain)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- the database; without the lock ---- */
-
-/* Requests that come in thousands must not become as many attempts: they would keep a server from
- * coming back. */
-static void rest(struct lane *lane, enum pst_status status, const struct pst_error *why)
-{
-    lane->rest_until_ns = pst_clock_boot_ns() + REST_NS;
-    lane->failure = *why;
-    lane->failure.status = status;
-}
-
-static enum pst_status open_store(struct lane *lane, struct pst_error *error)
-{
-    struct pst_service *s = lane->service;
-    struct pst_error own = {0};
-
-    if (lane->store != NULL)
-        return PST_OK;
-    if (pst_clock_boot_ns() < lane->rest_until_ns) {
-        if (error != NULL)
-            *error = lane->failure;
-        return lane->failure.status;
-    }
-    enum pst_status status =
-        pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &lane->store, &own);
-    if (status != PST_OK)
-        rest(lane, status, &own);
-    if (status != PST_OK && error != NULL)
-        *error = own;
-    return status;
-}
-
-/* What a connection is given up for is its own silence: not the time that making it took (it would
- * be made anew for ever), nor that others were answered first. */
-static void set_deadline(struct lane *lane, uint64_t at_ns, bool fresh)
-{
-    uint64_t least_ns = pst_clock_boot_ns() + (fresh ? FRESH_NS : ANSWER_NS);
-
-    pst_store_set_deadline(lane->store, at_ns != 0 && at_ns < least_ns ? least_ns : at_ns);
-}
-
-static void close_store(struct lane *lane)
-{
-    pst_store_close(lane->store);
-    lane->store = NULL;
-}
-
 /* ---- users ---- */
 
 static struct pst_facts *copy_facts(const struct pst_facts *f)
@@ -280,7 +190,7 @@ static void answer(struct pst_service *s, uint32_t chain, uint64_t now_ns, enum 
         enum pst_status told = status;
         if (expired(q, now_ns))
             told = PST_E_BUSY;
-        else if (status == PST_OK && (own = copy_facts(facts)) == NULL)
+        else if (facts != NULL && (own = copy_facts(facts)) == NULL)
             told = PST_E_NOMEM;
         deliver(q, told, own, revision);
     }
@@ -300,24 +210,24 @@ static void read_batch(struct lane *lane, struct batch *b)
 {
     bool had_connection = lane->store != NULL;
     struct pst_error why = {0};
-    enum pst_status status = open_store(lane, &why);
+    enum pst_status status = pst_lane_open(lane, &why);
 
     for (unsigned tries = 0; status == PST_OK && tries < 2; tries++) {
-        set_deadline(lane, b->deadline_ns, !had_connection);
+        pst_lane_deadline(lane, b->deadline_ns, !had_connection);
         status = pst_store_load_many_facts(lane->store, b->questions, b->count, &why);
         if (status == PST_OK)
             return;
         for (unsigned i = 0; i < b->count; i++)
             pst_facts_free(b->questions[i].facts);
-        close_store(lane);
+        pst_lane_close(lane);
         /* A file that was replaced, or a server that went, shows itself at the first use of the old
          * connection. */
         if (!had_connection || (b->deadline_ns != 0 && pst_clock_boot_ns() > b->deadline_ns)) {
-            rest(lane, status, &why);
+            pst_lane_rest(lane, status, &why);
             break;
         }
         had_connection = false;
-        status = open_store(lane, &why);
+        status = pst_lane_open(lane, &why);
     }
     for (unsigned i = 0; i < b->count; i++) {
         b->questions[i].status = status == PST_OK ? PST_E_IO : status;
@@ -383,7 +293,7 @@ static void run_creation(struct lane *lane, uint32_t chain)
     uint32_t at = alive(s, chain, now, &latest, &late);
     struct pst_facts *facts = NULL;
     struct pst_revision revision = {0};
-    enum pst_status status = at == NIL ? PST_E_BUSY : open_store(lane, NULL);
+    enum pst_status status = at == NIL ? PST_E_BUSY : pst_lane_open(lane, NULL);
 
     if (status == PST_OK) {
         const struct slot *q = &s->slots[at];
@@ -391,233 +301,12 @@ static void run_creation(struct lane *lane, uint32_t chain)
         if (status == PST_OK)
             status = pst_store_load_facts(lane->store, &q->request.who, &facts, &revision, NULL);
         if (status == PST_E_IO)
-            close_store(lane);
+            pst_lane_close(lane);
     }
     answer(s, chain, now, status, facts, revision);
 }
 
-/* ---- the log ---- */
-
-/* Ids of the roles that the page names; *workspaces: it names one. SIZE_MAX: too many for anything
- * but the whole model. */
-static size_t touched_roles(const struct pst_log_page *page, uint32_t *ids, bool *workspaces)
-{
-    size_t count = 0;
-
-    *workspaces = false;
-    for (size_t i = 0; i < page->key_count; i++) {
-        const struct pst_log_key *key = &page->keys[i];
-        if (key->kind == PST_LOG_WORKSPACE)
-            *workspaces = true;
-        if (key->kind != PST_LOG_ROLE)
-            continue;
-        if (count == PST_LOAD_ROLES_MAX || key->id > UINT32_MAX)
-            return SIZE_MAX;
-        ids[count++] = (uint32_t)key->id;
-    }
-    return count;
-}
-
-/* The proof and the whole model, of one moment. */
-static enum pst_status load_whole(struct lane *lane, const struct pst_log_request *q,
-                                  struct pst_log_reply *reply)
-{
-    struct pst_revision revision;
-    enum pst_status status = open_store(lane, &reply->error);
-
-    if (status != PST_OK)
-        return status;
-    status = pst_store_view(lane->store, &reply->error);
-    if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
-    if (status == PST_OK) {
-        status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
-        if (status == PST_OK)
-            status = pst_store_load_model(lane->store, &reply->model, &revision, &reply->error);
-        if (status != PST_OK)
-            pst_log_page_fini(&reply->page);
-    }
-    pst_store_view_end(lane->store);
-    reply->has_key = reply->whole = true;
-    return status;
-}
-
-/* Once more, now together with the roles that it touched. The page is the later one; when that
- * touches more than was asked for, it says `all`, and the slow lane's turn comes. */
-static enum pst_status load_touched(struct lane *lane, const struct pst_log_request *q,
-                                    struct pst_log_reply *reply)
-{
-    uint32_t ids[PST_LOAD_ROLES_MAX];
-    struct pst_revision revision;
-    bool workspaces;
-
-    pst_log_page_fini(&reply->page);
-    enum pst_status status = pst_store_view(lane->store, &reply->error);
-    if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
-    if (status == PST_OK) {
-        size_t count = touched_roles(&reply->page, ids, &workspaces);
-        if (count == SIZE_MAX || reply->page.all)
-            reply->page.all = true;
-        else
-            status = pst_store_load_roles(lane->store, ids, count, workspaces, &reply->model,
-                                          &revision, &reply->error);
-        if (status != PST_OK)
-            pst_log_page_fini(&reply->page);
-    }
-    pst_store_view_end(lane->store);
-    return status;
-}
-
-static void deliver_log(struct pst_service *s, const struct pst_log_request *q,
-                        struct pst_log_reply *reply, enum pst_status status)
-{
-    reply->status = status;
-    if (status != PST_OK && reply->error.status == PST_OK)
-        (void)pst_error_set(&reply->error, status, NULL, "the change log cannot be read: %s",
-                            pst_status_name(status));
-    pthread_mutex_lock(&s->lock); /* before the reply: its receiver may ask again */
-    s->log_state = LOG_NONE;
-    s->stats.loads += reply->model != NULL;
-    pthread_mutex_unlock(&s->lock);
-    q->deliver(q->ctx, reply);
-}
-
-static void run_load(struct lane *lane, const struct pst_log_request *q)
-{
-    struct pst_log_reply reply = {0};
-    enum pst_status status = load_whole(lane, q, &reply);
-
-    if (status != PST_OK)
-        close_store(lane);
-    deliver_log(lane->service, q, &reply, status);
-}
-
-/* ---- nodes ---- */
-
-static enum pst_status run_node_call(struct lane *lane, const struct pst_node_request *q,
-                                     struct pst_node_reply *reply)
-{
-    enum pst_status status = open_store(lane, &reply->error);
-
-    if (status != PST_OK)
-        return status;
-    /* What tells others of us holds up what we decide by no longer than it must. */
-    pst_store_set_deadline(lane->store,
-                           pst_clock_boot_ns() +
-                               (q->call == PST_NODE_UNREGISTER ? NODE_CALL_NS : NODE_CALL_NS / 5));
-    switch (q->call) {
-    case PST_NODE_REPORT:
-        return pst_store_node_report(lane->store, &q->row, &reply->error);
-    case PST_NODE_UNREGISTER:
-        return pst_store_node_unregister(lane->store, q->row.node, &reply->error);
-    case PST_NODE_CLAIM:
-        return pst_store_publisher_claim(lane->store, q->row.node, q->ttl_ms, &reply->mine,
-                                         &reply->head, &reply->error);
-    }
-    return PST_E_INVALID;
-}
-
-static void run_node(struct lane *lane, const struct pst_node_request *q)
-{
-    struct pst_service *s = lane->service;
-    struct pst_node_reply reply = {.call = q->call};
-
-    reply.status = run_node_call(lane, q, &reply);
-    if (reply.status == PST_E_IO)
-        close_store(lane);
-    pthread_mutex_lock(&s->lock); /* before the reply: its receiver may ask again */
-    s->node_asked = false;
-    pthread_mutex_unlock(&s->lock);
-    q->deliver(q->ctx, &reply);
-}
-
-/* ---- the log, quick ---- */
-
-static bool touches_model(const struct pst_log_page *page)
-{
-    for (size_t i = 0; i < page->key_count; i++)
-        if (page->keys[i].kind != PST_LOG_USER)
-            return true;
-    return false;
-}
-
-static enum pst_status read_log(struct lane *lane, const struct pst_log_request *q,
-                                struct pst_log_reply *reply)
-{
-    *reply = (struct pst_log_reply){0};
-    bool fresh = lane->store == NULL;
-    enum pst_status status = open_store(lane, &reply->error);
-    if (status != PST_OK)
-        return status;
-    /* The hint before the read: a commit in between differs from it at the next look. */
-    lane->service->hints = pst_store_hint(lane->store, &lane->service->hint, NULL) == PST_OK;
-    set_deadline(lane, q->deadline_ns, fresh);
-    if (q->registers != NULL)
-        status = pst_store_node_register(lane->store, q->registers, &reply->error);
-    if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
-    if (status == PST_OK && q->want_key) {
-        status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
-        reply->has_key = true;
-    }
-    if (status == PST_OK && !reply->page.all && touches_model(&reply->page)) {
-        pst_store_set_deadline(lane->store,
-                               0); /* the read is answered: what it brings is awaited */
-        status = load_touched(lane, q, reply);
-    }
-    if (status != PST_OK) {
-        pst_log_page_fini(&reply->page);
-        close_store(lane);
-    }
-    return status;
-}
-
-static void run_log(struct lane *lane, const struct pst_log_request *q)
-{
-    struct pst_service *s = lane->service;
-    struct pst_log_reply reply = {0};
-    bool had_connection = lane->store != NULL;
-    enum pst_status status = read_log(lane, q, &reply);
-
-    if (status == PST_E_IO && had_connection &&
-        (q->deadline_ns == 0 || pst_clock_boot_ns() < q->deadline_ns))
-        status = read_log(lane, q, &reply);
-    if (status != PST_OK)
-        rest(lane, status, &reply.error);
-    pthread_mutex_lock(&s->lock);
-    s->stats.log_reads++;
-    bool whole = status == PST_OK && reply.page.all;
-    if (whole) {
-        s->log_state = LOG_SLOW;
-        pthread_cond_signal(&s->slow.wake);
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (whole)
-        pst_log_page_fini(&reply.page);
-    else
-        deliver_log(s, q, &reply, status);
-}
-
 /* ---- the threads ---- */
-
-static void look_for_changes(struct lane *lane)
-{
-    struct pst_service *s = lane->service;
-    uint64_t hint;
-
-    if (!s->hints || lane->store == NULL || s->changed == NULL)
-        return;
-    /* An error is news too: the log read will tell what it is. */
-    enum pst_status status = pst_store_hint(lane->store, &hint, NULL);
-    if (status == PST_OK && hint == s->hint)
-        return;
-    if (status == PST_OK)
-        s->hint = hint;
-    else
-        s->hints = false; /* until the next log read opened the database anew */
-    s->changed(s->ctx);
-}
 
 static bool waits(const struct pst_service *s)
 {
@@ -665,18 +354,18 @@ static void *run_quick(void *arg)
         pthread_mutex_unlock(&s->lock);
 
         if (node.deliver != NULL)
-            run_node(lane, &node);
+            pst_lane_node(lane, &node);
         else if (log.deliver != NULL)
-            run_log(lane, &log);
+            pst_lane_log(lane, &log);
         else if (b->chain_count > 0)
             run_batch(lane, b);
         uint64_t now = pst_clock_boot_ns();
         if (!stop && s->hints && now >= s->hint_due_ns) {
-            look_for_changes(lane);
+            pst_lane_look(lane);
             s->hint_due_ns = now + HINT_NS;
         }
     }
-    close_store(lane);
+    pst_lane_close(lane);
     free(b);
     return NULL;
 }
@@ -691,7 +380,7 @@ static void *run_slow(void *arg)
         pthread_mutex_lock(&s->lock);
         if (lane->queue.first == NIL && s->log_state != LOG_SLOW) {
             pthread_mutex_unlock(&s->lock);
-            close_store(lane); /* not a connection more than is used */
+            pst_lane_close(lane); /* not a connection more than is used */
             pthread_mutex_lock(&s->lock);
         }
         while (lane->queue.first == NIL && s->log_state != LOG_SLOW && !s->stop)
@@ -706,11 +395,11 @@ static void *run_slow(void *arg)
         if (stop)
             break;
         if (log.deliver != NULL)
-            run_load(lane, &log);
+            pst_lane_load(lane, &log);
         if (chain != NIL)
             run_creation(lane, chain);
     }
-    close_store(lane);
+    pst_lane_close(lane);
     return NULL;
 }
 
@@ -772,9 +461,17 @@ static void refuse_waiting(struct pst_service *s, struct queue *q)
 {
     for (uint32_t at = q->first; at != NIL; at = s->slots[at].next)
         deliver(&s->slots[at], PST_E_BUSY, NULL, (struct pst_revision){0});
+    *q = (struct queue){NIL, NIL};
 }
 
-void pst_service_destroy(struct pst_service *service)
+static void end_lane(struct lane *lane)
+{
+    if (lane->running)
+        pthread_join(lane->thread, NULL);
+    lane->running = false;
+}
+
+void pst_service_stop(struct pst_service *service)
 {
     struct pst_service *s = service;
 
@@ -785,22 +482,30 @@ void pst_service_destroy(struct pst_service *service)
     pthread_cond_signal(&s->quick.wake);
     pthread_cond_signal(&s->slow.wake);
     pthread_mutex_unlock(&s->lock);
-    if (s->quick.running)
-        pthread_join(s->quick.thread, NULL);
-    if (s->slow.running)
-        pthread_join(s->slow.thread, NULL);
+    end_lane(&s->quick);
+    end_lane(&s->slow);
     if (s->log_state != LOG_NONE) {
         struct pst_log_reply reply = {0};
-        deliver_log(s, &s->log, &reply, PST_E_BUSY);
+        pst_service_deliver_log(s, &s->log, &reply, PST_E_BUSY);
     }
     if (s->node_asked) {
         const struct pst_node_reply reply = {.call = s->node.call, .status = PST_E_BUSY};
         s->node.deliver(s->node.ctx, &reply);
+        s->node_asked = false;
     }
     if (s->slots != NULL) {
         refuse_waiting(s, &s->quick.queue);
         refuse_waiting(s, &s->slow.queue);
     }
+}
+
+void pst_service_destroy(struct pst_service *service)
+{
+    struct pst_service *s = service;
+
+    if (s == NULL)
+        return;
+    pst_service_stop(s);
     pthread_cond_destroy(&s->quick.wake);
     pthread_cond_destroy(&s->slow.wake);
     pthread_mutex_destroy(&s->lock);

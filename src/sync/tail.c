@@ -30,7 +30,7 @@ struct pst_tail {
     bool stopped;
     struct pst_lease lease;
     struct { /* written by the tail's thread, read by any */
-        _Atomic uint64_t reads, reloads, batches, histories, failures;
+        _Atomic uint64_t reads, reloads, batches, histories, failures, change_ns, log_rows;
     } stats;
 };
 
@@ -114,8 +114,14 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     }
     if (batch.new_history && t->mark.revision.epoch != 0)
         t->stats.histories++;
-    if (batch.model != NULL || batch.key_count > 0 || batch.all_users)
+    if (batch.model != NULL || batch.key_count > 0 || batch.all_users) {
         t->stats.batches++;
+        atomic_store_explicit(&t->stats.change_ns, pst_clock_boot_ns() - reply->read_ns,
+                              memory_order_relaxed);
+    }
+    atomic_store_explicit(&t->stats.log_rows,
+                          page->oldest_n == 0 ? 0 : page->head.revision.n - page->oldest_n + 1,
+                          memory_order_relaxed);
     t->retry_ns = 0;
     t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
@@ -307,5 +313,7 @@ struct pst_tail_stats pst_tail_stats(const struct pst_tail *tail)
         .batches = atomic_load_explicit(&tail->stats.batches, memory_order_relaxed),
         .histories = atomic_load_explicit(&tail->stats.histories, memory_order_relaxed),
         .failures = atomic_load_explicit(&tail->stats.failures, memory_order_relaxed),
+        .log_rows = atomic_load_explicit(&tail->stats.log_rows, memory_order_relaxed),
+        .change_ns = atomic_load_explicit(&tail->stats.change_ns, memory_order_relaxed),
     };
 }

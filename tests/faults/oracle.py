@@ -1,11 +1,10 @@
 """The judge: was each answer one that the promise allows?
 
-A decision for a question asked at t must be that of a revision whose successor was acknowledged later than t - B (C1), and
-whose commit had been sent when the answer came. Refusing for want of a lease (503) is always allowed, at the price of I5."""
+A decision for a question asked at t must be that of a revision whose successor was acknowledged later than t - B (C1),
+and whose commit had been sent when the answer came. Refusing for want of a lease (503) is always allowed, at the price
+of I5."""
 import bisect
 import heapq
-
-from lib.fleet import boot_ns
 
 NS = 1000000000
 REFUSED = (401, 403, 404)
@@ -109,6 +108,3 @@ def lease_gaps(probes, since, until):
             if p.status not in (0, 503):
                 first[p.node] = min(first.get(p.node, p.came), p.came)
     return {n: (first[n] - since) / NS if n in first else None for n in nodes}
-
-
-__all__ = ["Probe", "History", "judge", "lease_gaps", "boot_ns", "NS"]

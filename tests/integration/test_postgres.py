@@ -189,7 +189,7 @@ class Nodes(Database):
                               pgbouncer=True)]
         for node in cls.nodes:
             node.start()
-            cls.addClassCleanup(node.stop)
+            cls.addClassCleanup(cls.end, node)
 
     @classmethod
     def make(cls, name, url, **more):
@@ -198,6 +198,12 @@ class Nodes(Database):
         settings = world.config(cls.signer, "127.0.0.1:%d" % cls.recorder.port)
         settings.update(store={"url": url, **more}, max_staleness_s=BOUND)
         return Node(settings, folder)
+
+    @staticmethod
+    def end(node):
+        code = node.stop()
+        if code != 0:
+            raise AssertionError("serve ended with %s: %s" % (code, node.child.err()[-3000:]))
 
     def ask(self, node):
         return http1.ask(node.address("proxy"), "GET", "/w/blue/x", [("Authorization", "Bearer " + self.token)],

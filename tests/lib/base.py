@@ -41,7 +41,7 @@ class WorldCase(unittest.TestCase):
     def tearDownClass(cls):
         code = cls.node.stop()
         if code != 0:
-            raise AssertionError("serve ended with %s" % code)
+            raise AssertionError("serve ended with %s: %s" % (code, cls.node.child.err()[-6000:]))
 
     def bearer(self, who="alice"):
         return [("Authorization", "Bearer " + self.tokens[who])]

@@ -12,20 +12,24 @@ holds    the whole state space was searched and nothing is violated; there must 
 broken   a rule was left out, and an assertion must be violated: a promise that cannot be broken says nothing
 reached  an interesting place was reached (-DPROBE=i); the first violation must be that probe's
 
-The program that spin makes exits with 0 whatever it found, so its words are read. A switch in the text of a model that
-no variant names is a failure, and so is a variant whose switch does nothing."""
+A program that spin makes stays in build/model until what it is made of changes; it searches anew every time. It exits
+with 0 whatever it found, so its words are read. A switch in the text of a model that no variant names is a failure, and
+so is a variant whose switch does nothing."""
 import argparse
 import concurrent.futures
 import glob
+import hashlib
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "model")
 VARIANT = re.compile(r"^/\* variant: +((?:-D\S+ +)*-D\S+|none) +(holds|broken|reached): +(\S.*) \*/$", re.M)
 SEARCH = re.compile(r"^/\* search: (.*) \*/$", re.M)
 SWITCH = re.compile(r"^ *#(?:ifdef|ifndef) (\w+)|defined\((\w+)\)", re.M)
@@ -100,16 +104,28 @@ def judge(case, text):
     return None
 
 
+def made_of(path, commands):
+    """The name of a program that these commands make: it changes with them, with the texts and with the tools."""
+    texts = [repr(commands).encode()]
+    for name in (path, os.path.join(HERE, "model.pmh"), shutil.which("spin"), os.path.realpath(shutil.which("gcc"))):
+        with open(name, "rb") as f:
+            texts.append(f.read())
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:32]
+
+
 def check(case):
     """(case, complaint or None, states, seconds, text)"""
     began = time.monotonic()
     # a search that runs to its end is worth an optimised program; one that stops at the first fault is not
     level = "-O2" if case.expected == "holds" else "-O0"
     with tempfile.TemporaryDirectory(prefix="pst-model-") as folder:
-        steps = [["spin", "-a", *case.flags, case.path],
-                 ["gcc", level, "-w", "-DSAFETY", *case.options, "pan.c", "-o", "pan"],
-                 ["./pan", "-n", "-m%d" % DEPTH, "-w20"]]
-        for argv in steps:
+        make = [["spin", "-a", *case.flags, case.path],
+                ["gcc", level, "-w", "-DSAFETY", *case.options, "pan.c", "-o", "pan"]]
+        program = os.path.join(PROGRAMS, made_of(case.path, make))
+        # moved to its place whole: a run that is ended leaves no half of a program
+        steps = [] if os.path.exists(program) else [*make, ["cp", "pan", program + ".new"],
+                                                    ["mv", program + ".new", program]]
+        for argv in [*steps, [program, "-n", "-m%d" % DEPTH, "-w20"]]:
             try:
                 code, text = command(argv, folder)
             except subprocess.TimeoutExpired:
@@ -126,6 +142,7 @@ def main():
     p.add_argument("--verbose", action="store_true", help="a line for each variant")
     a = p.parse_args()
     began = time.monotonic()
+    os.makedirs(PROGRAMS, exist_ok=True)
     cases, wrong = [], []
     for path in sorted(glob.glob(os.path.join(HERE, "*%s*.pml" % a.only))):
         found, complaints = read_model(path)

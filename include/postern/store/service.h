@@ -49,7 +49,10 @@ struct pst_service_stats {
 /* Starts the threads. The database is opened by them, at the first question. */
 PST_MUST_USE enum pst_status pst_service_create(const struct pst_service_config *config,
                                                 struct pst_service **out, struct pst_error *error);
-/* Delivers what waits as PST_E_BUSY, stops the threads. Accepts NULL. */
+/* Delivers what waits as PST_E_BUSY, stops the threads; what is posted from then on is PST_E_BUSY:
+ * who still runs messages that may ask can do so. Twice, too. Accepts NULL. */
+void pst_service_stop(struct pst_service *service);
+/* Stops it and frees it: nobody may post any more. Accepts NULL. */
 void pst_service_destroy(struct pst_service *service);
 
 /* --- users --- */
@@ -83,6 +86,7 @@ PST_MUST_USE enum pst_status pst_service_facts(struct pst_service *service,
 struct pst_log_reply {
     enum pst_status status;
     struct pst_error error;   /* unless PST_OK */
+    uint64_t read_ns;         /* boot clock: when the log's rows had come */
     struct pst_log_page page; /* PST_OK: the receiver's, pst_log_page_fini */
     struct pst_model *model;  /* of the page's revision, the receiver's. NULL: no role and no
                                * workspace  was touched */

@@ -86,6 +86,8 @@ struct pst_tail_config {
 
 struct pst_tail_stats {
     uint64_t reads, reloads, batches, histories, failures;
+    uint64_t log_rows;  /* that the database keeps */
+    uint64_t change_ns; /* the last batch with a change: from its rows to the end of `apply` */
 };
 
 /* For `apply`: the policy that the batch's model makes of `base`, which may be NULL when the model

@@ -193,6 +193,22 @@ static void test_destroy_answers_what_waits(void **state)
         assert_true(in->replies[i].status == PST_OK || in->replies[i].status == PST_E_BUSY);
 }
 
+/* Messages that are run behind its end may ask: each of the three questions is refused, and at
+ * once. */
+static void test_a_stopped_service_refuses(void **state)
+{
+    struct inbox *in = *state;
+    struct pst_service *s = start(in, 8);
+
+    pst_service_stop(s);
+    assert_int_equal(ask(s, in, "alice", 0), PST_E_BUSY);
+    assert_int_equal(pst_service_log(s, &(struct pst_log_request){0}), PST_E_BUSY);
+    assert_int_equal(pst_service_node(s, &(struct pst_node_request){0}), PST_E_BUSY);
+    pst_service_stop(s);
+    assert_int_equal(in->count, 0);
+    pst_service_destroy(s);
+}
+
 static void test_deadline(void **state)
 {
     struct inbox *in = *state;
@@ -384,6 +400,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_equal_questions_are_read_once, make, drop),
         cmocka_unit_test_setup_teardown(test_full_queue_and_stop, make, drop),
         cmocka_unit_test_setup_teardown(test_destroy_answers_what_waits, make, drop),
+        cmocka_unit_test_setup_teardown(test_a_stopped_service_refuses, make, drop),
         cmocka_unit_test_setup_teardown(test_deadline, make, drop),
         cmocka_unit_test_setup_teardown(test_creates_a_user, make, drop),
         cmocka_unit_test_setup_teardown(test_lost_and_replaced_database, make, drop),
