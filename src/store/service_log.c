@@ -35,7 +35,11 @@ enum pst_status pst_lane_open(struct lane *lane, struct pst_error *error)
 
 void pst_lane_rest(struct lane *lane, enum pst_status status, const struct pst_error *why)
 {
-    lane->rest_until_ns = pst_clock_boot_ns() + REST_NS;
+    uint64_t now_ns = pst_clock_boot_ns();
+
+    if (now_ns < lane->rest_until_ns)
+        return; /* nothing was tried: or those who ask all the time would make it rest for ever */
+    lane->rest_until_ns = now_ns + REST_NS;
     lane->failure = *why;
     lane->failure.status = status;
 }

@@ -323,6 +323,26 @@ static struct pst_log_reply *read_log(struct pst_service *s, struct log_inbox *i
     return &in->reply;
 }
 
+static void test_asked_all_the_time_it_comes_back(void **state)
+{
+    struct inbox *in = *state;
+    struct pst_service *s = start(in, 8);
+    struct log_inbox log = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    struct pst_log_mark none = {0};
+    char aside[160];
+
+    (void)snprintf(aside, sizeof(aside), "%s.old", in->place.path);
+    assert_int_equal(rename(in->place.path, aside), 0);
+    assert_int_not_equal(read_log(s, &log, &none)->status, PST_OK);
+    assert_int_equal(rename(aside, in->place.path), 0);
+    uint64_t end_ns = pst_clock_boot_ns() + PST_NS_PER_S;
+    while (read_log(s, &log, &none)->status != PST_OK)
+        assert_true(pst_clock_boot_ns() < end_ns);
+    pst_store_free_model(log.reply.model);
+    pst_log_page_fini(&log.reply.page);
+    pst_service_destroy(s);
+}
+
 static void test_log_comes_with_what_it_touches(void **state)
 {
     struct inbox *in = *state;
@@ -406,6 +426,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_deadline, make, drop),
         cmocka_unit_test_setup_teardown(test_creates_a_user, make, drop),
         cmocka_unit_test_setup_teardown(test_lost_and_replaced_database, make, drop),
+        cmocka_unit_test_setup_teardown(test_asked_all_the_time_it_comes_back, make, drop),
         cmocka_unit_test_setup_teardown(test_log_comes_with_what_it_touches, make, drop),
         cmocka_unit_test_setup_teardown(test_destroy_answers_the_log, make, drop),
         cmocka_unit_test_setup_teardown(test_refuses_bad_configuration, make, drop),
