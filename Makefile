@@ -53,10 +53,11 @@ UNIT  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_
 SUITE := $(patsubst tests/suites/%.c,$(BUILD)/suites/%,$(wildcard tests/suites/*/suite_*.c))
 MICRO := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/micro/*/bench_*.c))
 TOOLS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/tools/*.c))
+FAULTS := $(addprefix $(BUILD)/faults/,malloc_fail.so clock_stop.so storm)
 FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
 
 .PHONY: all help deps run test check model interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
-        bench cover fmt clean install
+        freshness soak bench cover fmt clean install
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -70,6 +71,8 @@ help:
 	@echo "make model      the models of tests/model alone, a line for each variant"
 	@echo "make interop    the outside world: MLflow and Mage AI from PyPI"
 	@echo "make vectors    the vector suites (DIR=tests/vectors)"
+	@echo "make freshness  every fault, the nemesis, how soon a revocation is felt; build/freshness/results.json"
+	@echo "make soak       all faults at random (MINUTES=120, SEED=...)"
 	@echo "make bench      the comparisons; results in build/bench/results.json"
 	@echo "make asan tsan lint layers fuzz-short cover fmt clean"
 
@@ -114,11 +117,18 @@ $(BUILD)/bench/micro/%: bench/micro/%.c $$(call archives,$$(firstword $$(subst /
 $(BUILD)/bench/tools/%: bench/tools/%.c
 	@mkdir -p $(@D)
 	@echo "  ld $@"; $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@
+# Preloaded into the program under test, or its clients: no sanitizer of their own.
+$(BUILD)/faults/%.so: tests/faults/%.c
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) -std=c17 -D_GNU_SOURCE -O1 $(WARN) -fno-builtin -fPIC -shared $< -o $@
+$(BUILD)/faults/%: tests/faults/%.c bench/tools/tool.h
+	@mkdir -p $(@D)
+	@echo "  ld $@"; $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARN) -Ibench/tools $< -o $@
 
 run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s -j$(JOBS) all && exec python3 tests/run/run.py --app $(APP) --port $(PORT) --build $(BUILD)
 
 test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
-check: all layers $(UNIT) $(SUITE) $(TOOLS)
+check: all layers $(UNIT) $(SUITE) $(TOOLS) $(FAULTS)
 	@python3 tests/run_all.py --build $(BUILD)
 model: ; @tests/setup/packages.sh build test && python3 tests/model/run.py --verbose
 vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
@@ -146,6 +156,12 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard src/*/*.c include/postern/*/*.h)
 fuzz-short:
 	@tests/setup/packages.sh build lint && $(MAKE) -s -j$(JOBS) fuzz && tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
 
+freshness:
+	@tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(TOOLS) $(FAULTS) && python3 tests/faults/freshness.py --build $(BUILD)
+soak:
+	@tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all && \
+	    python3 tests/faults/nemesis.py --build $(BUILD) --minutes $(or $(MINUTES),120) $(if $(SEED),--seed $(SEED))
+
 bench:
 	@tests/setup/packages.sh build test bench && $(MAKE) -s -j$(JOBS) all $(MICRO) $(TOOLS) && python3 bench/run.py --build $(BUILD)
 
@@ -155,7 +171,7 @@ cover:
 	    lcov --summary build/cover/src.info
 
 fmt:
-	clang-format -i $(wildcard src/*/*.c include/postern/*/*.h tests/*/*/*.c tests/unit/*.h bench/*/*.c bench/*/*/*.c)
+	clang-format -i $(wildcard src/*/*.c include/postern/*/*.h tests/*/*/*.c tests/unit/*.h bench/*/*.c bench/*/*/*.c tests/faults/*.c)
 
 PREFIX ?= /usr/local
 install: all

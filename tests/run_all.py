@@ -22,6 +22,7 @@ import vectors_sync  # noqa: E402
 UNIT_LIMIT = 180
 FILE_LIMIT = 240
 MODEL_LIMIT = 300
+FAULTS_LIMIT = 300
 ALONE = {"test_stream.py", "test_syscalls.py", "test_apply_live.py", "test_reload.py"}
 LONG = ("test_streams.py", "test_postgres.py", "test_fleet.py")     # begun first, so that none is left over
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
@@ -95,6 +96,17 @@ def models():
     return Result("models", passed, failed, text, time.monotonic() - began)
 
 
+def faults():
+    """The quick ones, on two fleets at a time."""
+    began = time.monotonic()
+    code, text = execute([sys.executable, os.path.join(HERE, "faults", "run.py"), "--short"], FAULTS_LIMIT * paths.slack())
+    total = TOTAL.search(text)
+    passed, failed = (int(total[1]), int(total[2])) if total else (0, 0)
+    if (code != 0 or not passed) and not failed:
+        failed, text = 1, text + "\nexit status %s" % code
+    return Result("faults", passed, failed, text, time.monotonic() - began)
+
+
 def show(result):
     text = "%-52s %4d passed, %d failed  %5.1f s\n" % (result.name, result.passed, result.failed, result.seconds)
     if result.failed:
@@ -127,6 +139,7 @@ def run_tests(build):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for ended in [pool.submit(follow, some()) for some in (computing, waiting)]:
             ended.result()
+    follow([faults()])
     follow(map(integration, [f for f in files if f not in shared]))
     return results
 

@@ -332,6 +332,11 @@ static void stop_lanes(struct control *c)
             pst_worker_join(c->lanes[i].worker);
     for (uint32_t i = 0; i < c->lane_count; i++)
         pst_server_destroy(c->lanes[i].server);
+    /* The loop is turned below, and nothing is to begin by then. */
+    if (c->tick != NULL)
+        event_del(c->tick);
+    if (c->patience != NULL)
+        event_del(c->patience);
     pst_fleet_leave(c);
     pst_coldstart_stop(c);
     pst_fleet_stop(c);

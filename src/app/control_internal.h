@@ -52,6 +52,9 @@ struct fleet {
     size_t node_len;
     bool shared; /* the database is one that others write to, over a network */
     bool awake, registering, dozing;
+    bool unsure; /* a call that was to say "asleep" was not answered: the row may say either */
+    bool known;  /* a registration was sent: there may be a row */
+    bool stopped;
     struct pst_node_row row; /* of the registration that is under way */
     bool calling;            /* the service has a call of ours */
     bool report_due;

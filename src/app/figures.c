@@ -37,6 +37,8 @@ void pst_control_figures(void *ctx, struct pst_ops_figures *out)
         .log_read_failures = tail.failures,
         .reloads = tail.reloads,
         .histories = tail.histories,
+        .log_rows = tail.log_rows,
+        .change_ns = tail.change_ns,
         .gaps = atomic_load_explicit(&c->heard.gaps, memory_order_relaxed),
         .publishers = atomic_load_explicit(&c->heard.publishers, memory_order_relaxed),
         .fact_requests = service.requests,

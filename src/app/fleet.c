@@ -22,6 +22,7 @@
 #define POLL_NS         (500 * PST_NS_PER_MS) /* of a node at work that hears no heartbeats */
 #define REPORT_EVERY_NS (30 * PST_NS_PER_S)
 #define REPORT_PACE_NS  (20 * PST_NS_PER_MS)
+#define LEAVE_NS        PST_NS_PER_S
 #define CLAIM_TTL_MS    1500
 #define CLAIM_AFTER_NS  PST_NS_PER_S /* without a heartbeat, and up to as much again by lot */
 
@@ -68,9 +69,9 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
     struct control *c = ctx;
     struct fleet *f = &c->fleet;
 
-    if (f->awake && !f->dozing)
+    if (f->awake && !f->dozing && !f->unsure)
         return NULL;
-    f->registering = true;
+    f->registering = f->known = true;
     f->row = row_of(c, bound_of(c));
     return &f->row;
 }
@@ -120,6 +121,8 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
             lost_row(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
+        if (m->reply.status != PST_OK)
+            f->unsure = f->unsure || f->dozing; /* it may have been written all the same */
         f->dozing = false;
         break;
     case PST_NODE_UNREGISTER:
@@ -146,7 +149,7 @@ static void deliver(void *ctx, const struct pst_node_reply *reply)
 static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
 {
     struct fleet *f = &c->fleet;
-    struct node_message *m = f->calling ? NULL : calloc(1, sizeof(*m));
+    struct node_message *m = f->calling || f->stopped ? NULL : calloc(1, sizeof(*m));
 
     if (m == NULL)
         return false;
@@ -174,6 +177,7 @@ void pst_fleet_applied(struct control *c, bool moved)
     if (f->registering) {
         f->registering = false;
         f->awake = true;
+        f->unsure = false;
     }
     f->report_due = f->report_due || moved;
     pst_fleet_tick(c, pst_clock_boot_ns(), true);
@@ -192,7 +196,8 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
         return;
     bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
     if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {
-        /* A report that fails leaves the row as it is, and us registered. */
+        /* One that fails leaves the row as it is or not; we stay awake, and register before the
+         * next lease. */
         f->dozing = call(c, PST_NODE_REPORT, 0);
         f->reported_ns = now_ns;
         return;
@@ -338,12 +343,16 @@ enum pst_status pst_fleet_start(struct control *c, struct pst_error *error)
 void pst_fleet_leave(struct control *c)
 {
     struct fleet *f = &c->fleet;
-    uint64_t end_ns = pst_clock_boot_ns() + PST_NS_PER_S;
+    uint64_t now_ns = pst_clock_boot_ns(), begun_ns = now_ns;
 
-    if (c->loop == NULL || c->tail == NULL || c->service == NULL || f->node_len == 0)
+    if (c->tail != NULL)
+        pst_tail_stop(c->tail);
+    /* A start that failed has no row; one of that name is another process's. */
+    if (!f->known)
         return;
-    while (!f->left && pst_clock_boot_ns() < end_ns) {
-        if (!f->leaving)
+    for (; !f->left && now_ns - begun_ns < LEAVE_NS; now_ns = pst_clock_boot_ns()) {
+        /* A read that was asked for may register us once more; that is its beginning. */
+        if (!f->leaving && (!pst_tail_reading(c->tail) || now_ns - begun_ns >= LEAVE_NS / 2))
             f->leaving = call(c, PST_NODE_UNREGISTER, 0);
         pst_worker_turn(c->loop, 20);
     }
@@ -353,4 +362,5 @@ void pst_fleet_stop(struct control *c)
 {
     pst_feed_destroy(c->fleet.feed);
     c->fleet.feed = NULL;
+    c->fleet.stopped = true;
 }

@@ -38,6 +38,31 @@ static const struct pst_listener_source *find_listener(const struct pst_config *
     return NULL;
 }
 
+static bool same_feed(const struct pst_sync_source *a, const struct pst_sync_source *b)
+{
+    const struct pst_feed_config *x = &a->feed, *y = &b->feed;
+    const struct pst_bytes pairs[][2] = {
+        {x->master, y->master},
+        {x->user, y->user},
+        {x->sentinel_user, y->sentinel_user},
+        {x->ca_file, y->ca_file},
+        {x->cert_file, y->cert_file},
+        {x->key_file, y->key_file},
+        {x->server_name, y->server_name},
+        {x->channel, y->channel},
+        {a->password_file, b->password_file},
+        {a->sentinel_password_file, b->sentinel_password_file},
+    };
+    bool same =
+        x->tls == y->tls && x->publish == y->publish && x->address_count == y->address_count;
+
+    for (uint32_t i = 0; same && i < x->address_count; i++)
+        same = pst_bytes_equal(x->addresses[i], y->addresses[i]);
+    for (size_t i = 0; same && i < sizeof(pairs) / sizeof(pairs[0]); i++)
+        same = pst_bytes_equal(pairs[i][0], pairs[i][1]);
+    return same;
+}
+
 static enum pst_status check_reload(const struct pst_config *old, const struct pst_config *new,
                                     struct pst_error *error)
 {
@@ -53,6 +78,9 @@ static enum pst_status check_reload(const struct pst_config *old, const struct p
         !pst_bytes_equal(old->state_dir, new->state_dir))
         return pst_error_set(error, PST_E_INVALID, new->tree.name.ptr,
                              "state_dir and store.url change with a restart only");
+    if (!same_feed(&old->sync, &new->sync) || !pst_bytes_equal(old->node, new->node))
+        return pst_error_set(error, PST_E_INVALID, new->tree.name.ptr,
+                             "sync and node change with a restart only");
     return PST_OK;
 }
 

@@ -28,7 +28,7 @@ struct pst_facts_cache {
     struct pst_lru *lru;
     struct pst_hash_key key;
     uint64_t applied, floor, last_user_change;
-    uint32_t changed_count, looks;
+    uint32_t changed_count, looks, history;
     struct pst_fact_entry *hints[HINTS];
     struct changed changed[CHANGED_SLOTS];
 };
@@ -137,6 +137,14 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
     }
 }
 
+/* What is of another history stays where it is until somebody asks for it or its place is needed:
+ * to free all of it at once would hold the worker up. */
+static bool is_usable(const struct pst_facts_cache *cache, const struct pst_fact_entry *entry)
+{
+    return entry->history == cache->history &&
+           pst_facts_cache_usable(cache, entry->facts, entry->n);
+}
+
 static struct pst_fact_entry **hint_of(struct pst_facts_cache *cache, const struct pst_who *who)
 {
     return &cache
@@ -149,7 +157,7 @@ struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const 
     struct pst_fact_entry **hint = hint_of(cache, who), *entry = *hint;
 
     if (entry != NULL && ++cache->looks % 64 != 0 && is_same(&entry->who, who) &&
-        pst_facts_cache_usable(cache, entry->facts, entry->n)) {
+        is_usable(cache, entry)) {
         entry->refs++;
         return entry;
     }
@@ -159,7 +167,7 @@ struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const 
     struct pst_bytes key = pst_bytes_of(&hash, sizeof(hash));
     if (!pst_lru_get(cache->lru, key, 0, 0, &entry) || !is_same(&entry->who, who))
         return NULL;
-    if (!pst_facts_cache_usable(cache, entry->facts, entry->n)) {
+    if (!is_usable(cache, entry)) {
         pst_lru_remove(cache->lru, key);
         return NULL;
     }
@@ -187,7 +195,7 @@ struct pst_fact_entry *pst_facts_cache_put(struct pst_facts_cache *cache, const 
         pst_facts_free(facts);
         return NULL;
     }
-    *entry = (struct pst_fact_entry){.refs = 1, .facts = facts, .n = n};
+    *entry = (struct pst_fact_entry){.refs = 1, .history = cache->history, .facts = facts, .n = n};
     if (!is_kept(who))
         return entry;
     char *room = (char *)(entry + 1);
@@ -244,8 +252,7 @@ void pst_facts_cache_advance(struct pst_facts_cache *cache, uint64_t n)
 
 void pst_facts_cache_forget(struct pst_facts_cache *cache, uint64_t n)
 {
-    drop_hints(cache);
-    pst_lru_clear(cache->lru);
+    cache->history++;
     empty_changed(cache, 0);
     cache->last_user_change = 0;
     cache->applied = n;

@@ -22,6 +22,7 @@
 
 struct pst_fact_entry {
     uint32_t refs;
+    uint32_t history; /* the cache's, when they were put in */
     struct pst_facts *facts; /* owned; user_id 0: nobody of that name */
     uint64_t n;              /* revision that they were read at */
     struct pst_who who;      /* its texts behind the struct */

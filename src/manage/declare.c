@@ -177,17 +177,30 @@ static enum pst_status remove_permission(struct applying *a, const struct declar
                   pst_permission_text(ARENA(a), &p->row));
 }
 
-static enum pst_status add_permission(struct applying *a, const struct declared_role *r,
-                                      struct declared_permission *p, bool quiet)
-{
-    p->row.role = r->id;
-    enum pst_status status =
-        at(a, p->place, pst_change_add_permission(a->change, &p->row, a->error));
+/* What is to be added, until there is enough of it for a round trip. */
+struct adding {
+    struct declared_permission *all[PST_CHANGE_ROWS_MAX];
+    size_t count;
+};
 
-    if (status != PST_OK || quiet)
-        return status;
-    return report(a, PST_EDIT_ADD, "permission", role_name(a, r),
-                  pst_permission_text(ARENA(a), &p->row));
+static enum pst_status add_permissions(struct applying *a, const struct declared_role *r,
+                                       struct adding *adding, bool quiet)
+{
+    struct pst_row_permission *rows[PST_CHANGE_ROWS_MAX] = {NULL};
+    size_t failed, count = adding->count;
+
+    for (size_t i = 0; i < count; i++) {
+        adding->all[i]->row.role = r->id;
+        rows[i] = &adding->all[i]->row;
+    }
+    adding->count = 0;
+    enum pst_status status = pst_change_add_permissions(a->change, rows, count, &failed, a->error);
+    if (status != PST_OK)
+        return at(a, adding->all[failed]->place, status);
+    for (size_t i = 0; i < count && !quiet && status == PST_OK; i++)
+        status = report(a, PST_EDIT_ADD, "permission", role_name(a, r),
+                        pst_permission_text(ARENA(a), rows[i]));
+    return status;
 }
 
 /* Both sides in the order of their keys; what stands on one side only is the difference. */
@@ -204,21 +217,24 @@ static enum pst_status apply_permissions(struct applying *a, struct declared_rol
     struct declared_permission **want = sorted(a, r->permissions, r->permission_count);
     if (have == NULL || want == NULL)
         return pst_declare_nomem(a->error);
+    struct adding adding = {.count = 0};
     size_t h = 0, w = 0;
     while ((h < c.count || w < r->permission_count) && status == PST_OK) {
         int order = h == c.count               ? 1
                     : w == r->permission_count ? -1
                                                : pst_permission_order(&have[h], &want[w]);
-        if (order < 0)
+        if (order > 0)
+            adding.all[adding.count++] = want[w++];
+        if (adding.count > 0 && (order < 0 || adding.count == PST_CHANGE_ROWS_MAX))
+            status = add_permissions(a, r, &adding, is_new);
+        if (order < 0 && status == PST_OK)
             status = remove_permission(a, r, have[h++]);
-        else if (order > 0)
-            status = add_permission(a, r, want[w++], is_new);
-        else {
+        if (order == 0) {
             h++;
             w++;
         }
     }
-    return status;
+    return status == PST_OK && adding.count > 0 ? add_permissions(a, r, &adding, is_new) : status;
 }
 
 static enum pst_status apply_role(struct applying *a, struct declared_role *r)

@@ -340,31 +340,75 @@ enum pst_status pst_change_add_identity(struct pst_change *change,
     return status;
 }
 
+static enum pst_status check_permission(struct pst_change *c, const struct pst_row_permission *row,
+                                        struct pst_error *error)
+{
+    enum pst_status status = check_text(c, "the entity", row->entity, PST_ENTITY_MAX, error);
+
+    if (status == PST_OK)
+        status = check_text(c, "the entity's id", row->entity_id, PST_ENTITY_ID_MAX, error);
+    if (status == PST_OK)
+        status = check_text(c, "the entity's type", row->entity_type, PST_ENTITY_MAX, error);
+    return status;
+}
+
+enum { PERMISSION_PARAMS = 11 };
+
+static void fill_permission(const struct pst_row_permission *row, struct pst_sql_value *p)
+{
+    p[0] = pst_sql_int(row->role);
+    p[1] = pst_sql_int(row->direct);
+    p[2] = pst_sql_text(row->scope);
+    p[3] = pst_sql_text(row->entity);
+    p[4] = row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null();
+    p[5] = pst_sql_text(row->entity_type);
+    p[6] = pst_sql_list(row->conditions);
+    p[7] = row->has_access ? pst_sql_int(row->access) : pst_sql_null();
+    p[8] = pst_sql_list(row->query_attributes);
+    p[9] = pst_sql_list(row->read_attributes);
+    p[10] = pst_sql_list(row->write_attributes);
+}
+
+enum pst_status pst_change_add_permissions(struct pst_change *change,
+                                           struct pst_row_permission *const *rows, size_t count,
+                                           size_t *failed, struct pst_error *error)
+{
+    struct pst_sql_value params[PST_CHANGE_ROWS_MAX][PERMISSION_PARAMS];
+    struct pst_sql_call calls[PST_CHANGE_ROWS_MAX];
+    uint64_t ids[PST_CHANGE_ROWS_MAX] = {0};
+    enum pst_status status = PST_OK;
+
+    *failed = 0;
+    if (count > PST_CHANGE_ROWS_MAX)
+        return done(change, pst_error_set(error, PST_E_LIMIT, NULL, "too many rows at once"));
+    for (size_t i = 0; i < count && status == PST_OK; i++) {
+        *failed = i;
+        status = check_permission(change, rows[i], error);
+        fill_permission(rows[i], params[i]);
+        calls[i] = (struct pst_sql_call){.id = PST_SQL_PERMISSION_INSERT,
+                                         .params = params[i],
+                                         .count = PERMISSION_PARAMS,
+                                         .row = on_u64,
+                                         .ctx = &ids[i]};
+    }
+    if (status == PST_OK)
+        status = change->store->ops->run_all(change->store->backend, calls, (unsigned)count, error);
+    for (size_t i = 0; i < count && status == PST_OK; i++) {
+        *failed = i;
+        status = calls[i].status;
+        rows[i]->id = ids[i];
+        if (status == PST_OK)
+            touch(change, PST_LOG_ROLE, rows[i]->role);
+    }
+    return done(change, status);
+}
+
 enum pst_status pst_change_add_permission(struct pst_change *change, struct pst_row_permission *row,
                                           struct pst_error *error)
 {
-    uint64_t id = 0;
-    enum pst_status status = check_text(change, "the entity", row->entity, PST_ENTITY_MAX, error);
+    size_t failed;
 
-    if (status == PST_OK)
-        status = check_text(change, "the entity's id", row->entity_id, PST_ENTITY_ID_MAX, error);
-    if (status == PST_OK)
-        status = check_text(change, "the entity's type", row->entity_type, PST_ENTITY_MAX, error);
-    if (status == PST_OK)
-        status = done(
-            change, PST_RUN(change->store, PST_SQL_PERMISSION_INSERT, on_u64, &id, error,
-                            pst_sql_int(row->role), pst_sql_int(row->direct),
-                            pst_sql_text(row->scope), pst_sql_text(row->entity),
-                            row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null(),
-                            pst_sql_text(row->entity_type), pst_sql_list(row->conditions),
-                            row->has_access ? pst_sql_int(row->access) : pst_sql_null(),
-                            pst_sql_list(row->query_attributes), pst_sql_list(row->read_attributes),
-                            pst_sql_list(row->write_attributes)));
-    if (status != PST_OK)
-        return status;
-    row->id = id;
-    touch(change, PST_LOG_ROLE, row->role);
-    return PST_OK;
+    return pst_change_add_permissions(change, &row, 1, &failed, error);
 }
 
 enum pst_status pst_change_add_binding(struct pst_change *change, struct pst_row_binding *row,

@@ -162,7 +162,7 @@ int64_t pst_pg_number(const char *bytes, int len)
 }
 
 /* False when a column is neither NULL nor what the statement says it is. */
-static bool read_row(const PGresult *r, const char *columns, struct pst_sql_value *row)
+static bool read_row(const PGresult *r, int at, const char *columns, struct pst_sql_value *row)
 {
     enum { INT8 = 20, INT2 = 21, INT4 = 23, TEXT = 25 };
 
@@ -171,10 +171,10 @@ static bool read_row(const PGresult *r, const char *columns, struct pst_sql_valu
     for (int i = 0; columns[i] != '\0'; i++) {
         Oid type = PQftype(r, i);
         row[i] = (struct pst_sql_value){.kind = PST_SQL_NULL};
-        if (PQgetisnull(r, 0, i))
+        if (PQgetisnull(r, at, i))
             continue;
-        const char *bytes = PQgetvalue(r, 0, i);
-        int len = PQgetlength(r, 0, i);
+        const char *bytes = PQgetvalue(r, at, i);
+        int len = PQgetlength(r, at, i);
         if (columns[i] == 'i' && (type == INT8 || type == INT4 || type == INT2)) {
             row[i].kind = PST_SQL_INT;
             row[i].i = pst_pg_number(bytes, len);
@@ -200,16 +200,18 @@ enum pst_status pst_pg_give(const struct pst_pg_want *w, const struct pst_sql_va
     return status;
 }
 
-static enum pst_status give_row(const struct pst_pg_want *w, const PGresult *r,
-                                struct pst_error *error)
+static enum pst_status give_rows(const struct pst_pg_want *w, const PGresult *r,
+                                 struct pst_error *error)
 {
     struct pst_sql_value row[PST_SQL_COLUMNS_MAX];
+    enum pst_status status = PST_OK;
 
-    if (w->row == NULL)
-        return PST_OK;
-    if (!read_row(r, w->columns, row))
-        return pst_error_set(error, PST_E_IO, NULL, "%s: a column of the wrong type", w->name);
-    return pst_pg_give(w, row, error);
+    for (int i = 0; i < PQntuples(r) && w->row != NULL && status == PST_OK; i++) {
+        if (!read_row(r, i, w->columns, row))
+            return pst_error_set(error, PST_E_IO, NULL, "%s: a column of the wrong type", w->name);
+        status = pst_pg_give(w, row, error);
+    }
+    return status;
 }
 
 /* Takes all results of the statement that is next in the pipeline. */
@@ -219,7 +221,8 @@ static enum pst_status take(struct pst_backend *b, const struct pst_pg_want *w,
     enum pst_status status = PST_OK;
     PGresult *r;
 
-    (void)PQsetSingleRowMode(b->conn);
+    if (w->many) /* costs a microsecond a row */
+        (void)PQsetSingleRowMode(b->conn);
     for (;;) {
         enum pst_status got = pst_pg_next(b, &r, status == PST_OK ? error : NULL);
         if (got != PST_OK)
@@ -229,11 +232,11 @@ static enum pst_status take(struct pst_backend *b, const struct pst_pg_want *w,
         ExecStatusType kind = PQresultStatus(r);
         if (status != PST_OK)
             ; /* the rest of it only has to be read */
-        else if (kind == PGRES_SINGLE_TUPLE)
-            status = give_row(w, r, error);
+        else if (kind == PGRES_SINGLE_TUPLE || kind == PGRES_TUPLES_OK)
+            status = give_rows(w, r, error);
         else if (kind == PGRES_PIPELINE_ABORTED)
             status = PST_E_INVALID; /* what failed before it has said why */
-        else if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK)
+        else if (kind != PGRES_COMMAND_OK)
             status = pst_pg_failed(r, w->name, error);
         else if (w->tag != NULL && strcmp(PQcmdStatus(r), w->tag) != 0)
             status = pst_error_set(error, PST_E_INVALID, NULL, "%s: the transaction had failed",
@@ -318,12 +321,20 @@ static bool send_call(struct pst_backend *b, unsigned id, const struct pst_sql_v
     return good == 1;
 }
 
+/* Lists of all there is. */
+static bool has_many(unsigned id)
+{
+    return id == PST_SQL_USERS || id == PST_SQL_IDENTITIES || id == PST_SQL_BINDINGS ||
+           id == PST_SQL_BINDINGS_NAMED || id == PST_SQL_ROLES || id == PST_SQL_WORKSPACES ||
+           id == PST_SQL_PERMISSIONS;
+}
+
 static enum pst_status take_call(struct pst_backend *b, unsigned id, const struct sent *sent,
                                  pst_sql_row_fn *row, void *ctx, struct pst_error *error)
 {
     const struct pst_sql *sql = &pst_statements[id];
     const struct pst_pg_want rows = {
-        .name = sql->name, .columns = sql->columns, .row = row, .ctx = ctx};
+        .name = sql->name, .columns = sql->columns, .row = row, .ctx = ctx, .many = has_many(id)};
     const struct pst_pg_want plain = {.name = sql->name, .columns = ""};
     enum pst_status status = PST_OK;
 

@@ -34,6 +34,7 @@ struct pst_pg_want {
     pst_sql_row_fn *row;
     void *ctx;
     const char *tag; /* the command tag that it must end with; NULL: any */
+    bool many;       /* may have more rows than should stand in memory at once */
 };
 
 /* Connects; *out is set also on failure, for pst_pg_close. */

@@ -550,6 +550,7 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
     page->max_staleness_s = pst_sql_u32(&row[4]);
     if (!pst_revision_read(&row[0], &row[1], &row[2], &page->head.revision))
         return PST_E_IO;
+    page->oldest_n = pst_sql_u64(&row[9]);
     if (row[6].kind == PST_SQL_NULL)
         return PST_OK; /* an empty log */
 

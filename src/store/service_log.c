@@ -59,6 +59,7 @@ static enum pst_status load_whole(struct lane *lane, const struct pst_log_reques
     if (status == PST_OK)
         status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
     if (status == PST_OK) {
+        reply->read_ns = pst_clock_boot_ns();
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
         if (status == PST_OK)
             status = pst_store_load_model(lane->store, &reply->model, &revision, &reply->error);
@@ -181,6 +182,7 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
         status = pst_store_node_register(lane->store, q->registers, &reply->error);
     if (status == PST_OK)
         status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+    reply->read_ns = pst_clock_boot_ns();
     if (status == PST_OK && q->want_key) {
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
         reply->has_key = true;

@@ -47,9 +47,9 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"
       " (SELECT count(*) FROM change_log WHERE keys IS NULL) FROM log_head h"),
     /* The head by a query of its own: compared with s.n, PostgreSQL reads the whole log. */
-    S(LOG_READ, "log_read", "itiiiiitt",
+    S(LOG_READ, "log_read", "itiiiiitti",
       "SELECT s.n, s.epoch, s.timeline, s.recovery, s.max_staleness_s, s.schema_oldest_reader,"
-      " c.n, c.stamp, c.keys"
+      " c.n, c.stamp, c.keys, (SELECT coalesce(min(n), 0) FROM change_log)"
       " FROM state s LEFT JOIN change_log c"
       " ON c.n BETWEEN $1 AND $2 OR c.n = (SELECT n FROM log_head) ORDER BY c.n"),
     S(LOG_CUT, "log_cut", "", "DELETE FROM change_log WHERE n <= (SELECT n FROM log_head) - $1"),
@@ -70,13 +70,11 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "LEFT JOIN workspaces w ON w.id = r.workspace_id ORDER BY coalesce(w.name, ''), r.name"),
     S2(ROLES_SOME, "roles_some", "itii",
        ROLES "WHERE r.id IN (SELECT value FROM json_each($1)) ORDER BY r.id",
-       ROLES "WHERE r.id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
-             " ORDER BY r.id"),
+       ROLES "WHERE r.id = ANY (translate($1, '[]', '{}')::bigint[]) ORDER BY r.id"),
     S2(PERMISSIONS_SOME, "permissions_some", PERMISSION_COLUMNS,
-       PERMISSIONS "WHERE role_id IN (SELECT value FROM json_each($1)) ORDER BY id",
-       PERMISSIONS
-       "WHERE role_id IN (SELECT value::bigint FROM json_array_elements_text($1::json) AS value)"
-       " ORDER BY id"),
+       PERMISSIONS "WHERE role_id IN (SELECT value FROM json_each($1)) ORDER BY role_id, id",
+       PERMISSIONS "WHERE role_id = ANY (translate($1, '[]', '{}')::bigint[])"
+                   " ORDER BY role_id, id"),
     S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
     S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS,
       PERMISSIONS "WHERE role_id = $1 ORDER BY id"),

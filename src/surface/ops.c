@@ -207,6 +207,7 @@ static const struct row figure_rows[] = {
     FIGURE("reloads_total", "counter", "Times that a model was loaded", reloads),
     FIGURE("histories_total", "counter", "Times that the log was another one than before",
            histories),
+    FIGURE("change_log_rows", "gauge", "Rows of the change log that the database keeps", log_rows),
     FIGURE("gaps_total", "counter", "Messages that were missed", gaps),
     FIGURE("publishers", "gauge", "Processes that tell of changes", publishers),
     FIGURE("fact_requests_total", "counter", "Users that workers asked the database for",
@@ -239,6 +240,11 @@ static void put_figures(const struct pst_ops_door *ops, struct pst_buf *out)
     pst_buf_lit(out, "postern_epoch_info{epoch=\"");
     pst_buf_hex(out, f.epoch, 16);
     pst_buf_lit(out, "\"} 1\n");
+    put_help(out, PST_LIT("change_seconds"), PST_LIT("gauge"),
+             PST_LIT("What the last change took from its row in the log to its effect"));
+    pst_buf_lit(out, "postern_change_seconds ");
+    put_seconds(out, f.change_ns);
+    pst_buf_char(out, '\n');
     if (f.lapsed_ns == UINT64_MAX)
         return;
     put_help(out, PST_LIT("staleness_seconds"), PST_LIT("gauge"),

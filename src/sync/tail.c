@@ -27,9 +27,10 @@ struct pst_tail {
     uint64_t demanded_ns;
     bool reading, again, key_known;
     bool void_reading; /* the read that is under way gives no lease */
+    bool stopped;
     struct pst_lease lease;
     struct { /* written by the tail's thread, read by any */
-        _Atomic uint64_t reads, reloads, batches, histories, failures;
+        _Atomic uint64_t reads, reloads, batches, histories, failures, change_ns, log_rows;
     } stats;
 };
 
@@ -113,8 +114,14 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     }
     if (batch.new_history && t->mark.revision.epoch != 0)
         t->stats.histories++;
-    if (batch.model != NULL || batch.key_count > 0 || batch.all_users)
+    if (batch.model != NULL || batch.key_count > 0 || batch.all_users) {
         t->stats.batches++;
+        atomic_store_explicit(&t->stats.change_ns, pst_clock_boot_ns() - reply->read_ns,
+                              memory_order_relaxed);
+    }
+    atomic_store_explicit(&t->stats.log_rows,
+                          page->oldest_n == 0 ? 0 : page->head.revision.n - page->oldest_n + 1,
+                          memory_order_relaxed);
     t->retry_ns = 0;
     t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
@@ -203,7 +210,7 @@ static void deliver(void *ctx, struct pst_log_reply *reply)
 static void read_log(struct pst_tail *t)
 {
     /* Taken before the question goes out: an answer must not be lost for want of memory. */
-    struct reply_message *m = calloc(1, sizeof(*m));
+    struct reply_message *m = t->stopped ? NULL : calloc(1, sizeof(*m));
 
     if (m == NULL)
         return; /* at the next tick */
@@ -268,7 +275,7 @@ void pst_tail_demand(struct pst_tail *t)
 {
     if (t->demanded_ns == 0)
         t->demanded_ns = t->config.now_ns();
-    if (!t->reading)
+    if (!t->reading && t->config.now_ns() >= t->retry_ns) /* else: who waits is refused in time */
         read_log(t);
 }
 
@@ -276,6 +283,11 @@ void pst_tail_drop_lease(struct pst_tail *t)
 {
     atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
     t->void_reading = t->reading; /* what it proves was asked for before */
+}
+
+void pst_tail_stop(struct pst_tail *t)
+{
+    t->stopped = true;
 }
 
 bool pst_tail_reading(const struct pst_tail *t)
@@ -301,5 +313,7 @@ struct pst_tail_stats pst_tail_stats(const struct pst_tail *tail)
         .batches = atomic_load_explicit(&tail->stats.batches, memory_order_relaxed),
         .histories = atomic_load_explicit(&tail->stats.histories, memory_order_relaxed),
         .failures = atomic_load_explicit(&tail->stats.failures, memory_order_relaxed),
+        .log_rows = atomic_load_explicit(&tail->stats.log_rows, memory_order_relaxed),
+        .change_ns = atomic_load_explicit(&tail->stats.change_ns, memory_order_relaxed),
     };
 }

@@ -1,5 +1,6 @@
-/* clock_stop.c - a library to be preloaded: once the file POSTERN_CLOCK_STOP is there, CLOCK_BOOTTIME stands still. A lease
- * then never ends, which whoever judges the node must notice. */
+/* clock_stop.c - a library to be preloaded: once the file POSTERN_CLOCK_STOP is there,
+ * CLOCK_BOOTTIME stands still. A lease then never ends, which whoever judges the node must notice.
+ */
 #include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdlib.h>

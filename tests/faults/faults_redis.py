@@ -1,5 +1,4 @@
 """Redis fails. It only makes things fast: whatever becomes of it, the database's log and the leases keep the promise."""
-import threading
 import time
 
 from harness import boot_ns, fault, proc
@@ -49,17 +48,23 @@ def f02_redis_stopped(run):
 @fault()
 def f03_messages_lost(run):
     """a tenth, a half, all of the pub/sub messages are lost on their way to the nodes"""
+    def missed():
+        return sum(node.metrics()["postern_gaps_total"] for node in run.fleet.nodes)
     with run.load() as load:
+        before = missed()
         for share in run.long((0.5, 1.0), (0.1, 0.5, 1.0)):
             losses = [Lossy(seed=run.seed + i, drop=share) for i in range(len(run.fleet.nodes))]
             for link, loss in zip(run.fleet.each("redis"), losses):
                 link.messages = loss
             time.sleep(run.long(run.fleet.bound + 0.3, 4 * run.fleet.bound))
             run.verdict.notes["lost_%d%%" % (100 * share)] = sum(one.counts["dropped"] for one in losses)
+            if share == 0.5:                             # of all that are lost nothing tells but silence
+                run.verdict.notes["gaps_noticed"] = int(missed() - before)
         run.fleet.heal()
         run.over()
         run.settle(load)
     run.verdict.that(run.verdict.notes["lost_100%"] > 0, "there was no message to lose")
+    run.verdict.that(run.verdict.notes["gaps_noticed"] > 0, "nobody noticed that messages were missing")
     run.judge(load)
 
 
@@ -186,11 +191,3 @@ def f14_crash_before_publish(run):
         run.over()
         run.settle(load)
     run.judge(load)
-
-
-def flooding(fleet, seconds):
-    """A flood beside other things."""
-    t = threading.Thread(target=flood, daemon=True, args=(fleet.redis.port, fleet.writer.entries[-1].epoch,
-                                                          time.monotonic() + seconds))
-    t.start()
-    return t

@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths, proc  # noqa: E402
-from lib.fleet import RESOURCES, Fleet, Upstream, boot_ns  # noqa: E402
+from lib.fleet import RESOURCES, Upstream, boot_ns  # noqa: E402
 import oracle  # noqa: E402
 from oracle import NS, Probe  # noqa: E402
 
@@ -20,10 +20,11 @@ FAULTS = {}               # id -> Fault
 
 
 class Fault:
-    """`short`: of `make test`, too. `own`: it starts what it needs."""
+    """`short`: of `make test`, too. `own`: it starts what it needs. `preload`: it puts a library before the node's, where
+    a sanitizer wants to be the first."""
 
-    def __init__(self, act, short, own):
-        self.act, self.short, self.own = act, short, own
+    def __init__(self, act, short, own, preload):
+        self.act, self.short, self.own, self.preload = act, short, own, preload
         self.id = name_of(act)
         self.text = act.__doc__.strip().split("\n")[0]
 
@@ -34,9 +35,9 @@ def name_of(act):
     return "SELF-" + words[1] if words[0] == "SELF" else words[0]
 
 
-def fault(short=True, own=False):
+def fault(short=True, own=False, preload=False):
     def take(act):
-        FAULTS[name_of(act)] = Fault(act, short, own)
+        FAULTS[name_of(act)] = Fault(act, short, own, preload)
         return act
     return take
 
@@ -208,7 +209,6 @@ class Run:
         self.verdict = None
         self.ended_at = None
         self.recovery = RECOVERY_S * paths.slack()
-        self.pids = {}
 
     def long(self, short, full):
         """Seconds, counts: of `make test`, of `make freshness`."""

@@ -1,6 +1,7 @@
-/* malloc_fail.c - a library to be preloaded: the POSTERN_FAIL_AT-th allocation of the process fails, and each
- * POSTERN_FAIL_EACH-th behind it (0: only the one). It says how many there were at the end when POSTERN_FAIL_COUNT names a
- * file. Allocations before main, those of the loader, count, too. */
+/* malloc_fail.c - a library to be preloaded: the POSTERN_FAIL_AT-th allocation of the process
+ * fails, and each POSTERN_FAIL_EACH-th behind it (0: only the one). It says how many there were at
+ * the end when POSTERN_FAIL_COUNT names a file. Allocations before main, those of the loader,
+ * count, too. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +61,8 @@ static bool fails(void)
 {
     unsigned long n = atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) + 1;
 
-    if (fail_at == 0 || n < fail_at || (n > fail_at && (fail_each == 0 || (n - fail_at) % fail_each != 0)))
+    if (fail_at == 0 || n < fail_at ||
+        (n > fail_at && (fail_each == 0 || (n - fail_at) % fail_each != 0)))
         return false;
     errno = ENOMEM;
     return true;

@@ -8,15 +8,13 @@ import random
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 
-import harness
-import selftest
 from faults_redis import log_reads
-from harness import NS, Load, Prober, paths, proc
-from lib.fleet import Fleet, boot_ns, token
+from harness import Load, Prober, paths, proc
+from lib.fleet import Fleet, token
+from selftest import built
 
 STATEMENTS = ("shared_preload_libraries=pg_stat_statements",)
 EVERY_S = 0.005
@@ -90,7 +88,7 @@ def revocations(count, redis, nodes=2):
                 watchers = [Watcher(p, user, came) for p in probers]
                 for w in watchers:
                     w.start()
-                time.sleep(random.random() * 0.05)       # anywhere between two heartbeats
+                time.sleep(random.random() * (0.05 if redis else 0.5))   # not in step with the polling
                 ack = fleet.writer.change("revoke", user).ack
                 for w in watchers:
                     w.join()
@@ -145,15 +143,6 @@ def reads(nodes, seconds):
 
 # ---- wrong user ----
 
-def tool(name):
-    """A program of this folder, built beside the libraries."""
-    out, here = os.path.join(paths.build_dir(), "faults", name), selftest.HERE
-    os.makedirs(os.path.dirname(out), exist_ok=True)
-    subprocess.run([os.environ.get("CC", "gcc"), "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror",
-                    "-I", os.path.join(paths.ROOT, "bench", "tools"), "-o", out, os.path.join(here, name + ".c")], check=True)
-    return out
-
-
 def wrong_user(count, seed):
     port = proc.free_port()
 
@@ -172,7 +161,7 @@ def wrong_user(count, seed):
         check = Prober(Load(fleet), 0, "auth", 1)
         proc.wait_until(lambda: (a := check.ask("u2", "r0")) and a.status == 200, 10, 0.05)
         time.sleep(1)
-        done = subprocess.run([tool("storm"), str(count), "8", str(seed), str(port), str(node.address("proxy")[1]), people],
+        done = subprocess.run([built("storm"), str(count), "8", str(seed), str(port), str(node.address("proxy")[1]), people],
                               stdout=subprocess.PIPE, text=True)
         figures = json.loads(done.stdout.splitlines()[-1])
         alive = node.child.alive()
@@ -233,7 +222,9 @@ BEGIN
 END $$""" % count, "ANALYZE")
 
 
-HOT, CACHE, ROUND = 480, 512, 4096
+HOT, CACHE, ROUND, CHUNKS, ROUNDS = 480, 1024, 4096, 5, 7
+COLD = ROUND // 100 * CHUNKS * ROUNDS + 100     # each of them comes once
+AFTER = 2000                                    # so many more push them out of memory
 
 
 def misses(users, probes):
@@ -244,7 +235,7 @@ def misses(users, probes):
     with Fleet(nodes=1, redis=False, bound=60, links=False, bouncer=False, adjust=small) as fleet:
         many_users(fleet, users)
         dice, node = random.Random(7), fleet.nodes[0]
-        names = ["many-%d" % i for i in dice.sample(range(1, users + 1), HOT + probes + 400)]
+        names = ["many-%d" % i for i in dice.sample(range(1, users + 1), HOT + probes + COLD + AFTER)]
         tokens = {n: token(n) for n in names}
         fleet.tokens.update(tokens)
         prober = Prober(Load(fleet), 0, "auth", 1)
@@ -261,29 +252,35 @@ def misses(users, probes):
         keep("misses", {"first_us": first, "second_us": second})
         histogram("fact miss beyond a hit, %d users" % users, [c / 1000 for c in cost])
         return {"miss_p50_us": round(share(cost, .5)), "miss_p99_us": round(share(cost, .99)),
-                "hit_p50_us": round(base), **miss_cpu(fleet, node, names[:HOT], names[HOT + probes:], tokens, dice)}
+                "hit_p50_us": round(base), **miss_cpu(fleet, node, names[:HOT], names[HOT + probes:], tokens)}
 
 
-def miss_cpu(fleet, node, hot, cold, tokens, dice):
-    hits, mixed = (os.path.join(fleet.folder, n) for n in ("hits", "mixed"))
-    # the file is sent round and round: a user of the hot set comes back within the cache's size, a cold one does not
-    requests_file(hits, [hot[i % HOT] for i in range(ROUND)], tokens)
-    strangers = iter(cold * 2)
-    requests_file(mixed, [next(strangers) if i % 100 == 50 else hot[i % HOT] for i in range(ROUND)], tokens)
+def miss_cpu(fleet, node, hot, cold, tokens):
+    strangers = iter(cold)
+
+    def chunk(name, share_of):
+        path = os.path.join(fleet.folder, name)
+        requests_file(path, [next(strangers) if share_of and i % 100 == 50 else hot[i % HOT] for i in range(ROUND)], tokens)
+        return path
+    hits = chunk("hits", 0)
     subprocess.run(["taskset", "-acp", "0", str(node.child.pid)], stdout=subprocess.DEVNULL)
-    quiet, loaded, share_of = [], [], []
-    for path in (hits, mixed):
-        drive(node, path, 4 * ROUND)                     # tokens are verified, users are in memory
-    for _ in range(7):
-        quiet.append(drive(node, hits, 5 * ROUND)[0])
-        before = node.metrics()["postern_fact_cache_misses_total"]
-        loaded.append(drive(node, mixed, 5 * ROUND)[0])
-        share_of.append((node.metrics()["postern_fact_cache_misses_total"] - before) / (5 * ROUND))
+    # tokens are verified before, so that a miss is one of facts alone; users of the hot set stay in memory
+    every = os.path.join(fleet.folder, "every")
+    requests_file(every, cold, tokens)
+    drive(node, every, len(cold))
+    drive(node, hits, 4 * ROUND)
+    quiet, loaded = [], []
+    before = node.metrics()["postern_fact_cache_misses_total"]
+    for _ in range(ROUNDS * CHUNKS):
+        mixed = chunk("mixed", 0.01)
+        quiet.append(drive(node, hits, ROUND)[0])
+        loaded.append(drive(node, mixed, ROUND)[0])
+    missed = (node.metrics()["postern_fact_cache_misses_total"] - before) / len(loaded) / ROUND
     ratio = statistics.median(loaded) / statistics.median(quiet)
-    keep("miss_cpu", {"hit_ns": quiet, "mixed_ns": loaded, "miss_share": share_of})
+    keep("miss_cpu", {"hit_ns": quiet, "mixed_ns": loaded, "miss_share": missed})
     print("processor time for each request: %.2f us all hits, %.2f us with %.2f %% misses: %.3f" % (
-        statistics.median(quiet) / 1000, statistics.median(loaded) / 1000, 100 * statistics.median(share_of), ratio), flush=True)
-    return {"miss_cpu_ratio": round(ratio, 3), "miss_share": round(statistics.median(share_of), 4)}
+        statistics.median(quiet) / 1000, statistics.median(loaded) / 1000, 100 * missed, ratio), flush=True)
+    return {"miss_cpu_ratio": round(ratio, 3), "miss_share": round(missed, 4)}
 
 
 def change_stream(rate, rounds):
@@ -337,6 +334,3 @@ $$""")
 
 def head_of(fleet):
     return int(fleet.pg.sql("postern", "SELECT n FROM log_head"))
-
-
-__all__ = ["latency", "reads", "wrong_user", "misses", "change_stream", "harness", "NS", "boot_ns", "sys"]

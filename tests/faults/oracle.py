@@ -5,8 +5,6 @@ whose commit had been sent when the answer came. Refusing for want of a lease (5
 import bisect
 import heapq
 
-from lib.fleet import boot_ns
-
 NS = 1000000000
 REFUSED = (401, 403, 404)
 
@@ -109,6 +107,3 @@ def lease_gaps(probes, since, until):
             if p.status not in (0, 503):
                 first[p.node] = min(first.get(p.node, p.came), p.came)
     return {n: (first[n] - since) / NS if n in first else None for n in nodes}
-
-
-__all__ = ["Probe", "History", "judge", "lease_gaps", "boot_ns", "NS"]

@@ -5,8 +5,10 @@
 import argparse
 import os
 import random
+import re
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -19,9 +21,11 @@ import faults_node  # noqa: E402,F401
 import faults_postgres  # noqa: E402,F401
 import faults_redis  # noqa: E402,F401
 import selftest  # noqa: E402,F401
-from harness import FAULTS, Fleet, Run, Verdict  # noqa: E402
+from harness import FAULTS, Run, Verdict  # noqa: E402
+from lib.fleet import Fleet  # noqa: E402
 
-PARTS = 2                 # fleets that run beside each other in the short part
+TOTAL = re.compile(r"(\d+) passed, (\d+) failed")
+PARTS = 2                 # fleets that run beside each other
 STATEMENTS = ("shared_preload_libraries=pg_stat_statements",)
 
 
@@ -106,36 +110,37 @@ def main():
     p.add_argument("faults", nargs="*")
     a = p.parse_args()
     os.environ["POSTERN_BUILD"] = os.path.abspath(a.build)
-    names = a.faults or sorted(n for n, f in FAULTS.items() if f.short or not a.short)
+    names = a.faults or sorted(n for n, f in FAULTS.items() if (f.short or not a.short) and not (f.preload and paths.sanitized()))
     unknown = [n for n in names if n not in FAULTS]
     if unknown:
         p.error("there is no fault " + ", ".join(unknown))
     if not a.part:
         print("seed %d" % a.seed, flush=True)
-    if a.part or not a.short:
-        passed, failed = series(names, not a.short, a.seed)
-    else:
-        passed, failed = beside(names, a)
+    passed, failed = series(names, not a.short, a.seed) if a.part else beside(names, a.short, a.seed)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
 
 
-def beside(names, a):
-    """The parts as processes of their own: each has its interpreter, its fleet, its output."""
-    children = [subprocess.Popen([sys.executable, os.path.abspath(__file__), "--short", "--part", "--build", a.build,
-                                  "--seed", str(a.seed), *part], stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
-                for part in split(names, PARTS)]
-    passed = failed = 0
-    for child in children:
-        text, _ = child.communicate()
-        lines = text.splitlines()
-        print("\n".join(lines[:-1]), flush=True)
-        words = lines[-1].split() if lines else []
-        if len(words) == 4:
-            passed, failed = passed + int(words[0]), failed + int(words[2])
-        else:
-            failed += 1
-    return passed, failed
+def beside(names, short, seed):
+    """The parts as processes of their own: each has its interpreter and its fleet. What they say is told as it comes."""
+    argv = [sys.executable, os.path.abspath(__file__), "--part", "--build", paths.build_dir(), "--seed", str(seed)]
+    totals = []
+
+    def follow(part):
+        child = subprocess.Popen(argv + ["--short"] * short + part, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+        found = None
+        for line in child.stdout:
+            found = TOTAL.fullmatch(line.strip())
+            if not found:
+                print(line, end="", flush=True)
+        child.wait()
+        totals.append((int(found[1]), int(found[2])) if found else (0, 1))
+    threads = [threading.Thread(target=follow, args=(part,)) for part in split(names, PARTS)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return sum(p for p, _ in totals), sum(f for _, f in totals)
 
 
 if __name__ == "__main__":

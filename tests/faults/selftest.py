@@ -8,19 +8,12 @@ from harness import NS, Run, Verdict, fault, paths
 from lib.fleet import Entry, Fleet
 from oracle import Probe
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 
-
-def library(name):
-    """Builds a library to be preloaded, from the source beside this file."""
-    folder = os.path.join(paths.build_dir(), "faults")
-    out, source = os.path.join(folder, name + ".so"), os.path.join(HERE, name + ".c")
-    os.makedirs(folder, exist_ok=True)
-    if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
-        made = "%s.%d" % (out, os.getpid())              # parts of a run build it at the same time
-        subprocess.run([os.environ.get("CC", "gcc"), "-std=c17", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror",
-                        "-fno-builtin", "-fPIC", "-shared", "-o", made, source, "-ldl"], check=True)
-        os.rename(made, out)
+def built(name):
+    """What the Makefile builds from a source beside this file."""
+    out = os.path.join(paths.build_dir(), "faults", name)
+    if not os.path.exists(out):                          # run without make
+        subprocess.run(["make", "-s", "BUILD=" + paths.build_dir(), out], cwd=paths.ROOT, check=True)
     return out
 
 
@@ -42,11 +35,11 @@ def self_judge(run):
     v.that(history.monotonic(back[::-1][1:]) == [], "one answer goes nowhere")
 
 
-@fault(own=True)
+@fault(own=True, preload=True)
 def self_clock(run):
     """a node whose clock stands still, so that its lease never ends, is found out"""
     flag = os.path.join(paths.build_dir(), "faults", "stopped-%d" % os.getpid())
-    env = {"LD_PRELOAD": library("clock_stop"), "POSTERN_CLOCK_STOP": flag}
+    env = {"LD_PRELOAD": built("clock_stop.so"), "POSTERN_CLOCK_STOP": flag}
     with Fleet(nodes=1, redis=False, bound=1, env=env) as fleet:
         inner = Run(fleet, False)
         inner.verdict = Verdict("stopped clock")

@@ -1,10 +1,11 @@
-/* storm.c - clients that give up at any byte and an app that fails in every way, both around one node
+/* storm.c - clients that give up at any byte and an app that fails in every way, both around one
+ * node
  *
  *   storm COUNT CLIENTS SEED UPSTREAM_PORT PROXY_PORT FILE
  *
- * FILE holds "user token may" a line; may is 1 for whoever gets answers. Each request carries a nonce, each good answer
- * of the app echoes nonce and user as the app saw them. Prints one line of JSON; exit code 1 when anybody got what was not
- * his, or nothing at all was right. One thread. */
+ * FILE holds "user token may" a line; may is 1 for whoever gets answers. Each request carries a
+ * nonce, each good answer of the app echoes nonce and user as the app saw them. Prints one line of
+ * JSON; exit code 1 when anybody got what was not his, or nothing at all was right. One thread. */
 #include "tool.h"
 
 #include <time.h>
@@ -84,61 +85,71 @@ static bool value_of(const struct conn *c, size_t size, const char *name, char *
     return true;
 }
 
-/* False: the connection ends. */
-static bool answer(struct conn *c, size_t size)
+/* Sends the answer as it should be, or worse; behind it is room for another one. False: the
+ * connection ends. */
+static bool send_somehow(int fd, char *text, size_t size)
 {
     static const char garbage[] = "HTTP/1.1 2x0 OK\r\n\r\n",
-                      twice[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+                      twice[] =
+                          "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
                       late[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
                       interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    char user[64] = "nobody", text[8192], body[4096];
-    const char *end = memchr(c->bytes + 5, ' ', size - 5), *slash = end;
-    static const size_t pads[] = {0, 10, 3000};
 
+    switch (roll(100)) {
+    case 0:
+    case 1:
+        return false;
+    case 2:
+        put(fd, text, 1 + roll((uint32_t)size - 1));
+        return false;
+    case 3: /* An answer that nobody asked for. In one piece: what comes behind the next request is
+               its answer. */
+        memcpy(text + size, text, size);
+        put(fd, text, 2 * size);
+        return true;
+    case 4:
+        put(fd, garbage, sizeof garbage - 1);
+        return false;
+    case 5:
+        put(fd, text, size);
+        put(fd, late, sizeof late - 1);
+        return false;
+    case 6:
+        put(fd, twice, sizeof twice - 1);
+        return false;
+    case 7:
+        put(fd, interim, sizeof interim - 1);
+        break;
+    default:
+        break;
+    }
+    size_t cut = roll(8) == 0 ? roll((uint32_t)size) : size;
+    put(fd, text, cut);
+    put(fd, text + cut, size - cut);
+    return true;
+}
+
+static bool answer(struct conn *c, size_t size)
+{
+    static const size_t pads[] = {0, 10, 3000};
+    char user[64] = "nobody", text[8192], body[4096];
     const char *space = memchr(c->bytes, ' ', size);
-    end = space == NULL ? NULL : memchr(space + 1, ' ', size - (size_t)(space + 1 - c->bytes));
+    const char *end =
+        space == NULL ? NULL : memchr(space + 1, ' ', size - (size_t)(space + 1 - c->bytes));
+    const char *slash = end;
+
     if (end == NULL)
         return false;
-    for (slash = end; slash > space && *slash != '/';)
+    while (slash > space && *slash != '/')
         slash--;
     (void)value_of(c, size, "X-Postern-User: ", user, sizeof user);
-    int length = snprintf(body, sizeof body, "nonce=%.*s user=%s", (int)(end - slash - 1), slash + 1, user);
+    int length =
+        snprintf(body, sizeof body, "nonce=%.*s user=%s", (int)(end - slash - 1), slash + 1, user);
     size_t pad = pads[roll(3)], whole = (size_t)length + pad;
     memset(body + length, '.', pad);
     int head = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", whole);
     memcpy(text + head, body, whole);
-    whole += (size_t)head;
-    switch (roll(100)) {
-    case 0:
-    case 8:
-        return false;
-    case 1:
-        put(c->fd, text, 1 + roll((uint32_t)whole - 1));
-        return false;
-    case 2: /* an answer that nobody asked for */
-        put(c->fd, text, whole);
-        put(c->fd, text, whole);
-        return true;
-    case 3:
-        put(c->fd, garbage, sizeof garbage - 1);
-        return false;
-    case 4:
-        put(c->fd, text, whole);
-        put(c->fd, late, sizeof late - 1);
-        return false;
-    case 5:
-        put(c->fd, interim, sizeof interim - 1);
-        break;
-    case 7:
-        put(c->fd, twice, sizeof twice - 1);
-        return false;
-    default:
-        break;
-    }
-    size_t cut = roll(8) == 0 ? roll((uint32_t)whole) : whole;
-    put(c->fd, text, cut);
-    put(c->fd, text + cut, whole - cut);
-    return true;
+    return send_somehow(c->fd, text, (size_t)head + whole);
 }
 
 static void close_conn(struct conn *c)
@@ -209,10 +220,11 @@ static void ask(struct conn *c)
         sent++;
         c->user = &users[roll((uint32_t)user_count)];
         snprintf(c->nonce, sizeof c->nonce, "%u-%llu", c->number, (unsigned long long)sent);
-        int head = snprintf(text, sizeof text,
-                            "%s /w/blue/things/%s HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer %s\r\n"
-                            "Content-Length: %zu\r\n\r\n",
-                            post ? "POST" : "GET", c->nonce, c->user->token, body);
+        int head = snprintf(
+            text, sizeof text,
+            "%s /w/blue/things/%s HTTP/1.1\r\nHost: app.example\r\nAuthorization: Bearer %s\r\n"
+            "Content-Length: %zu\r\n\r\n",
+            post ? "POST" : "GET", c->nonce, c->user->token, body);
         memset(text + head, 'x', body);
         size_t whole = (size_t)head + body;
         if (roll(ABORT_EACH) == 0) {
@@ -234,8 +246,8 @@ static void ask(struct conn *c)
 static void note_wrong(const struct conn *c, const char *what)
 {
     if (wrong++ == 0)
-        snprintf(first_wrong, sizeof first_wrong, "%s: asked %s for %s, got %.200s", what, c->nonce, c->user->name,
-                 c->bytes);
+        snprintf(first_wrong, sizeof first_wrong, "%s: asked %s for %s, got %.200s", what, c->nonce,
+                 c->user->name, c->bytes);
 }
 
 /* Of what came so far, whole or not. */
@@ -386,11 +398,14 @@ int main(int argc, char **argv)
         if (ready == 0)
             look_for_hung(clients, count);
     }
-    printf("{\"requests\": %llu, \"good\": %llu, \"refused\": %llu, \"failed\": %llu, \"given_up\": %llu, "
-           "\"hung\": %llu, \"unexpected\": %llu, \"wrong_user\": %llu, \"seconds\": %.1f, \"first\": \"",
+    printf("{\"requests\": %llu, \"good\": %llu, \"refused\": %llu, \"failed\": %llu, "
+           "\"given_up\": %llu, "
+           "\"hung\": %llu, \"unexpected\": %llu, \"wrong_user\": %llu, \"seconds\": %.1f, "
+           "\"first\": \"",
            (unsigned long long)sent, (unsigned long long)good, (unsigned long long)refused,
            (unsigned long long)failed, (unsigned long long)given_up, (unsigned long long)hung,
-           (unsigned long long)unexpected, (unsigned long long)wrong, (double)(now_ns() - began) / 1e9);
+           (unsigned long long)unexpected, (unsigned long long)wrong,
+           (double)(now_ns() - began) / 1e9);
     for (const char *at = first_wrong; *at != '\0'; at++)
         putchar(*at < ' ' || *at == '"' || *at == '\\' ? ' ' : *at);
     puts("\"}");

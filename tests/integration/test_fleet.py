@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, keys, paths, proc, world  # noqa: E402
-from lib.node import Node, cli  # noqa: E402
+from lib.node import Failed, Node, cli  # noqa: E402
 from lib.postgres import Postgres  # noqa: E402
 from lib.recorder import Recorder  # noqa: E402
 from lib.redis import Redis  # noqa: E402
@@ -188,7 +188,20 @@ class Fleet(unittest.TestCase):
         self.assertTrue(proc.wait_until(
             lambda: self.ask(other, [("Postern-Min-Revision", token)]).status == 412, BOUND + 2), answer.status)
         self.assertEqual(self.ask(other).status, 200)
-        self.assertGreaterEqual(other.metrics()["postern_histories_total"], 1)
+        figures = other.metrics()
+        self.assertGreaterEqual(figures["postern_histories_total"], 1)
+        self.assertEqual(figures["postern_change_log_rows"], int(self.pg.sql(self.name, "SELECT count(*) FROM change_log")))
+        self.assertEqual(figures["postern_lease_state"], 1)
+
+    def test_a_start_that_fails_takes_nobodys_row(self):
+        node = self.start("n1")
+        other = self.make("n2")
+        other.config["node"] = "n1"
+        other.config["listeners"][0]["address"] = node.config["listeners"][0]["address"]
+        other.write()
+        done = cli("serve", "--config", other.path)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("n1", self.listed(), done.stderr)
 
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
@@ -224,6 +237,14 @@ class Fleet(unittest.TestCase):
         self.assertEqual(node.metrics()["postern_reloads_total"], 0)
         self.disable(node, False, "--wait")
         self.assertEqual(node.stop(), 0)
+        # the file grants nothing: without the database nothing is decided
+        url, node.config["store"]["url"] = self.url, "postgresql://postgres@127.0.0.1:%d/x" % proc.free_port()
+        node.write()
+        with self.assertRaises(Failed):
+            node.start(timeout=1.5 / paths.slack())
+        self.assertIn("snapshot.loaded", node.child.err())
+        node.config["store"]["url"] = url
+        node.write()
         with open(path, "r+b") as f:
             f.seek(os.path.getsize(path) // 2)
             byte = f.read(1)

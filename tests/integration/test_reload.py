@@ -51,6 +51,7 @@ class Reload(WorldCase):
         with open(self.node.path, encoding="utf-8") as f:
             good = f.read()
         for broken in ("{", good.replace('"listeners"', '"listenerz"'), good.replace(paths.PROFILES, "nowhere"),
+                       good.replace('"state_dir"', '"node": "other", "state_dir"'),
                        good.replace('"field_bytes"', '"x"').replace('"workers": 2', '"workers": "many"')):
             self.assertNotEqual(broken, good)
             with open(self.node.path, "w", encoding="utf-8") as f:

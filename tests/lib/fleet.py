@@ -20,7 +20,7 @@ from . import http1, paths, proc
 from .fault_proxy import Link
 from .node import Node, cli
 from .postgres import Postgres
-from .redis import Connection, Redis, encode
+from .redis import Connection, Redis
 from .redis import Failed as RedisFailed
 
 DEPLOY = os.path.join(paths.ROOT, "deploy", "postgres")
@@ -496,10 +496,3 @@ class Fleet:
 
     def __exit__(self, *exc):
         self.stop()
-
-
-def subscribe(port, channel="postern"):
-    """A raw subscription, for a test that must see what is published: a socket."""
-    s = socket.create_connection(("127.0.0.1", port), 5)
-    s.sendall(encode("SUBSCRIBE", channel))
-    return s

@@ -8,7 +8,7 @@ packages_of() {
     build)      echo gcc make pkg-config libc6-dev libevent-dev libssl-dev libjansson-dev libsqlite3-dev \
                      libpq-dev libyaml-dev libcurl4-openssl-dev libhiredis-dev ;;
     test)       echo python3 libcmocka-dev nginx-light openssl sqlite3 strace curl spin \
-                     postgresql pgbouncer redis-server redis-sentinel ;;
+                     postgresql pgbouncer redis-server redis-sentinel faketime ;;
     lint)       echo clang clang-tidy clang-format cppcheck libclang-rt-14-dev lcov ;;
     bench)      echo python3 nginx-light strace openssl python3-venv ;;
     interop)    echo python3 python3-venv git ;;
@@ -33,6 +33,7 @@ why() {
     libcurl4-openssl-dev) echo "fetches key sets" ;;
     libhiredis-dev)       echo "the protocol of Redis" ;;
     redis-server|redis-sentinel) echo "the feed is tested on it" ;;
+    faketime)             echo "a wall clock that jumps, for the fault tests" ;;
     libcmocka-dev)        echo "unit tests" ;;
     nginx-light)          echo "front proxy of the auth_request tests, yardstick of the bench" ;;
     strace)               echo "counts system calls per request" ;;

@@ -72,10 +72,10 @@ struct pst_store_ops {
     enum pst_status (*run)(struct pst_backend *backend, unsigned id,
                            const struct pst_sql_value *params, unsigned count, pst_sql_row_fn *row,
                            void *ctx, struct pst_error *error);
-    /* Runs each call as `run` does, outside of a transaction, in their order; over a network all of
-     * them cost one round trip. A failed call does not stop the others, and `error` is the first
-     * one's; returned is PST_E_IO when the connection failed (a call that was not answered has it
-     * as its status), else PST_OK. */
+    /* Runs each call as `run` does, in their order; over a network all of them cost one round trip.
+     * Outside of a transaction a failed call does not stop the others (inside, PostgreSQL's do),
+     * and `error` is the first one's; returned is PST_E_IO when the connection failed (a call that
+     * was not answered has it as its status), else PST_OK. */
     enum pst_status (*run_all)(struct pst_backend *backend, struct pst_sql_call *calls,
                                unsigned count, struct pst_error *error);
     /* From now on a statement that is not answered at this instant of the boot clock is given up:

@@ -58,6 +58,12 @@ PST_MUST_USE enum pst_status pst_change_add_identity(struct pst_change *change,
 PST_MUST_USE enum pst_status pst_change_add_permission(struct pst_change *change,
                                                        struct pst_row_permission *row,
                                                        struct pst_error *error);
+/* Several in one round trip; *failed is the first one that was refused, when one was. */
+#define PST_CHANGE_ROWS_MAX 64
+PST_MUST_USE enum pst_status pst_change_add_permissions(struct pst_change *change,
+                                                        struct pst_row_permission *const *rows,
+                                                        size_t count, size_t *failed,
+                                                        struct pst_error *error);
 PST_MUST_USE enum pst_status pst_change_add_binding(struct pst_change *change,
                                                     struct pst_row_binding *row,
                                                     struct pst_error *error);

@@ -36,6 +36,7 @@ struct pst_log_page {
     bool all;                 /* reload everything (always so when not proved) */
     struct pst_log_mark head; /* what to remember once the page is applied */
     uint32_t max_staleness_s; /* B */
+    uint64_t oldest_n;        /* of the oldest row kept; 0: the log is empty */
     struct pst_log_key *keys;
     size_t key_count;
     size_t key_cap_;

@@ -86,6 +86,7 @@ PST_MUST_USE enum pst_status pst_service_facts(struct pst_service *service,
 struct pst_log_reply {
     enum pst_status status;
     struct pst_error error;   /* unless PST_OK */
+    uint64_t read_ns;         /* boot clock: when the log's rows had come */
     struct pst_log_page page; /* PST_OK: the receiver's, pst_log_page_fini */
     struct pst_model *model;  /* of the page's revision, the receiver's. NULL: no role and no
                                * workspace  was touched */

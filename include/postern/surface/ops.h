@@ -27,6 +27,9 @@ struct pst_ops_figures {
     uint64_t head_n;    /* of the log, as last heard; 0: nobody said */
     uint64_t lapsed_ns; /* since the last proof that nothing newer was missed; UINT64_MAX: never */
     bool leased;
+    uint64_t log_rows; /* of the change log, as the database keeps it */
+    uint64_t
+        change_ns; /* what the last change took, from its row's coming to its effect; 0: none */
     uint64_t log_reads, log_read_failures, reloads, histories, gaps, publishers;
     uint64_t fact_requests, fact_reads, fact_coalesced, fact_batches, fact_failures;
 };

@@ -86,6 +86,8 @@ struct pst_tail_config {
 
 struct pst_tail_stats {
     uint64_t reads, reloads, batches, histories, failures;
+    uint64_t log_rows;  /* that the database keeps */
+    uint64_t change_ns; /* the last batch with a change: from its rows to the end of `apply` */
 };
 
 /* For `apply`: the policy that the batch's model makes of `base`, which may be NULL when the model
@@ -123,6 +125,8 @@ void pst_tail_notice(struct pst_tail *tail);
 void pst_tail_demand(struct pst_tail *tail);
 /* Whoever counted on this node's lease cannot any more: none until the next proving read. */
 void pst_tail_drop_lease(struct pst_tail *tail);
+/* From now on no read begins; one that is under way ends. */
+void pst_tail_stop(struct pst_tail *tail);
 bool pst_tail_reading(const struct pst_tail *tail);
 /* Since when a demand is not answered; 0: none. */
 uint64_t pst_tail_demanded_since(const struct pst_tail *tail);

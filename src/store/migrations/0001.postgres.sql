@@ -108,7 +108,7 @@ CREATE TABLE permissions (
     read_attributes  text,
     write_attributes text
 );
-CREATE INDEX permissions_role ON permissions (role_id);
+CREATE INDEX permissions_role ON permissions (role_id, id);
 
 CREATE TABLE bindings (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -426,6 +426,13 @@ static void a_lapsed_lease_costs_one_read_and_sees_what_it_brings(void **state)
     lose_lease(w);
     decide_at(w, &none, OTHER);
     assert_int_equal(w->decide.decision.reason, PST_R_USER_DISABLED);
+    pst_engine_end(&w->decide);
+
+    /* what memory refuses is as stale as what it allows */
+    apply(w, "users: [{name: alice, disabled: false}]");
+    lose_lease(w);
+    decide_at(w, &none, OTHER);
+    assert_int_equal(w->decide.decision.verdict, PST_ALLOW);
 }
 
 static void no_lease_is_refused_when_it_is_said(void **state)

@@ -139,8 +139,13 @@ static void another_history_keeps_nothing(void **state)
     struct pst_facts_cache *cache = cache_at(500);
 
     keep(cache, "alice", 7, 500);
+    keep(cache, "bobby", 8, 2); /* a number that the other history knows, too */
+    assert_int_equal(user_of(cache, "bobby"), 8);
     pst_facts_cache_forget(cache, 3);
     assert_int_equal(user_of(cache, "alice"), UINT64_MAX);
+    assert_int_equal(user_of(cache, "bobby"), UINT64_MAX);
+    keep(cache, "bobby", 9, 3);
+    assert_int_equal(user_of(cache, "bobby"), 9);
     assert_int_equal(pst_facts_cache_applied(cache), 3);
     pst_facts_cache_destroy(cache);
 }
