@@ -99,7 +99,8 @@ def models():
 def faults():
     """The quick ones, on two fleets at a time."""
     began = time.monotonic()
-    code, text = execute([sys.executable, os.path.join(HERE, "faults", "run.py"), "--short"], FAULTS_LIMIT * paths.slack())
+    code, text = execute([sys.executable, os.path.join(HERE, "faults", "run.py"), "--short"],
+                         FAULTS_LIMIT * paths.slack())
     total = TOTAL.search(text)
     passed, failed = (int(total[1]), int(total[2])) if total else (0, 0)
     if (code != 0 or not passed) and not failed:

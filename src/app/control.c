@@ -206,6 +206,8 @@ static enum pst_status make_loop(struct control *c, struct pst_error *error)
     c->patience = evtimer_new(c->loop->base, on_patience_ends, c);
     bool good = c->tick != NULL && c->patience != NULL && event_add(c->tick, &period) == 0;
     for (size_t i = 0; i < 3 && good; i++) {
+        /* What libevent puts back when the events go: a second SIGTERM must not end a clean stop. */
+        (void)signal(SIGNALS[i], SIG_IGN);
         c->signals[i] = evsignal_new(c->loop->base, SIGNALS[i], on_signal, c);
         good = c->signals[i] != NULL && event_add(c->signals[i], NULL) == 0;
     }
@@ -356,11 +358,6 @@ static void stop_lanes(struct control *c)
 
 static void stop(struct control *c)
 {
-    /* From here on nothing is due: neither the log and keys nor a reload have parts to work on. */
-    if (c->tick != NULL)
-        event_del(c->tick);
-    if (c->patience != NULL)
-        event_del(c->patience);
     stop_lanes(c);
     pst_tail_destroy(c->tail);
     pst_policy_hub_destroy(c->hub);

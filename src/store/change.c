@@ -352,63 +352,109 @@ static enum pst_status check_permission(struct pst_change *c, const struct pst_r
     return status;
 }
 
-enum { PERMISSION_PARAMS = 11 };
-
-static void fill_permission(const struct pst_row_permission *row, struct pst_sql_value *p)
+enum pst_status pst_change_add_permission(struct pst_change *change, struct pst_row_permission *row,
+                                          struct pst_error *error)
 {
-    p[0] = pst_sql_int(row->role);
-    p[1] = pst_sql_int(row->direct);
-    p[2] = pst_sql_text(row->scope);
-    p[3] = pst_sql_text(row->entity);
-    p[4] = row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null();
-    p[5] = pst_sql_text(row->entity_type);
-    p[6] = pst_sql_list(row->conditions);
-    p[7] = row->has_access ? pst_sql_int(row->access) : pst_sql_null();
-    p[8] = pst_sql_list(row->query_attributes);
-    p[9] = pst_sql_list(row->read_attributes);
-    p[10] = pst_sql_list(row->write_attributes);
+    uint64_t id = 0;
+    enum pst_status status = check_permission(change, row, error);
+
+    if (status == PST_OK)
+        status = done(
+            change, PST_RUN(change->store, PST_SQL_PERMISSION_INSERT, on_u64, &id, error,
+                            pst_sql_int(row->role), pst_sql_int(row->direct),
+                            pst_sql_text(row->scope), pst_sql_text(row->entity),
+                            row->has_entity_id ? pst_sql_text(row->entity_id) : pst_sql_null(),
+                            pst_sql_text(row->entity_type), pst_sql_list(row->conditions),
+                            row->has_access ? pst_sql_int(row->access) : pst_sql_null(),
+                            pst_sql_list(row->query_attributes), pst_sql_list(row->read_attributes),
+                            pst_sql_list(row->write_attributes)));
+    if (status != PST_OK)
+        return status;
+    row->id = id;
+    touch(change, PST_LOG_ROLE, row->role);
+    return PST_OK;
+}
+
+static size_t permission_bytes(const struct pst_row_permission *row)
+{
+    return 128 + 6 * (row->scope.len + row->entity.len + row->entity_id.len + row->entity_type.len +
+                      row->conditions.len + row->query_attributes.len + row->read_attributes.len +
+                      row->write_attributes.len);
+}
+
+static void put_text(struct pst_buf *b, bool there, struct pst_bytes text)
+{
+    pst_buf_char(b, ',');
+    if (there)
+        pst_buf_json(b, text);
+    else
+        pst_buf_lit(b, "null");
+}
+
+static void put_permission(struct pst_buf *b, const struct pst_row_permission *row)
+{
+    pst_buf_char(b, b->len == 0 ? '[' : ',');
+    pst_buf_char(b, '[');
+    pst_buf_u64(b, row->role);
+    pst_buf_put(b, row->direct ? PST_LIT(",1") : PST_LIT(",0"));
+    put_text(b, true, row->scope);
+    put_text(b, true, row->entity);
+    put_text(b, row->has_entity_id, row->entity_id);
+    put_text(b, true, row->entity_type);
+    put_text(b, row->conditions.len > 0, row->conditions);
+    pst_buf_char(b, ',');
+    if (row->has_access)
+        pst_buf_u64(b, row->access);
+    else
+        pst_buf_lit(b, "null");
+    put_text(b, row->query_attributes.len > 0, row->query_attributes);
+    put_text(b, row->read_attributes.len > 0, row->read_attributes);
+    put_text(b, row->write_attributes.len > 0, row->write_attributes);
+    pst_buf_char(b, ']');
+}
+
+static enum pst_status insert_permissions(struct pst_change *c,
+                                          struct pst_row_permission *const *rows, size_t count,
+                                          struct pst_error *error)
+{
+    size_t cap = 16;
+
+    for (size_t i = 0; i < count; i++)
+        cap += permission_bytes(rows[i]);
+    char *text = malloc(cap);
+    if (text == NULL)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
+    struct pst_buf b = pst_buf_of(text, cap);
+    for (size_t i = 0; i < count; i++)
+        put_permission(&b, rows[i]);
+    pst_buf_char(&b, ']');
+    enum pst_status status = PST_RUN(c->store, PST_SQL_PERMISSIONS_INSERT, NULL, NULL, error,
+                                     pst_sql_text(pst_buf_bytes(&b)));
+    free(text);
+    return status;
 }
 
 enum pst_status pst_change_add_permissions(struct pst_change *change,
                                            struct pst_row_permission *const *rows, size_t count,
                                            size_t *failed, struct pst_error *error)
 {
-    struct pst_sql_value params[PST_CHANGE_ROWS_MAX][PERMISSION_PARAMS];
-    struct pst_sql_call calls[PST_CHANGE_ROWS_MAX];
-    uint64_t ids[PST_CHANGE_ROWS_MAX] = {0};
+    bool far = change->store->ops->far;
     enum pst_status status = PST_OK;
 
+    for (*failed = 0; *failed < count; ++*failed) {
+        struct pst_row_permission *row = rows[*failed];
+        status = far ? check_permission(change, row, error)
+                     : pst_change_add_permission(change, row, error);
+        if (status != PST_OK)
+            return status;
+    }
     *failed = 0;
-    if (count > PST_CHANGE_ROWS_MAX)
-        return done(change, pst_error_set(error, PST_E_LIMIT, NULL, "too many rows at once"));
-    for (size_t i = 0; i < count && status == PST_OK; i++) {
-        *failed = i;
-        status = check_permission(change, rows[i], error);
-        fill_permission(rows[i], params[i]);
-        calls[i] = (struct pst_sql_call){.id = PST_SQL_PERMISSION_INSERT,
-                                         .params = params[i],
-                                         .count = PERMISSION_PARAMS,
-                                         .row = on_u64,
-                                         .ctx = &ids[i]};
-    }
-    if (status == PST_OK)
-        status = change->store->ops->run_all(change->store->backend, calls, (unsigned)count, error);
-    for (size_t i = 0; i < count && status == PST_OK; i++) {
-        *failed = i;
-        status = calls[i].status;
-        rows[i]->id = ids[i];
-        if (status == PST_OK)
-            touch(change, PST_LOG_ROLE, rows[i]->role);
-    }
-    return done(change, status);
-}
-
-enum pst_status pst_change_add_permission(struct pst_change *change, struct pst_row_permission *row,
-                                          struct pst_error *error)
-{
-    size_t failed;
-
-    return pst_change_add_permissions(change, &row, 1, &failed, error);
+    if (!far || count == 0)
+        return PST_OK;
+    status = done(change, insert_permissions(change, rows, count, error));
+    for (size_t i = 0; i < count && status == PST_OK; i++)
+        touch(change, PST_LOG_ROLE, rows[i]->role);
+    return status;
 }
 
 enum pst_status pst_change_add_binding(struct pst_change *change, struct pst_row_binding *row,

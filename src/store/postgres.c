@@ -525,6 +525,7 @@ static enum pst_status pg_open(struct pst_bytes where, enum pst_store_mode mode,
 }
 
 const struct pst_store_ops pst_store_postgres = {
+    .far = true,
     .name = "postgresql",
     .open = pg_open,
     .close = pst_pg_close,

@@ -148,6 +148,20 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       "INSERT INTO permissions (role_id, direct, scope, entity, entity_id, entity_type, conditions,"
       " access, query_attributes, read_attributes, write_attributes)"
       " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id"),
+    /* $1: a JSON array of rows, each an array of the columns in this order. A far database takes
+     * them in one statement, which its guards are asked about once. */
+    S2(PERMISSIONS_INSERT, "permissions_insert", "",
+       "INSERT INTO permissions (role_id, direct, scope, entity, entity_id, entity_type, "
+       "conditions,"
+       " access, query_attributes, read_attributes, write_attributes)"
+       " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,"
+       " value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10 FROM json_each($1)",
+       "INSERT INTO permissions (role_id, direct, scope, entity, entity_id, entity_type, "
+       "conditions,"
+       " access, query_attributes, read_attributes, write_attributes)"
+       " SELECT (v ->> 0)::bigint, (v ->> 1)::integer, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6,"
+       " (v ->> 7)::bigint, v ->> 8, v ->> 9, v ->> 10"
+       " FROM json_array_elements($1::json) WITH ORDINALITY AS r (v, n) ORDER BY n"),
     S(PERMISSION_DELETE, "permission_delete", "i",
       "DELETE FROM permissions WHERE id = $1 AND role_id = $2 RETURNING id"),
     S(BINDING_INSERT, "binding_insert", "i",

@@ -156,12 +156,12 @@ def f22_cache_full(run):
         misses = fleet.nodes[0].metrics()["postern_fact_cache_misses_total"]
         run.verdict.notes.update(p99_ms=1000 * waits[int(len(waits) * 0.99)], misses=int(misses))
         run.verdict.that(misses > len(probes) / 4, "the cache is not full: %d misses" % misses)
-        run.verdict.that(waits[int(len(waits) * 0.99)] < 0.3 * paths.slack(), "p99 %.0f ms" % run.verdict.notes["p99_ms"])
+        run.verdict.that(run.verdict.notes["p99_ms"] < 300 * paths.slack(), "p99 %.0f ms" % run.verdict.notes["p99_ms"])
 
 
 @fault(own=True)
 def f23_import(run):
-    """very many rules come in one transaction, with it one user's right goes to all others: whole, and nobody waits for it"""
+    """very many rules come in one transaction, and one user's right goes to all others: whole, and nobody waits"""
     count = run.long(100000, 1000000)
     with Fleet(nodes=1, bound=run.long(2, 5)) as fleet:
         run.fleet = fleet
@@ -180,7 +180,8 @@ def f23_import(run):
         run.verdict.notes.update(import_s=(imported - since) / NS, max_ms=1000 * waits[-1], over_50_ms=len(slow),
                                  of=len(waits))
         # on a machine of its own the node shows none; what a shared processor adds stays rare
-        run.verdict.that(len(slow) <= max(5, len(waits) * 0.02), "%d of %d questions took over 50 ms" % (len(slow), len(waits)))
+        run.verdict.that(len(slow) <= max(5, len(waits) * 0.02), "%d of %d questions took over 50 ms" % (
+            len(slow), len(waits)))
         stale = [p for p in probes if p.status == 503]
         run.verdict.that(len(stale) <= len(probes) // 50, "%d of %d without a lease" % (len(stale), len(probes)))
 
@@ -197,8 +198,8 @@ def one_failure(run, fleet, load, at, each):
         node.start(timeout=3, env=env)
         came = "served"
     except Failed:
-        # OpenSSL and other libraries do not bear every failure while they are set up: that ends the process, and nothing
-        # was decided. Of Postern's own code a death by signal would be a fault, and is one once it serves.
+        # OpenSSL and other libraries do not bear every failure while they are set up: that ends the process, and
+        # nothing was decided. Once it serves, a death by signal is a fault.
         code = node.child.p.poll()
         came = "refused" if code is None or code >= 0 else "died_at_start"
         run.verdict.that(came != "refused" or node.child.err().strip(), "at %d: not ready, and not a word why" % at)

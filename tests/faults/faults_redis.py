@@ -1,4 +1,4 @@
-"""Redis fails. It only makes things fast: whatever becomes of it, the database's log and the leases keep the promise."""
+"""Redis fails. It only makes things fast: whatever becomes of it, the log and the leases keep the promise."""
 import time
 
 from harness import boot_ns, fault, proc
@@ -12,7 +12,8 @@ def few_errors(run, load, since, share=0.02):
     """Clients notice nothing."""
     probes = run.during(load, since, boot_ns())
     bad = [p for p in probes if p.status in (0, 503)]
-    run.verdict.that(len(bad) <= max(2, len(probes) * share), "%d of %d questions were not decided" % (len(bad), len(probes)))
+    run.verdict.that(len(bad) <= max(2, len(probes) * share), "%d of %d questions were not decided" % (
+        len(bad), len(probes)))
 
 
 @fault()

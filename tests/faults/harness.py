@@ -20,8 +20,8 @@ FAULTS = {}               # id -> Fault
 
 
 class Fault:
-    """`short`: of `make test`, too. `own`: it starts what it needs. `preload`: it puts a library before the node's, where
-    a sanitizer wants to be the first."""
+    """`short`: of `make test`, too. `own`: it starts what it needs. `preload`: it puts a library before the node's,
+    where a sanitizer wants to be the first."""
 
     def __init__(self, act, short, own, preload):
         self.act, self.short, self.own, self.preload = act, short, own, preload
@@ -251,13 +251,15 @@ class Run:
         gaps = oracle.lease_gaps(probes, self.ended_at, boot_ns())
         for i in range(len(fleet.nodes)):
             gap = gaps.get(i)
-            v.that(gap is not None and gap <= self.recovery, "I5: node %d decides %s s after the fault" % (i, gap))
+            v.that(gap is not None and gap <= self.recovery, "I5: node %d decides %s s after the fault; it said %s" % (
+                i, gap, fleet.nodes[i].child.err()[-1500:]))
         extra = fleet.database.audit_gap()
         v.that(extra == 0, "I6: %d audit rows too many or too few" % extra)
         self.alive()
         v.notes.update(questions=len(probes), decided=len(answered),
                        allowed=sum(p.status == 200 for p in probes), changes=len(entries) - load.first - 1,
-                       stale=sum(p.status == 503 for p in probes), recovery_s=max([g or 99 for g in gaps.values()] or [0]))
+                       stale=sum(p.status == 503 for p in probes),
+                       recovery_s=max([g or 99 for g in gaps.values()] or [0]))
         return probes
 
     def alive(self):

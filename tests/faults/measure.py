@@ -1,4 +1,4 @@
-"""The figures of `make freshness`: how soon a revocation is felt, what freshness costs, whether anybody gets another's answer.
+"""The figures of `make freshness`: how soon a revocation is felt, what freshness costs, who gets another's answer.
 
 Each function returns figures for results.json and leaves what it saw in build/freshness/."""
 import contextlib
@@ -152,8 +152,8 @@ def wrong_user(count, seed):
     with Fleet(nodes=1, redis=False, bound=60, links=False, adjust=four) as fleet:
         for user in ("u0", "u2"):
             fleet.writer.change("grant", user)
-        role = {"roles": [{"name": "reader", "permissions": [{"entity": "things", "allow": ["list", "detail", "create"]}]}]}
-        fleet.writer.beside(lambda: fleet.database.apply(role))
+        rights = [{"entity": "things", "allow": ["list", "detail", "create"]}]
+        fleet.writer.beside(lambda: fleet.database.apply({"roles": [{"name": "reader", "permissions": rights}]}))
         people = os.path.join(fleet.folder, "people")
         with open(people, "w", encoding="ascii") as f:
             f.writelines("%s %s %d\n" % (u, fleet.tokens[u], u != "u1") for u in ("u0", "u2", "u1"))
@@ -161,8 +161,8 @@ def wrong_user(count, seed):
         check = Prober(Load(fleet), 0, "auth", 1)
         proc.wait_until(lambda: (a := check.ask("u2", "r0")) and a.status == 200, 10, 0.05)
         time.sleep(1)
-        done = subprocess.run([built("storm"), str(count), "8", str(seed), str(port), str(node.address("proxy")[1]), people],
-                              stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([built("storm"), str(count), "8", str(seed), str(port), str(node.address("proxy")[1]),
+                               people], stdout=subprocess.PIPE, text=True)
         figures = json.loads(done.stdout.splitlines()[-1])
         alive = node.child.alive()
     keep("wrong_user", figures)
@@ -213,7 +213,8 @@ BEGIN
     UPDATE log_head SET n = n + 1, open = 1 RETURNING n INTO number;
     INSERT INTO change_log (n, stamp, at, actor) VALUES (number, replace(gen_random_uuid()::text, '-', ''), 0, 'test');
     INSERT INTO users (name) SELECT 'many-' || i FROM generate_series(1, %d) i;
-    INSERT INTO identities (issuer, subject, user_id) SELECT 'https://fleet.test/', name, id FROM users WHERE name LIKE 'many-%%';
+    INSERT INTO identities (issuer, subject, user_id)
+        SELECT 'https://fleet.test/', name, id FROM users WHERE name LIKE 'many-%%';
     INSERT INTO bindings (user_id, role_id, workspace_id) SELECT u.id, r.id, w.id FROM users u, roles r, workspaces w
         WHERE u.name LIKE 'many-%%' AND r.name = 'reader' AND w.name = 'blue';
     UPDATE change_log SET keys = 'all' WHERE n = number;
@@ -260,7 +261,8 @@ def miss_cpu(fleet, node, hot, cold, tokens):
 
     def chunk(name, share_of):
         path = os.path.join(fleet.folder, name)
-        requests_file(path, [next(strangers) if share_of and i % 100 == 50 else hot[i % HOT] for i in range(ROUND)], tokens)
+        requests_file(path, [next(strangers) if share_of and i % 100 == 50 else hot[i % HOT] for i in range(ROUND)],
+                      tokens)
         return path
     hits = chunk("hits", 0)
     subprocess.run(["taskset", "-acp", "0", str(node.child.pid)], stdout=subprocess.DEVNULL)
@@ -313,10 +315,10 @@ $$""")
         for _ in range(rounds):
             quiet.append(drive(node, path, 100000)[0])
             head, began = head_of(fleet), time.monotonic()
-            writer = subprocess.Popen(pinned(1, [os.path.join(fleet.pg.bin, "pgbench"), "-n", "-h", fleet.pg.folder, "-p",
-                                                 str(fleet.pg.port), "-U", "postgres", "-f", script, "-c", "1", "-R",
-                                                 str(rate), "-T", "600", "postern"]),
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=fleet.pg.become)
+            argv = [os.path.join(fleet.pg.bin, "pgbench"), "-n", "-h", fleet.pg.folder, "-p", str(fleet.pg.port), "-U",
+                    "postgres", "-f", script, "-c", "1", "-R", str(rate), "-T", "600", "postern"]
+            writer = subprocess.Popen(pinned(1, argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      preexec_fn=fleet.pg.become)
             try:
                 time.sleep(0.5)
                 busy.append(drive(node, path, 100000)[0])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""All faults at random: `nemesis.py --minutes N [--seed S]`. The seed, which is printed, makes the same schedule again."""
+"""All faults at random: `nemesis.py --minutes N [--seed S]`. The seed, which is printed, makes the same schedule."""
 import argparse
 import bisect
 import json

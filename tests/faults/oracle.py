@@ -1,7 +1,8 @@
 """The judge: was each answer one that the promise allows?
 
-A decision for a question asked at t must be that of a revision whose successor was acknowledged later than t - B (C1), and
-whose commit had been sent when the answer came. Refusing for want of a lease (503) is always allowed, at the price of I5."""
+A decision for a question asked at t must be that of a revision whose successor was acknowledged later than t - B (C1),
+and whose commit had been sent when the answer came. Refusing for want of a lease (503) is always allowed, at the price
+of I5."""
 import bisect
 import heapq
 

@@ -110,7 +110,8 @@ def main():
     p.add_argument("faults", nargs="*")
     a = p.parse_args()
     os.environ["POSTERN_BUILD"] = os.path.abspath(a.build)
-    names = a.faults or sorted(n for n, f in FAULTS.items() if (f.short or not a.short) and not (f.preload and paths.sanitized()))
+    names = a.faults or sorted(n for n, f in FAULTS.items() if (f.short or not a.short) and
+                               not (f.preload and paths.sanitized()))
     unknown = [n for n in names if n not in FAULTS]
     if unknown:
         p.error("there is no fault " + ", ".join(unknown))
@@ -122,7 +123,7 @@ def main():
 
 
 def beside(names, short, seed):
-    """The parts as processes of their own: each has its interpreter and its fleet. What they say is told as it comes."""
+    """The parts as processes of their own, each with its interpreter and its fleet. What they say is told at once."""
     argv = [sys.executable, os.path.abspath(__file__), "--part", "--build", paths.build_dir(), "--seed", str(seed)]
     totals = []
 

@@ -25,12 +25,14 @@ def self_judge(run):
                for n, t in ((1, 0), (2, 10), (3, 20))]
     history = oracle.History(entries)
     for sent, status, good in ((5, 200, True), (5, 403, False), (12, 200, True), (12, 403, True), (14.9, 200, True),
-                               (15.1, 200, False), (15.1, 403, True), (15.1, 503, True), (24, 403, True), (26, 403, False)):
+                               (15.1, 200, False), (15.1, 403, True), (15.1, 503, True), (24, 403, True),
+                               (26, 403, False)):
         probe = Probe(int(sent * NS), int(sent * NS), 0, "auth", "u1", "r0", status)
         v.that((history.judge(probe, 5 * NS) is None) == good, "at %s: %d" % (sent, status))
     wrong = Probe(12 * NS, 12 * NS, 0, "auth", "u1", "r0", 200, ("00000000000000aa", 2))
     v.that(history.judge(wrong, 5 * NS) is not None, "an allow by a revision that denies")
-    back = [Probe(t * NS, t * NS + 1, 0, "auth", "u1", "r0", 200, ("00000000000000aa", n)) for t, n in ((21, 3), (22, 1))]
+    back = [Probe(t * NS, t * NS + 1, 0, "auth", "u1", "r0", 200, ("00000000000000aa", n))
+            for t, n in ((21, 3), (22, 1))]
     v.that(len(history.monotonic(back)) == 1, "a node went back")
     v.that(history.monotonic(back[::-1][1:]) == [], "one answer goes nowhere")
 

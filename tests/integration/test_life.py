@@ -1,8 +1,10 @@
 """A node beside others: keys from a URL, a port that is taken, a log that nobody reads, a short lease."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -118,6 +120,20 @@ class Reader(WorldCase):
             return http1.ask(self.node.address("ops"), "GET", "/readyz", timeout=2).status == 200
         except OSError:
             return False
+
+
+class Stop(unittest.TestCase):
+    def test_an_impatient_operator_does_not_break_a_clean_stop(self):
+        folder = tempfile.mkdtemp(prefix="postern-case-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        one = node.Node({"listeners": [{"name": "ops", "kind": "ops", "address": "127.0.0.1:%d" % proc.free_port()}]},
+                        folder)
+        for _ in range(12):
+            one.start()
+            while one.child.alive():
+                one.child.signal(signal.SIGTERM)
+                time.sleep(0.001)
+            self.assertEqual(one.child.p.returncode, 0, one.child.err()[-1000:])
 
 
 class Lease(WorldCase):

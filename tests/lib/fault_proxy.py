@@ -179,7 +179,7 @@ class Link:
             return list(self.pairs)
 
     def heal(self):
-        """As at the beginning. Connections that a partition left half dead are ended, as the hosts' own timers would."""
+        """As at the beginning. Connections that a partition left half dead are ended, as the hosts' timers would."""
         torn = "drop" in self.mode.values()
         self.mode = dict.fromkeys(DIRECTIONS, "pass")
         self.delay = dict.fromkeys(DIRECTIONS, 0.0)

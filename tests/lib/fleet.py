@@ -1,4 +1,4 @@
-"""A fleet as it is run: PostgreSQL with pgbouncer, Redis, nodes, each behind fault links of its own; one app behind all.
+"""A fleet as it is run: PostgreSQL with pgbouncer, Redis, nodes, each with fault links of its own; an app behind all.
 
 The database is set up as deploy/postgres/README.md says. Users u0, u1, ... may be given the role `reader` in the
 workspace blue, which lets them see blue/things/r0, r1, ...; the schema `test` beside Postern's own changes that by
@@ -59,7 +59,8 @@ BEGIN
     INSERT INTO public.change_log (n, stamp, at, actor)
         VALUES (number, replace(gen_random_uuid()::text, '-', ''), now_ms, 'test');
     CASE kind
-    WHEN 'grant' THEN INSERT INTO public.bindings (user_id, role_id, workspace_id) VALUES (u, r, w) ON CONFLICT DO NOTHING;
+    WHEN 'grant' THEN
+        INSERT INTO public.bindings (user_id, role_id, workspace_id) VALUES (u, r, w) ON CONFLICT DO NOTHING;
     WHEN 'revoke' THEN DELETE FROM public.bindings WHERE user_id = u AND role_id = r;
     WHEN 'disable' THEN UPDATE public.users SET disabled = 1 WHERE id = u;
     WHEN 'enable' THEN UPDATE public.users SET disabled = 0 WHERE id = u;
@@ -188,7 +189,8 @@ class Database:
     def tree(users):
         names = ["u%d" % i for i in range(users)]
         return {"workspaces": [{"name": "blue", "kind": "project"}],
-                "roles": [{"name": "bulk"}, {"name": "reader", "permissions": [{"entity": "things", "allow": ["list", "detail"]}]}],
+                "roles": [{"name": "bulk"}, {"name": "reader", "permissions":
+                                             [{"entity": "things", "allow": ["list", "detail"]}]}],
                 "users": [{"name": n, "identities": [{"issuer": ISSUER, "subject": n}]} for n in names],
                 "bindings": [{"user": n, "role": "reader", "workspace": "blue"} for n in names[::2]]}
 
@@ -471,9 +473,10 @@ class Fleet:
             if node.child:
                 node.child.signal(signal.SIGCONT)
                 node.child.signal(signal.SIGTERM)
-        codes = []
-        for node in self.nodes:
-            codes.append(node.stop(20) if node.child else None)
+        for node in self.nodes:                          # asked once: the second time means "at once"
+            if node.child:
+                node.child.wait(20)
+        codes = [node.stop(1) if node.child else None for node in self.nodes]
         return codes
 
     def stop(self):

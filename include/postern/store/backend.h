@@ -64,6 +64,7 @@ struct pst_backend; /* one connection; each backend defines its own */
 
 struct pst_store_ops {
     const char *name; /* "sqlite", "postgresql" */
+    bool far;         /* a statement costs a round trip: many rows go into one */
     /* `where` is the url without its scheme and "://". */
     enum pst_status (*open)(struct pst_bytes where, enum pst_store_mode mode,
                             struct pst_backend **out, struct pst_error *error);

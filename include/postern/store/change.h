@@ -58,8 +58,9 @@ PST_MUST_USE enum pst_status pst_change_add_identity(struct pst_change *change,
 PST_MUST_USE enum pst_status pst_change_add_permission(struct pst_change *change,
                                                        struct pst_row_permission *row,
                                                        struct pst_error *error);
-/* Several in one round trip; *failed is the first one that was refused, when one was. */
-#define PST_CHANGE_ROWS_MAX 64
+/* Many at once, in one statement where statements are dear; their ids are not told. *failed: the
+ * row that was refused, or the first one when that is not known. */
+#define PST_CHANGE_ROWS_MAX 1000
 PST_MUST_USE enum pst_status pst_change_add_permissions(struct pst_change *change,
                                                         struct pst_row_permission *const *rows,
                                                         size_t count, size_t *failed,
