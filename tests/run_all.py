@@ -140,7 +140,7 @@ def run_tests(build):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for ended in [pool.submit(follow, some()) for some in (computing, waiting)]:
             ended.result()
-    follow(job() for job in (faults,))
+    follow([faults()])
     follow(map(integration, [f for f in files if f not in shared]))
     return results
 

@@ -375,11 +375,6 @@ static void stop_lanes(struct control *c)
 
 static void stop(struct control *c)
 {
-    /* From here on nothing is due: neither the log and keys nor a reload have parts to work on. */
-    if (c->tick != NULL)
-        event_del(c->tick);
-    if (c->patience != NULL)
-        event_del(c->patience);
     stop_lanes(c);
     pst_tail_destroy(c->tail);
     pst_policy_hub_destroy(c->hub);
