@@ -1,6 +1,7 @@
 /*
  * The life of a decision, one function a state, in this order:
  *
+ *   BEGIN     a policy to decide by, and the revision that the caller has seen
  *   ROUTE     mount by host and prefix, route by path and method; public routes end here
  *   IDENTIFY  credential -> token cache, else verify -> principal
  *   FACTS     the principal's user, from memory or (WAIT) from the store
@@ -21,7 +22,7 @@
 #include "postern/base/clock.h"
 #include "postern/policy/explain.h"
 
-enum state { ROUTE = 0, IDENTIFY, FACTS, BODY, EVALUATE, LEASE, DONE };
+enum state { BEGIN = 0, ROUTE, IDENTIFY, FACTS, BODY, EVALUATE, LEASE, DONE };
 
 #define FACTS_DEADLINE_NS (500 * PST_NS_PER_MS)
 #define LEASE_DEADLINE_NS (250 * PST_NS_PER_MS) /* the control thread says it after 200 ms */
@@ -359,6 +360,34 @@ static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
     return PST_STEP_WAIT;
 }
 
+/* --- BEGIN --- */
+
+/* A worker that has just begun may have to be told yet what there is to decide by. */
+static enum pst_step do_begin(struct pst_decide *d, bool *waits)
+{
+    struct pst_engine *e = d->engine_;
+    struct pst_bytes min = d->request_->min_revision;
+
+    d->pin_ = pst_policy_pin_adopted(e->reader);
+    if (d->pin_ == NULL) {
+        if (e->want_lease == NULL || d->lease_asks_ > 0)
+            return refuse(d, PST_R_STALE);
+        d->lease_asks_++;
+        d->deadline_ns_ = pst_clock_boot_ns() + LEASE_DEADLINE_NS;
+        pst_engine_wait(d, &e->stale);
+        e->want_lease(e->ctx);
+        *waits = true;
+        return PST_STEP_WAIT;
+    }
+    tell_revision(d, d->pin_);
+    /* One that no node wrote is ignored: nobody can make us wait for what will never be. */
+    if (min.len > 0 &&
+        !pst_revision_token_read(pst_bundle_of(d->pin_->snapshot)->fleet_key, min, &d->min_))
+        d->min_ = (struct pst_revision){0};
+    d->state_ = ROUTE;
+    return PST_STEP_WAIT; /* go on; see run() */
+}
+
 /* --- what memory says of the user --- */
 
 /* No without a lease would be as stale as yes: he may have been let in again (C3). */
@@ -492,6 +521,9 @@ static enum pst_step run(struct pst_decide *d)
         bool waits = false;
 
         switch ((enum state)d->state_) {
+        case BEGIN:
+            step = do_begin(d, &waits);
+            break;
         case ROUTE:
             step = do_route(d);
             break;
@@ -547,15 +579,6 @@ static enum pst_step begin(struct pst_engine *engine, struct pst_decide *d, uint
     clear(engine, d);
     d->request_ = request;
     d->arena_ = arena;
-    d->pin_ = pst_policy_pin_adopted(engine->reader);
-    if (d->pin_ == NULL)
-        return refuse(d, PST_R_STALE);
-    tell_revision(d, d->pin_);
-    /* One that no node wrote is ignored: nobody can make us wait for what will never be. */
-    if (request->min_revision.len > 0 &&
-        !pst_revision_token_read(pst_bundle_of(d->pin_->snapshot)->fleet_key, request->min_revision,
-                                 &d->min_))
-        d->min_ = (struct pst_revision){0};
     d->assumed_ = who;
     d->listener_ = listener;
     return run(d);
