@@ -35,6 +35,15 @@ static void on_lease_wanted(struct pst_worker *worker, struct pst_message *messa
         (void)evtimer_add(call->control->patience, &WAIT); /* failed: their own deadline ends it */
 }
 
+static void on_took(struct pst_worker *worker, struct pst_message *message)
+{
+    struct call *call = (struct call *)(void *)message;
+
+    (void)worker;
+    atomic_store_explicit(&call->waits, false, memory_order_release);
+    pst_fleet_took(call->control);
+}
+
 static void on_changed(struct pst_worker *worker, struct pst_message *message)
 {
     struct call *call = (struct call *)(void *)message;
@@ -52,6 +61,11 @@ static void on_changed(struct pst_worker *worker, struct pst_message *message)
 void pst_control_want_lease(void *ctx)
 {
     ask(&((struct control *)ctx)->lease_wanted);
+}
+
+void pst_control_took(void *ctx)
+{
+    ask(&((struct control *)ctx)->took);
 }
 
 static void store_changed(void *ctx)
@@ -153,7 +167,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (struct setup *s = c->setup; s != NULL; s = s->older)
         pst_setup_answer_refused(s);
     pst_setup_free_old(c);
-    if (c->reload_wanted) {
+    /* A policy without what else its change touched is what no revision says: not with new doors.
+     */
+    if (c->reload_wanted && !c->untold) {
         c->reload_wanted = false;
         pst_control_reload(c);
     }
@@ -247,6 +263,7 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
     if (status == PST_OK)
         status = pst_worker_create(config->workers, &c->loop);
     c->lease_wanted = (struct call){.message = {.run = on_lease_wanted}, .control = c};
+    c->took = (struct call){.message = {.run = on_took}, .control = c};
     c->changed = (struct call){.message = {.run = on_changed}, .control = c};
     if (status == PST_OK)
         status = pst_service_create(&service, &c->service, error);

@@ -58,7 +58,10 @@ struct fleet {
     struct pst_node_row row; /* of the registration that is under way */
     bool calling;            /* the service has a call of ours */
     bool report_due;
-    uint64_t reported_ns;
+    uint64_t reported_ns, report_from_ns;
+    struct pst_revision taken, awaited; /* by all workers; what some may not have taken yet */
+    uint64_t awaited_batch;             /* 0: nothing is */
+    uint64_t applied_batch;             /* the tail's last */
     struct pst_feed *feed; /* NULL: there is no Redis */
     bool may_publish, publishes;
     uint64_t claimed_ns, quiet_from_ns, patience_ns;
@@ -105,7 +108,8 @@ struct control {
     struct pst_tail *tail;
     struct fleet fleet;
     struct coldstart coldstart;
-    struct call lease_wanted, changed; /* from workers, from the service */
+    struct call lease_wanted, took, changed; /* from workers, from the service */
+    uint64_t batches;                        /* told to the workers */
     struct heard heard;
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
@@ -119,7 +123,8 @@ struct control {
     struct event *tick, *patience, *signals[3];
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
-    bool moved; /* the batch that is being applied holds a change */
+    bool moved;  /* the batch that was applied holds a change */
+    bool untold; /* `policy` or `revision` is one that not all workers were told */
     _Atomic uint32_t drained;
     _Atomic bool draining;
     uint64_t drain_until_ns;
@@ -142,6 +147,8 @@ void pst_setup_answer_refused(struct setup *s);
 
 /* A worker's decision waits for a lease (pst_engine_config.want_lease). Any thread. */
 void pst_control_want_lease(void *ctx);
+/* A worker has taken a batch (pst_engine_config.took). Any thread. */
+void pst_control_took(void *ctx);
 
 /* --- fleet.c --- */
 
@@ -150,6 +157,8 @@ PST_MUST_USE enum pst_status pst_fleet_start(struct control *c, struct pst_error
 const struct pst_node_row *pst_fleet_registers(void *ctx);
 /* A batch was applied; moved: it held a change. */
 void pst_fleet_applied(struct control *c, bool moved);
+/* A worker has taken a batch. */
+void pst_fleet_took(struct control *c);
 void pst_fleet_read_failed(struct control *c);
 void pst_fleet_tick(struct control *c, uint64_t now_ns, bool at_work);
 /* Behind the last decision: runs the loop until the row is gone, for a second at most. */

@@ -22,6 +22,7 @@
 #define POLL_NS         (500 * PST_NS_PER_MS) /* of a node at work that hears no heartbeats */
 #define REPORT_EVERY_NS (30 * PST_NS_PER_S)
 #define REPORT_PACE_NS  (20 * PST_NS_PER_MS)
+#define REPORT_REST_NS  PST_NS_PER_S /* after one that failed */
 #define LEAVE_NS        PST_NS_PER_S
 #define CLAIM_TTL_MS    1500
 #define CLAIM_AFTER_NS  PST_NS_PER_S /* without a heartbeat, and up to as much again by lot */
@@ -47,7 +48,7 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
     return (struct pst_node_row){
         .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
         .version = PST_LIT(PST_VERSION),
-        .applied = c->revision,
+        .applied = c->fleet.taken,
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
         .exempt = exempt_routes(c->setup->site),
@@ -121,6 +122,7 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
             lost_row(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
+        f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
         if (m->reply.status != PST_OK)
             f->unsure = f->unsure || f->dozing; /* it may have been written all the same */
         f->dozing = false;
@@ -170,6 +172,23 @@ static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
 
 /* ---- what the control thread tells us ---- */
 
+/* A node has applied what each of its workers has: one that is busy decides by what was before. */
+static void await_workers(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+
+    f->awaited = pst_tail_mark(c->tail).revision;
+    f->awaited_batch = f->applied_batch;
+}
+
+static bool all_took(const struct control *c, uint64_t batch)
+{
+    for (uint32_t i = 0; i < c->lane_count; i++)
+        if (pst_engine_took(c->lanes[i].engine) < batch)
+            return false;
+    return true;
+}
+
 void pst_fleet_applied(struct control *c, bool moved)
 {
     struct fleet *f = &c->fleet;
@@ -179,8 +198,26 @@ void pst_fleet_applied(struct control *c, bool moved)
         f->awake = true;
         f->unsure = false;
     }
-    f->report_due = f->report_due || moved;
+    f->applied_batch = c->batches;
+    if (moved && f->awaited_batch == 0)
+        await_workers(c);
     pst_fleet_tick(c, pst_clock_boot_ns(), true);
+}
+
+void pst_fleet_took(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+
+    while (f->awaited_batch != 0 && all_took(c, f->awaited_batch)) {
+        struct pst_revision mark = pst_tail_mark(c->tail).revision;
+        f->taken = f->awaited;
+        f->awaited_batch = 0;
+        f->report_due = true;
+        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n)
+            await_workers(c); /* what came meanwhile */
+    }
+    if (f->report_due)
+        pst_fleet_tick(c, pst_clock_boot_ns(), true);
 }
 
 void pst_fleet_read_failed(struct control *c)
@@ -192,7 +229,8 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
 {
     struct fleet *f = &c->fleet;
 
-    if (!f->awake || now_ns - f->reported_ns < REPORT_PACE_NS)
+    if (!f->awake || f->calling || now_ns < f->report_from_ns ||
+        now_ns - f->reported_ns < REPORT_PACE_NS)
         return;
     bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
     if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {

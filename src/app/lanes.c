@@ -43,6 +43,7 @@ enum pst_status pst_lane_make(struct control *c, uint32_t index, struct pst_erro
         .fact_cache = config->fact_cache,
         .want_keys = pst_control_want_keys,
         .want_lease = pst_control_want_lease,
+        .took = pst_control_took,
         .ctx = c,
     };
     if (status == PST_OK)

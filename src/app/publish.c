@@ -67,7 +67,7 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
                                   struct pst_error *error)
 {
     struct control *c = ctx;
-    bool moved = batch->new_history || batch->revision.epoch != c->revision.epoch ||
+    bool moved = c->untold || batch->new_history || batch->revision.epoch != c->revision.epoch ||
                  batch->revision.n != c->revision.n;
     uint64_t *users = NULL;
     struct pst_engine_news news = {
@@ -77,6 +77,8 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
         .n = batch->revision.n,
         .lease_start_ns = batch->lease_start_ns,
         .lease_bound_ns = batch->bound_ns,
+        .number = ++c->batches,
+        .bundle = true, /* for one that could not take it the last time */
     };
 
     if (batch->fleet_key != NULL)
@@ -84,14 +86,17 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
     enum pst_status status = batch->model == NULL ? PST_OK : take_model(c, batch, error);
     if (status == PST_OK && (moved || batch->model != NULL)) {
         c->revision = batch->revision;
-        c->moved = true;
-        news.bundle = true;
+        c->untold = true;
         status = publish(c);
     }
     if (status == PST_OK)
         status = collect_users(batch, &news, &users);
     if (status == PST_OK)
         status = pst_control_tell_all(c, &news);
+    if (status == PST_OK) {
+        c->moved = c->untold;
+        c->untold = false;
+    }
     free(users);
     return status;
 }

@@ -47,7 +47,8 @@ struct pst_engine {
     struct pst_checker *checker; /* of the verifier of the adopted site; NULL when there is none */
     bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
     void (*want_lease)(void *ctx);
-    void *ctx; /* of both */
+    void (*took)(void *ctx);
+    void *ctx; /* of all */
     struct pst_log *log;
     struct pst_log_ring *ring;
     struct pst_metrics *metrics;
@@ -63,6 +64,8 @@ struct pst_engine {
     struct pst_wall wall;    /* for exp and nbf */
     uint64_t histories; /* how often everything that was known was dropped */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
+    _Atomic uint64_t taken; /* the last number of news */
+    bool behind;            /* news was lost for want of memory: nothing that is known counts */
     uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };
 

@@ -108,10 +108,11 @@ static void invalidate(struct pst_engine *e, const struct pst_engine_news *news)
 {
     if (news->epoch == 0)
         return;
-    if (news->new_history || news->epoch != e->epoch) {
+    if (news->new_history || news->epoch != e->epoch || e->behind) {
         pst_facts_cache_forget(e->facts, news->n);
         e->histories++;
         e->epoch = news->epoch;
+        e->behind = false;
     } else if (news->all_users) {
         pst_facts_cache_touch_all(e->facts, news->n);
     }
@@ -120,33 +121,57 @@ static void invalidate(struct pst_engine *e, const struct pst_engine_news *news)
     pst_facts_cache_advance(e->facts, news->n);
 }
 
+/* Takes the reference over when it is PST_OK. *changed: it was not adopted yet. */
+static enum pst_status adopt(struct pst_engine *e, struct pst_snapshot *snapshot, bool *changed)
+{
+    struct pst_policy_pin *now = pst_policy_pin_adopted(e->reader);
+    bool same = now != NULL && now->snapshot == snapshot;
+
+    if (now != NULL)
+        pst_policy_unpin(now);
+    *changed = !same;
+    if (same) {
+        pst_policy_unref(e->hub, snapshot);
+        return PST_OK;
+    }
+    enum pst_status status = follow_site(e, snapshot);
+    return status == PST_OK ? pst_policy_adopt(e->reader, snapshot) : status;
+}
+
 static void on_news(struct pst_worker *worker, struct pst_message *message)
 {
     struct news_message *m = (struct news_message *)(void *)message;
     struct pst_engine *e = m->engine;
+    bool changed = false;
 
     (void)worker;
-    if (m->snapshot != NULL && (follow_site(e, m->snapshot) != PST_OK ||
-                                pst_policy_adopt(e->reader, m->snapshot) != PST_OK)) {
+    if (m->snapshot != NULL && adopt(e, m->snapshot, &changed) != PST_OK) {
         if (m->news.with != NULL)
             abort(); /* new doors with the old site would send requests elsewhere than was decided
                       */
-        /* Without the snapshot nothing of the news may count: the lease runs out. */
+        /* Without the snapshot nothing of the news may count, nor a later lease: whom it was about
+         * would be as before for good. */
         pst_policy_unref(e->hub, m->snapshot);
         e->lease_start_ns = 0;
+        e->behind = true;
         free(m);
         return;
     }
     if (m->news.with != NULL)
         m->news.with(m->news.with_ctx);
-    invalidate(e, &m->news);
-    if (m->news.lease_start_ns != 0) {
+    if (!e->behind || m->snapshot != NULL)
+        invalidate(e, &m->news);
+    if (m->news.lease_start_ns != 0 && !e->behind) {
         e->lease_start_ns = m->news.lease_start_ns;
         e->lease_bound_ns = m->news.lease_bound_ns;
     }
+    if (m->news.number != 0 && !e->behind) {
+        atomic_store_explicit(&e->taken, m->news.number, memory_order_release);
+        if (e->took != NULL)
+            e->took(e->ctx);
+    }
     bool keys = m->news.keys, refused = m->news.refused, lease = m->news.lease_start_ns != 0;
-    bool changed =
-        m->snapshot != NULL || m->news.user_count > 0 || m->news.all_users || m->news.new_history;
+    changed = changed || m->news.user_count > 0 || m->news.all_users || m->news.new_history;
     free(m);
     tell(&e->early, pst_engine_ask_again);
     if (keys)
@@ -223,6 +248,7 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
     pst_engine_streams_init(e);
     e->want_keys = config->want_keys;
     e->want_lease = config->want_lease;
+    e->took = config->took;
     e->ctx = config->ctx;
     pst_random(&e->id_prefix, sizeof(e->id_prefix));
     e->metrics = calloc(1, sizeof(*e->metrics));
@@ -266,6 +292,11 @@ void pst_engine_destroy(struct pst_engine *e)
 uint64_t pst_engine_active_ns(const struct pst_engine *engine)
 {
     return atomic_load_explicit(&engine->active_ns, memory_order_relaxed);
+}
+
+uint64_t pst_engine_took(const struct pst_engine *engine)
+{
+    return atomic_load_explicit(&engine->taken, memory_order_acquire);
 }
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine)

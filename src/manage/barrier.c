@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "postern/base/clock.h"
+#include "postern/store/change.h"
 
 #define LOOK_NS  (10 * PST_NS_PER_MS)
 #define BOUND_MS 60000 /* the longest that B may be */
@@ -33,11 +34,10 @@ void pst_barrier_wait(struct pst_store *store, const struct pst_revision *revisi
                       uint64_t acked_ns, struct pst_barrier *out)
 {
     const struct timespec pause = {.tv_nsec = LOOK_NS};
-    struct pst_store_status status;
+    uint32_t bound_s;
     /* The fleet's B; a node that knows of it may use no longer one. */
-    uint64_t bound_ms = pst_store_status(store, &status, NULL) == PST_OK
-                            ? status.max_staleness_s * UINT64_C(1000)
-                            : BOUND_MS;
+    uint64_t bound_ms =
+        pst_store_bound(store, &bound_s, NULL) == PST_OK ? bound_s * UINT64_C(1000) : BOUND_MS;
 
     for (;;) {
         struct look l = {.revision = revision, .out = out, .bound_ms = bound_ms};

@@ -271,11 +271,22 @@ enum pst_status pst_change_put_workspace(struct pst_change *change, struct pst_r
     return PST_OK;
 }
 
+struct put_user {
+    uint64_t id, same_email;
+};
+
+static enum pst_status on_put_user(void *ctx, const struct pst_sql_value *row)
+{
+    *(struct put_user *)ctx =
+        (struct put_user){.id = pst_sql_u64(&row[0]), .same_email = pst_sql_u64(&row[1])};
+    return PST_OK;
+}
+
 enum pst_status pst_change_put_user(struct pst_change *change, struct pst_row_user *row,
                                     struct pst_error *error)
 {
     struct pst_store *store = change->store;
-    uint64_t id = 0;
+    struct put_user put = {0};
 
     enum pst_status status = check_text(change, "the user's name", row->name, PST_NAME_MAX, error);
     if (status == PST_OK)
@@ -283,20 +294,23 @@ enum pst_status pst_change_put_user(struct pst_change *change, struct pst_row_us
     if (status != PST_OK)
         return status;
     if (row->id == 0)
-        status = PST_RUN(store, PST_SQL_USER_INSERT, on_u64, &id, error, pst_sql_text(row->name),
-                         pst_sql_text(row->email), pst_sql_int(row->disabled),
-                         pst_sql_int(row->legacy_level), pst_sql_int(row->sessions_from));
+        status =
+            PST_RUN(store, PST_SQL_USER_INSERT, on_put_user, &put, error, pst_sql_text(row->name),
+                    pst_sql_text(row->email), pst_sql_int(row->disabled),
+                    pst_sql_int(row->legacy_level), pst_sql_int(row->sessions_from));
     else
-        status = PST_RUN(store, PST_SQL_USER_UPDATE, on_u64, &id, error, pst_sql_text(row->name),
-                         pst_sql_text(row->email), pst_sql_int(row->disabled),
-                         pst_sql_int(row->legacy_level), pst_sql_int(row->sessions_from),
-                         pst_sql_int(row->id));
+        status = PST_RUN(store, PST_SQL_USER_UPDATE, on_put_user, &put, error,
+                         pst_sql_text(row->name), pst_sql_text(row->email),
+                         pst_sql_int(row->disabled), pst_sql_int(row->legacy_level),
+                         pst_sql_int(row->sessions_from), pst_sql_int(row->id));
     if (status != PST_OK)
         return done(change, status);
-    if (id == 0)
+    if (put.id == 0)
         return absent(change, "user", row->id, error);
-    row->id = id;
-    touch(change, PST_LOG_USER, id);
+    row->id = put.id;
+    touch(change, PST_LOG_USER, put.id);
+    if (put.same_email != 0)
+        touch(change, PST_LOG_USER, put.same_email);
     return PST_OK;
 }
 

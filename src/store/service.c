@@ -209,11 +209,12 @@ struct batch {
 static void read_batch(struct lane *lane, struct batch *b)
 {
     bool had_connection = lane->store != NULL;
-    enum pst_status status = pst_lane_open(lane, NULL);
+    struct pst_error why = {0};
+    enum pst_status status = pst_lane_open(lane, &why);
 
     for (unsigned tries = 0; status == PST_OK && tries < 2; tries++) {
-        pst_store_set_deadline(lane->store, b->deadline_ns);
-        status = pst_store_load_many_facts(lane->store, b->questions, b->count, NULL);
+        pst_lane_deadline(lane, b->deadline_ns, !had_connection);
+        status = pst_store_load_many_facts(lane->store, b->questions, b->count, &why);
         if (status == PST_OK)
             return;
         for (unsigned i = 0; i < b->count; i++)
@@ -221,10 +222,12 @@ static void read_batch(struct lane *lane, struct batch *b)
         pst_lane_close(lane);
         /* A file that was replaced, or a server that went, shows itself at the first use of the old
          * connection. */
-        if (!had_connection || (b->deadline_ns != 0 && pst_clock_boot_ns() > b->deadline_ns))
+        if (!had_connection || (b->deadline_ns != 0 && pst_clock_boot_ns() > b->deadline_ns)) {
+            pst_lane_rest(lane, status, &why);
             break;
+        }
         had_connection = false;
-        status = pst_lane_open(lane, NULL);
+        status = pst_lane_open(lane, &why);
     }
     for (unsigned i = 0; i < b->count; i++) {
         b->questions[i].status = status == PST_OK ? PST_E_IO : status;
@@ -297,6 +300,8 @@ static void run_creation(struct lane *lane, uint32_t chain)
         status = pst_store_ensure_user(lane->store, &q->create, &id, NULL);
         if (status == PST_OK)
             status = pst_store_load_facts(lane->store, &q->request.who, &facts, &revision, NULL);
+        if (status == PST_E_IO)
+            pst_lane_close(lane);
     }
     answer(s, chain, now, status, facts, revision);
 }

@@ -22,7 +22,9 @@ struct lane {
     pthread_cond_t wake;
     bool running;
     struct queue queue;
-    struct pst_store *store; /* the thread's only */
+    struct pst_store *store; /* the thread's only, and so: */
+    uint64_t rest_until_ns;
+    struct pst_error failure; /* the last one */
 };
 
 struct pst_service {
@@ -49,8 +51,15 @@ struct pst_service {
 
 /* All without the lock, on the lane's thread. */
 
-/* The lane's connection: opens it unless it is open; PST_E_IO and the like as of pst_store_open. */
+/* The lane's connection: opens it unless it is open; PST_E_IO and the like as of pst_store_open,
+ * and while it rests after a failure. */
 enum pst_status pst_lane_open(struct lane *lane, struct pst_error *error);
+/* Requests that come in thousands must not become as many attempts: they would keep a server from
+ * coming back. */
+void pst_lane_rest(struct lane *lane, enum pst_status status, const struct pst_error *why);
+/* What a connection is given up for is its own silence: not the time that making it took (it would
+ * be made anew for ever), nor that others were answered first. fresh: it was just made. */
+void pst_lane_deadline(struct lane *lane, uint64_t at_ns, bool fresh);
 void pst_lane_close(struct lane *lane);
 
 /* Reads the log and delivers, or lets the slow lane's turn come: more than a few roles changed. */

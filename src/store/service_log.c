@@ -6,16 +6,49 @@
 #include "service_internal.h"
 
 #define NODE_CALL_NS PST_NS_PER_S
+#define ANSWER_NS    (200 * PST_NS_PER_MS) /* what a read has at least, once it is begun */
+#define FRESH_NS     (500 * PST_NS_PER_MS) /* and the first one of a connection */
+#define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
 
 /* ---- the database; without the lock ---- */
 
 enum pst_status pst_lane_open(struct lane *lane, struct pst_error *error)
 {
     struct pst_service *s = lane->service;
+    struct pst_error own = {0};
 
     if (lane->store != NULL)
         return PST_OK;
-    return pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &lane->store, error);
+    if (pst_clock_boot_ns() < lane->rest_until_ns) {
+        if (error != NULL)
+            *error = lane->failure;
+        return lane->failure.status;
+    }
+    enum pst_status status =
+        pst_store_open(pst_bytes_of(s->url, s->url_len), PST_STORE_WRITE, &lane->store, &own);
+    if (status != PST_OK)
+        pst_lane_rest(lane, status, &own);
+    if (status != PST_OK && error != NULL)
+        *error = own;
+    return status;
+}
+
+void pst_lane_rest(struct lane *lane, enum pst_status status, const struct pst_error *why)
+{
+    uint64_t now_ns = pst_clock_boot_ns();
+
+    if (now_ns < lane->rest_until_ns)
+        return; /* nothing was tried: or those who ask all the time would make it rest for ever */
+    lane->rest_until_ns = now_ns + REST_NS;
+    lane->failure = *why;
+    lane->failure.status = status;
+}
+
+void pst_lane_deadline(struct lane *lane, uint64_t at_ns, bool fresh)
+{
+    uint64_t least_ns = pst_clock_boot_ns() + (fresh ? FRESH_NS : ANSWER_NS);
+
+    pst_store_set_deadline(lane->store, at_ns != 0 && at_ns < least_ns ? least_ns : at_ns);
 }
 
 void pst_lane_close(struct lane *lane)
@@ -131,7 +164,10 @@ static enum pst_status run_node_call(struct lane *lane, const struct pst_node_re
 
     if (status != PST_OK)
         return status;
-    pst_store_set_deadline(lane->store, pst_clock_boot_ns() + NODE_CALL_NS);
+    /* What tells others of us holds up what we decide by no longer than it must. */
+    pst_store_set_deadline(lane->store,
+                           pst_clock_boot_ns() +
+                               (q->call == PST_NODE_UNREGISTER ? NODE_CALL_NS : NODE_CALL_NS / 5));
     switch (q->call) {
     case PST_NODE_REPORT:
         return pst_store_node_report(lane->store, &q->row, &reply->error);
@@ -172,12 +208,13 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
                                 struct pst_log_reply *reply)
 {
     *reply = (struct pst_log_reply){0};
+    bool fresh = lane->store == NULL;
     enum pst_status status = pst_lane_open(lane, &reply->error);
     if (status != PST_OK)
         return status;
     /* The hint before the read: a commit in between differs from it at the next look. */
     lane->service->hints = pst_store_hint(lane->store, &lane->service->hint, NULL) == PST_OK;
-    pst_store_set_deadline(lane->store, q->deadline_ns);
+    pst_lane_deadline(lane, q->deadline_ns, fresh);
     if (q->registers != NULL)
         status = pst_store_node_register(lane->store, q->registers, &reply->error);
     if (status == PST_OK)
@@ -209,6 +246,8 @@ void pst_lane_log(struct lane *lane, const struct pst_log_request *q)
     if (status == PST_E_IO && had_connection &&
         (q->deadline_ns == 0 || pst_clock_boot_ns() < q->deadline_ns))
         status = read_log(lane, q, &reply);
+    if (status != PST_OK)
+        pst_lane_rest(lane, status, &reply.error);
     pthread_mutex_lock(&s->lock);
     s->stats.log_reads++;
     bool whole = status == PST_OK && reply.page.all;

@@ -16,6 +16,11 @@
     " FROM state s LEFT JOIN users u ON u.id = " user " LEFT JOIN bindings b ON b.user_id = u.id"
 #define FACTS_COLUMNS "itiiitiiiiii"
 
+/* Who was found by an address alone, and is not any more. */
+#define SAME_EMAIL                                                                                 \
+    "(SELECT min(o.id) FROM users o WHERE o.email = users.email AND o.email <> ''"                 \
+    " AND o.id <> users.id HAVING count(*) = 1)"
+
 #define PERMISSION_COLUMNS "iiitttttittt"
 #define PERMISSIONS                                                                                \
     "SELECT id, role_id, direct, scope, entity, entity_id, entity_type, conditions, access,"       \
@@ -123,12 +128,12 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(WORKSPACE_ROLES, "workspace_roles", "i", "SELECT id FROM roles WHERE workspace_id = $1"),
     S(WORKSPACE_UNBIND, "workspace_unbind", "i",
       "DELETE FROM bindings WHERE workspace_id = $1 RETURNING user_id"),
-    S(USER_INSERT, "user_insert", "i",
+    S(USER_INSERT, "user_insert", "ii",
       "INSERT INTO users (name, email, disabled, legacy_level, sessions_from)"
-      " VALUES ($1, $2, $3, $4, $5) RETURNING id"),
-    S(USER_UPDATE, "user_update", "i",
+      " VALUES ($1, $2, $3, $4, $5) RETURNING id, " SAME_EMAIL),
+    S(USER_UPDATE, "user_update", "ii",
       "UPDATE users SET name = $1, email = $2, disabled = $3, legacy_level = $4, sessions_from = $5"
-      " WHERE id = $6 RETURNING id"),
+      " WHERE id = $6 RETURNING id, " SAME_EMAIL),
     S(USER_DELETE, "user_delete", "i", "DELETE FROM users WHERE id = $1 RETURNING id"),
     S(USER_UNBIND, "user_unbind", "i", "DELETE FROM bindings WHERE user_id = $1 RETURNING user_id"),
     S(USER_UNIDENTIFY, "user_unidentify", "", "DELETE FROM identities WHERE user_id = $1"),

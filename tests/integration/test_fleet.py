@@ -3,13 +3,16 @@ come and go, a start is quick."""
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lib import http1, keys, paths, proc, world  # noqa: E402
+from lib import http1, keys, paths, proc, threads, world  # noqa: E402
+from lib.fault_proxy import Link  # noqa: E402
+from lib.fleet import Session  # noqa: E402
 from lib.node import Failed, Node, cli  # noqa: E402
 from lib.postgres import Postgres  # noqa: E402
 from lib.recorder import Recorder  # noqa: E402
@@ -78,6 +81,12 @@ class Fleet(unittest.TestCase):
             time.sleep(0.05)
         return status
 
+    def declared(self):
+        path = os.path.join(self.folder, "declared.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(self.tree, f)
+        return path
+
     def disable(self, node, disabled, *options):
         """The report of the change."""
         self.tree["users"][0]["disabled"] = disabled
@@ -127,6 +136,42 @@ class Fleet(unittest.TestCase):
         self.assertLess(took, BOUND + 2 * paths.slack())
         for node in nodes:
             self.assertEqual(self.ask(node).status, 403)
+
+    def test_a_worker_that_is_busy_is_waited_for(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        worker = threads.looping(nodes[1].child.p.pid)[0]
+        with threads.stopped(worker):  # it decides by what was before when it goes on
+            report = self.disable(nodes[0], True, "--wait")
+        self.assertEqual(report["enforced"]["pending"], 1, report)
+        self.assertGreater(report["enforced"]["waited_ms"], BOUND * 1000 - 50)
+        report = self.disable(nodes[0], False, "--wait")
+        self.assertEqual(report["enforced"]["pending"], 0, report)
+
+    def test_who_may_stand_there_as_asleep_registers_before_it_decides(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        node = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)},
+                          sync={"redis": {"addresses": ["127.0.0.1:%d" % self.redis.port]}, "publish": False})
+        self.assertEqual(self.ask(node).status, 200)
+        time.sleep(BOUND + 1)  # the last renewal, and its lease goes on for a while
+        link.partition("down")  # what it says arrives, what it is answered does not
+        asleep = proc.wait_until(lambda: self.listed()["n1"]["state"] == "asleep", 4 * BOUND * paths.slack())
+        self.assertTrue(asleep, self.listed())
+        time.sleep(0.5)
+        other = Session(self.pg, "postgres", self.name)
+        self.addCleanup(other.close)
+        other.ask("BEGIN; LOCK TABLE nodes IN EXCLUSIVE MODE")
+        link.heal()
+        time.sleep(0.2)
+        for _ in range(5):  # nobody would wait for it
+            self.assertEqual(self.ask(node).status, 503)
+        self.assertEqual(self.listed()["n1"]["state"], "asleep")
+        other.ask("COMMIT")
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
+        self.assertEqual(self.listed()["n1"]["state"], "awake")
 
     def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
         nodes = self.two()
@@ -209,6 +254,42 @@ class Fleet(unittest.TestCase):
         done = cli("serve", "--config", other.path)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("n1", self.listed(), done.stderr)
+
+    def test_it_stops_while_the_database_is_silent(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+            node = self.make("n1", store={"url": "postgresql://u@127.0.0.1:%d/x" % silent.getsockname()[1]})
+            child = proc.Child([paths.binary(), "serve", "--config", node.path], out_dir=node.folder, name="silent",
+                               cwd=paths.ROOT)
+            time.sleep(3)
+            self.assertTrue(child.alive(), child.err()[-2000:])
+            self.assertEqual(child.stop(30), 0, child.err()[-2000:])
+
+    def test_a_database_that_is_far_away_is_reached(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        link.slow(0.08)  # a connection takes more than the 200 ms that an answer may
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        far = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)})
+        self.assertEqual(self.ask(far).status, 200)
+        link.cut()
+        self.assertTrue(proc.wait_until(lambda: self.ask(far).status == 200, 5))
+
+    def test_reports_that_wait_for_a_lock_hold_up_no_decision(self):
+        node = self.two()[0]
+        self.assertEqual(self.ask(node).status, 200)
+        other = Session(self.pg, "postgres", self.name)
+        self.addCleanup(other.close)
+        other.ask("BEGIN; LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE")
+        self.disable(node, False)
+        self.tree["users"][0]["email"] = "a@x.test"
+        self.disable(node, False)  # something to report
+        end, statuses = time.monotonic() + 4 * BOUND, []
+        while time.monotonic() < end:
+            statuses.append(self.ask(node).status)
+            time.sleep(0.02)
+        other.ask("COMMIT")
+        self.assertLess(len([s for s in statuses if s != 200]), len(statuses) // 100, statuses)
+        self.assertTrue(proc.wait_until(lambda: self.listed()["n1"]["applied"] == self.listed()["n2"]["applied"], 5))
 
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()

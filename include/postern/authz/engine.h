@@ -160,7 +160,9 @@ struct pst_engine_config {
     /* A decision cannot be made from memory: the log is to be read, and news with a lease, or
      * `refused`, will tell how that ended. Any thread; NULL: such decisions are refused at once. */
     void (*want_lease)(void *ctx);
-    void *ctx; /* of both */
+    /* News with a number are effective; on the worker's thread. NULL: nobody asks. */
+    void (*took)(void *ctx);
+    void *ctx; /* of all */
 };
 
 /* Before the worker runs, or on its thread. An engine that was told nothing refuses as stale. */
@@ -177,7 +179,9 @@ struct pst_engine_news {
      */
     void (*with)(void *ctx);
     void *with_ctx;
-    bool bundle;      /* adopt the hub's current snapshot */
+    /* Adopt the hub's current snapshot; nothing happens when it is. What moves the lease brings it:
+     * an engine that had no memory to adopt one trusts nothing until it has. */
+    bool bundle;
     bool new_history; /* the epoch broke: forget all facts */
     bool keys;        /* a refresh of some issuer's keys ended, well or not */
     bool refused;     /* the log could not be read: who waits for it waits in vain */
@@ -187,6 +191,7 @@ struct pst_engine_news {
     uint32_t user_count;
     uint64_t epoch, n;                       /* applied with this news; epoch 0: as before */
     uint64_t lease_start_ns, lease_bound_ns; /* 0: as before */
+    uint64_t number;                         /* rises; 0: nobody asks whether it was taken */
 };
 
 /* Any thread. Copies; PST_E_NOMEM: nothing was sent, and the lease must not be renewed elsewhere.
@@ -197,6 +202,10 @@ PST_MUST_USE enum pst_status pst_engine_tell(struct pst_engine *engine,
 /* Any thread: the boot-clock instant of the last decision from memory, or of the last one that
  * asked for a lease; 0: none yet. */
 uint64_t pst_engine_active_ns(const struct pst_engine *engine);
+
+/* Any thread: the number of the last news that are effective: nothing that is begun from now on is
+ * decided by what was before them. */
+uint64_t pst_engine_took(const struct pst_engine *engine);
 
 struct pst_metrics *pst_engine_metrics(struct pst_engine *engine);
 struct pst_log_ring *pst_engine_log(struct pst_engine *engine);

@@ -18,7 +18,7 @@
  *
  * Failure   The reply carries a status: PST_OK with facts (user_id 0: unknown user), PST_E_BUSY
  * when the deadline passed before the read began, else what the store said.  A database that cannot
- *           be opened is that error for every question, and is tried again with the next one.
+ *           be opened or read is that error for every question of the next 50 ms.
  */
 #ifndef POSTERN_STORE_SERVICE_H
 #define POSTERN_STORE_SERVICE_H

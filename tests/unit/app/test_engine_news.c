@@ -1,5 +1,6 @@
 /* authz/engine between two revisions: what it does with rows that are older or newer than what it
  * was told (C4), and that no decision sees a half of a change (C7). */
+/* wrap: malloc */
 #include "../test.h"
 
 #include <stdio.h>
@@ -27,6 +28,15 @@ static const char POLICY[] =
     "  - {name: wide, workspace: red, permissions: [{entity: '*', allow: [detail]}]}\n"
     "users: [{name: alice, identities: [{issuer: 'https://postern.local/', subject: alice}]}]\n"
     "bindings: [{user: alice, role: all, workspace: blue}]\n";
+
+static _Thread_local bool malloc_fails;
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return malloc_fails ? NULL : __real_malloc(size);
+}
 
 struct world {
     char dir[64];
@@ -306,6 +316,59 @@ static void new_rows_are_never_judged_by_an_old_policy(void **state)
     run_until_resumed(w);
     assert_int_equal(w->decide.decision.verdict, PST_DENY);
     assert_int_equal(w->decide.decision.reason, PST_R_NOT_GRANTED);
+}
+
+static enum pst_reason decide(struct world *w)
+{
+    w->resumed = false;
+    w->request = (struct pst_request){
+        .method = PST_LIT("GET"), .host = PST_LIT("h"), .path = PST_LIT("/w/blue/x/1")};
+    w->decide = (struct pst_decide){.resume = on_resume};
+    if (pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE) !=
+        PST_STEP_DONE)
+        run_until_resumed(w);
+    enum pst_reason reason = w->decide.decision.reason;
+    pst_engine_end(&w->decide);
+    return reason;
+}
+
+/* What it was about must not come back to life with the next lease. */
+static void news_that_were_lost_count_until_they_are_made_up_for(void **state)
+{
+    struct world *w = *state;
+    uint64_t user = id_of_alice(w), n = w->told.n + 1;
+    struct pst_bundle *bundle;
+    struct pst_engine_news news = {.bundle = true,
+                                   .users = &user,
+                                   .changes = &n,
+                                   .user_count = 1,
+                                   .epoch = w->told.epoch,
+                                   .n = n,
+                                   .lease_start_ns = pst_clock_boot_ns(),
+                                   .lease_bound_ns = 60 * PST_NS_PER_S};
+
+    w->follows = false;
+    assert_int_equal(decide(w), PST_R_GRANTED);
+    apply(w, "users: [{name: alice, disabled: true}]");
+    w->told.n = n;
+    assert_int_equal(pst_bundle_create(w->site, w->policy, &w->told, KEY, &bundle), PST_OK);
+    pst_policy_publish(w->hub, &bundle->snapshot);
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
+    malloc_fails = true;
+    pst_worker_turn(w->worker, 0);
+    malloc_fails = false;
+    assert_int_equal(decide(w), PST_R_STALE);
+
+    news.bundle = false;
+    news.user_count = 0;
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
+    pst_worker_turn(w->worker, 0);
+    assert_int_equal(decide(w), PST_R_STALE);
+
+    news.bundle = true;
+    assert_int_equal(pst_engine_tell(w->engine, &news), PST_OK);
+    pst_worker_turn(w->worker, 0);
+    assert_int_equal(decide(w), PST_R_USER_DISABLED);
 }
 
 /* ---- revisions that callers name (C5) ---- */
@@ -614,6 +677,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(steady_writes_starve_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(new_rows_are_never_judged_by_an_old_policy, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(news_that_were_lost_count_until_they_are_made_up_for,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_revision_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_never_reached_is_refused_in_time, set_up,
                                         tear_down),

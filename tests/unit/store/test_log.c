@@ -65,6 +65,35 @@ static void test_keys_since(void **state)
     pst_store_close(s);
 }
 
+/* An address finds a user while it is his alone. */
+static void test_an_address_that_is_shared_touches_both(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_row_user a = {.name = PST_LIT("a"), .email = PST_LIT("x@x.test")},
+                        b = {.name = PST_LIT("b"), .email = PST_LIT("y@x.test")},
+                        c = {.name = PST_LIT("c"), .email = PST_LIT("x@x.test")};
+    struct pst_change *change = begin(s);
+
+    MUST(pst_change_put_user(change, &a, &why));
+    MUST(pst_change_put_user(change, &b, &why));
+    (void)commit(change);
+    for (unsigned i = 0; i < 2; i++) {
+        struct pst_row_user *put = i == 0 ? &b : &c;
+        struct pst_log_mark mark = head_of(s);
+        b.email = PST_LIT("x@x.test");
+        change = begin(s);
+        MUST(pst_change_put_user(change, put, &why));
+        (void)commit(change);
+        struct pst_log_page page = read_log(s, &mark);
+        assert_int_equal(page.key_count, i == 0 ? 2 : 1); /* of two it found none already */
+        assert_int_equal(page.keys[0].id, put->id);
+        if (i == 0)
+            assert_int_equal(page.keys[1].id, a.id);
+        pst_log_page_fini(&page);
+    }
+    pst_store_close(s);
+}
+
 static void test_deletions_touch_all_they_take_along(void **state)
 {
     struct pst_store *s = place_open(*state, PST_STORE_CREATE);
@@ -279,6 +308,7 @@ static void test_restored_is_another_history(void **state)
 
 #define TESTS(make)                                                                                \
     cmocka_unit_test_setup_teardown(test_keys_since, make, drop),                                  \
+        cmocka_unit_test_setup_teardown(test_an_address_that_is_shared_touches_both, make, drop),  \
         cmocka_unit_test_setup_teardown(test_deletions_touch_all_they_take_along, make, drop),     \
         cmocka_unit_test_setup_teardown(test_many_keys_become_all, make, drop),                    \
         cmocka_unit_test_setup_teardown(test_too_far_behind, make, drop),                          \

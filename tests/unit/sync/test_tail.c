@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../store/place.h"
 #include "postern/sync/tail.h"
@@ -324,6 +325,8 @@ static void test_failed_apply_comes_again(void **state)
     step_ms(100);
     assert_false(tick(w, true)); /* not at every turn */
     pst_tail_notice(w->tail);
+    pst_tail_demand(w->tail);
+    assert_false(pst_tail_reading(w->tail));
     assert_int_equal(w->batches, 2);
 
     w->answer = PST_OK;
@@ -356,6 +359,7 @@ static void test_lease_runs_out(void **state)
     assert_int_equal(w->batches, 1);
 
     assert_int_equal(rename(aside, w->place.path), 0); /* it comes back */
+    (void)usleep(60000);                               /* and is not looked for at every turn */
     read_ok(w);
     assert_true(pst_lease_holds(w->lease, now_ns));
     assert_false(w->new_history); /* and it is the same history */
