@@ -20,7 +20,7 @@
 #include "postern/base/secret.h"
 
 #define POLL_NS         (500 * PST_NS_PER_MS) /* of a node at work that hears no heartbeats */
-#define REPORT_EVERY_NS (30 * PST_NS_PER_S)
+#define REPORT_EVERY_NS (10 * PST_NS_PER_S)
 #define REPORT_PACE_NS  (20 * PST_NS_PER_MS)
 #define REPORT_REST_NS  PST_NS_PER_S /* after one that failed */
 #define LEAVE_NS        PST_NS_PER_S
@@ -364,6 +364,12 @@ static void name_node(struct control *c)
         pst_buf_char(&b, '-');
         pst_buf_hex(&b, hash & UINT32_MAX, 8);
     }
+    /* The row is this process's own: who comes under the same name, while this one drains or by
+     * mistake, has another. */
+    uint32_t own;
+    pst_random(&own, sizeof(own));
+    pst_buf_char(&b, '.');
+    pst_buf_hex(&b, own, PST_NODE_OWN_DIGITS);
     f->node_len = b.len;
 }
 

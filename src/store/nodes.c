@@ -32,6 +32,8 @@ enum pst_status pst_store_node_register(struct pst_store *store, const struct ps
     bool done = false;
     enum pst_status status = check_name(row->node, error);
 
+    if (status == PST_OK && !store->ops->far) /* elsewhere a part of the function */
+        status = PST_RUN(store, PST_SQL_NODE_TIDY, NULL, NULL, error, pst_sql_text(row->node));
     if (status != PST_OK)
         return status;
     return PST_RUN(store, PST_SQL_NODE_REGISTER, on_done, &done, error, pst_sql_text(row->node),

@@ -184,6 +184,10 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
        " lease_age_ms = excluded.lease_age_ms, bound_ms = excluded.bound_ms,"
        " exempt = excluded.exempt, draining = excluded.draining RETURNING 1",
        "SELECT node_register($1, $2, $3, $4, $5, $6, $7, $8)"),
+    S(NODE_TIDY, "node_tidy", "",
+      "DELETE FROM nodes WHERE node <> $1 AND length(node) = length($1)"
+      " AND substr(node, 1, length(node) - 9) = substr($1, 1, length($1) - 9)"
+      " AND reported < (SELECT now_ms FROM clock) - 120000"),
     S2(NODE_REPORT, "node_report", "i",
        "UPDATE nodes SET reported = (SELECT now_ms FROM clock), epoch = $1, applied = $2,"
        " lease_age_ms = $3, bound_ms = $4, exempt = $5, draining = $6 WHERE node = $7 RETURNING 1",

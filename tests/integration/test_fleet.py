@@ -98,10 +98,10 @@ class Fleet(unittest.TestCase):
         return json.loads(done.stdout)
 
     def listed(self):
-        return {n["node"]: n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]}
+        return {n["node"][:-9]: n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]}
 
     def publishes(self):
-        return self.pg.sql(self.name, "SELECT node FROM publisher").strip()
+        return self.pg.sql(self.name, "SELECT node FROM publisher").strip()[:-9]
 
     def heartbeats(self, nodes, limit=5):
         return proc.wait_until(lambda: all(n.metrics()["postern_publishers"] >= 1 for n in nodes), limit)
@@ -191,6 +191,27 @@ class Fleet(unittest.TestCase):
             self.assertEqual(self.ask(node).status, 403)
             self.assertEqual(node.metrics()["postern_log_reads_total"], before + 1)
         self.assertEqual({n["state"] for n in self.listed().values()}, {"awake"})
+
+    def test_two_of_one_name_have_a_row_each_and_what_crashed_is_tidied_up(self):
+        one = self.make("n1")
+        one.apply(self.tree)
+        first = one.start()
+        self.nodes.append(first)
+        other = world.config(self.signer, "127.0.0.1:%d" % self.recorder.port)
+        second = Node({**one.config, "listeners": other["listeners"],
+                       "state_dir": os.path.join(self.folder, self.name, "other")}, name="other").start()
+        rows = [n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]]
+        self.assertEqual([n["node"][:-9] for n in rows], ["n1", "n1"])
+        for node in (first, second):
+            self.assertEqual(self.ask(node).status, 200)
+        self.assertEqual(self.disable(first, True, "--wait")["enforced"]["nodes"], 2)
+        second.child.signal(9)
+        second.child.p.wait()
+        self.assertEqual(len(json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]), 2)
+        self.pg.sql(self.name, "UPDATE nodes SET reported = reported - 121000")
+        third = self.start("n3", node="n1")
+        self.assertEqual(len(json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]), 1)
+        self.assertEqual(third.metrics()["postern_lease_state"], 1)
 
     def test_who_leaves_is_gone_and_who_sends_heartbeats_is_followed(self):
         nodes = self.two()
@@ -294,7 +315,7 @@ class Fleet(unittest.TestCase):
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
         self.assertEqual(self.ask(nodes[0]).status, 200)
-        cli("nodes", "forget", "n1", "--store", self.url, check=True)
+        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
         self.assertNotIn("n1", self.listed())
         self.disable(nodes[0], False)
         self.disable(nodes[0], True)  # the next report finds no row

@@ -18,6 +18,10 @@
 #include "postern/store/store.h"
 
 #define PST_NODE_NAME_MAX 255
+/* A row is one process's: its name ends in '.' and so many hex digits of chance. What a process of
+ * the same name has left behind, and has not been heard of for two minutes, goes when the next one
+ * registers. */
+#define PST_NODE_OWN_DIGITS 8
 
 /* Texts are borrowed. */
 struct pst_node_row {

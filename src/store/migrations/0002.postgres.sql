@@ -57,6 +57,8 @@ CREATE VIEW clock (now_ms) AS SELECT (extract(epoch FROM clock_timestamp()) * 10
 CREATE FUNCTION node_register(node text, version text, epoch text, applied bigint, lease_age_ms bigint,
                               bound_ms bigint, exempt bigint, draining integer) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM public.nodes n WHERE n.node <> $1 AND length(n.node) = length($1)
+        AND left(n.node, -9) = left($1, -9) AND n.reported < (SELECT c.now_ms FROM public.clock c) - 120000;
     INSERT INTO public.nodes (node, version, started, reported, epoch, applied, lease_age_ms, bound_ms,
                               exempt, draining)
         SELECT $1, $2, c.now_ms, c.now_ms, $3, $4, $5, $6, $7, $8 FROM public.clock c
