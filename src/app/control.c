@@ -222,7 +222,8 @@ static enum pst_status make_loop(struct control *c, struct pst_error *error)
     c->patience = evtimer_new(c->loop->base, on_patience_ends, c);
     bool good = c->tick != NULL && c->patience != NULL && event_add(c->tick, &period) == 0;
     for (size_t i = 0; i < 3 && good; i++) {
-        /* What libevent puts back when the events go: a second SIGTERM must not end a clean stop. */
+        /* What libevent puts back when the events go: a second SIGTERM must not end a clean stop.
+         */
         (void)signal(SIGNALS[i], SIG_IGN);
         c->signals[i] = evsignal_new(c->loop->base, SIGNALS[i], on_signal, c);
         good = c->signals[i] != NULL && event_add(c->signals[i], NULL) == 0;
