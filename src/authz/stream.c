@@ -24,7 +24,7 @@
 #define LOOK_NS   (2 * PST_NS_PER_MS)
 #define LOOKS     16 /* between two looks at the clock */
 #define READ_NS   (500 * PST_NS_PER_MS)
-#define LAPSE_NS  (500 * PST_NS_PER_MS)
+#define LAPSE_NS  (400 * PST_NS_PER_MS)
 #define READS_MAX 1024 /* under way; the service's queue is for requests too */
 #define SWEEP     4    /* beats between two looks at everything */
 #define SCRATCH   ((size_t)1 << 20)

@@ -162,8 +162,8 @@ static enum pst_status run_node_call(struct lane *lane, const struct pst_node_re
 {
     enum pst_status status = pst_lane_open(lane, &reply->error);
 
-    if (status != PST_OK)
-        return status;
+    if (status != PST_OK) /* a database that is not there says nothing about the row */
+        return status == PST_E_ABSENT ? PST_E_IO : status;
     /* What tells others of us holds up what we decide by no longer than it must. */
     pst_store_set_deadline(lane->store,
                            pst_clock_boot_ns() +
