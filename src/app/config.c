@@ -9,7 +9,9 @@
 
 #include "postern/app/yaml.h"
 #include "postern/base/secret.h"
+#include "postern/store/nodes.h"
 
+#define NODE_MAX         (PST_FEED_PUBLISHER_MAX - 1 - PST_NODE_OWN_DIGITS)
 #define CONFIG_BYTES_MAX (UINT64_C(16) << 20)
 
 static const char *const ROOT_KEYS[] = {
@@ -341,9 +343,11 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
         status = pst_node_text(r->tree, root, "policies_dir", &c->policies_dir, r->error);
     if (status == PST_OK)
         status = pst_node_text(r->tree, root, "node", &c->node, r->error);
-    if (status == PST_OK && c->node.len > 0 && !pst_feed_publisher_ok(c->node))
+    /* Its row and its heartbeats add to the name what is this process's own. */
+    if (status == PST_OK && c->node.len > 0 &&
+        (c->node.len > NODE_MAX || !pst_feed_publisher_ok(c->node)))
         return pst_node_fail(r->tree, pst_node_get(root, "node"), r->error,
-                             "a node's name is 1 to 64 of A-Z a-z 0-9 . _ : -");
+                             "a node's name is 1 to %d of A-Z a-z 0-9 . _ : -", NODE_MAX);
     if (status == PST_OK)
         status = pst_config_u32(r, root, "workers", 1, 256, &c->workers);
     if (status == PST_OK)

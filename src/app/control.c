@@ -1,5 +1,5 @@
 /*
- * The control thread: start and stop in mirror order, signals, and a tick that polls the change
+ * The control thread: start and stop in mirror order, signals, and a tick that follows the change
  * log, lets the JWKS manager do what is due and frees what nobody uses any more.
  */
 #include "postern/app/control.h"

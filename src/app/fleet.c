@@ -343,7 +343,8 @@ static enum pst_status make_feed(struct control *c, struct pst_error *error)
 
 /* ---- life ---- */
 
-/* One name a state directory and host: what comes back after a crash is the same node. */
+/* One name a state directory and host, and behind it what is this process's own: who comes under
+ * the same name, while this one drains or by mistake, has another row. */
 static void name_node(struct control *c)
 {
     struct fleet *f = &c->fleet;
@@ -364,8 +365,6 @@ static void name_node(struct control *c)
         pst_buf_char(&b, '-');
         pst_buf_hex(&b, hash & UINT32_MAX, 8);
     }
-    /* The row is this process's own: who comes under the same name, while this one drains or by
-     * mistake, has another. */
     uint32_t own;
     pst_random(&own, sizeof(own));
     pst_buf_char(&b, '.');

@@ -333,9 +333,9 @@ static void *run_quick(void *arg)
 {
     struct lane *lane = arg;
     struct pst_service *s = lane->service;
-    struct batch *b = calloc(1, sizeof(*b));
+    struct batch *b = s->batch;
 
-    for (bool stop = b == NULL; !stop;) {
+    for (bool stop = false; !stop;) {
         struct pst_log_request log = {0};
         struct pst_node_request node = {0};
         pthread_mutex_lock(&s->lock);
@@ -366,7 +366,6 @@ static void *run_quick(void *arg)
         }
     }
     pst_lane_close(lane);
-    free(b);
     return NULL;
 }
 
@@ -441,10 +440,11 @@ enum pst_status pst_service_create(const struct pst_service_config *config,
     s->ctx = config->ctx;
     s->key = pst_random_hash_key();
     s->slots = calloc(config->queue, sizeof(*s->slots));
+    s->batch = calloc(1, sizeof(*s->batch));
     s->url = malloc(config->url.len + 1);
     s->url_len = config->url.len;
-    bool good =
-        init_lane(s, &s->quick) && init_lane(s, &s->slow) && s->slots != NULL && s->url != NULL;
+    bool good = init_lane(s, &s->quick) && init_lane(s, &s->slow) && s->slots != NULL &&
+                s->batch != NULL && s->url != NULL;
     if (good && config->url.len > 0)
         memcpy(s->url, config->url.ptr, config->url.len);
     for (uint32_t i = 0; i < config->queue && s->slots != NULL; i++)
@@ -510,6 +510,7 @@ void pst_service_destroy(struct pst_service *service)
     pthread_cond_destroy(&s->slow.wake);
     pthread_mutex_destroy(&s->lock);
     free(s->slots);
+    free(s->batch);
     free(s->url);
     free(s);
 }

@@ -8,7 +8,8 @@
 #include "postern/base/hash.h"
 #include "postern/store/service.h"
 
-struct slot; /* a question about a user: service.c */
+struct slot;  /* a question about a user: service.c */
+struct batch; /* those that go out together */
 
 struct queue {
     uint32_t first, last;
@@ -43,6 +44,7 @@ struct pst_service {
     struct pst_hash_key key;
     void (*changed)(void *ctx);
     void *ctx;
+    struct batch *batch;
     uint64_t hint, hint_due_ns;
     bool hints; /* the database gives some */
     char *url;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "postern/app/config.h"
+#include "postern/store/nodes.h"
 
 static enum pst_status load(const char *text, struct pst_config **out, struct pst_error *error)
 {
@@ -115,6 +116,24 @@ static void sentinels_and_tls(void **state)
     pst_config_free(c);
 }
 
+/* The longest name, with what the process adds to it, still is one that heartbeats may carry. */
+static void a_node_has_a_name(void **state)
+{
+    char text[128], name[PST_FEED_PUBLISHER_MAX + 1], more[PST_NODE_OWN_DIGITS + 1];
+    int longest = PST_FEED_PUBLISHER_MAX - 1 - PST_NODE_OWN_DIGITS;
+    (void)state;
+
+    memset(name, 'n', sizeof(name));
+    memset(more, '0', sizeof(more));
+    (void)snprintf(text, sizeof(text), "node: %.*s", longest, name);
+    struct pst_config *c = taken(text);
+    assert_int_equal(c->node.len + sizeof(more), PST_FEED_PUBLISHER_MAX);
+    pst_config_free(c);
+    (void)snprintf(text, sizeof(text), "node: %.*s", longest + 1, name);
+    refused(text, "t.yaml:1:node", "1 to 55");
+    refused("node: 'a b'", "t.yaml:1:node", "1 to 55");
+}
+
 static void what_is_not_understood_is_named(void **state)
 {
     (void)state;
@@ -208,6 +227,7 @@ int main(void)
         cmocka_unit_test(a_list_of_addresses),
         cmocka_unit_test(a_url),
         cmocka_unit_test(sentinels_and_tls),
+        cmocka_unit_test(a_node_has_a_name),
         cmocka_unit_test(what_is_not_understood_is_named),
         cmocka_unit_test(the_environment_wins),
         cmocka_unit_test(secrets_are_read_when_asked_for),
