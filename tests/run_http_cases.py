@@ -9,8 +9,8 @@ at a time, so every byte that reaches the upstream belongs to the case at hand o
 `--proxy PORT --upstream PORT` runs the harness against any other proxy (for trying the harness itself)."""
 import argparse
 import base64
+import concurrent.futures
 import json
-import multiprocessing
 import os
 import re
 import sys
@@ -347,8 +347,9 @@ def run(document, own, mode="both", only=(), shards=4, proxy_port=0, upstream_po
     build = paths.build_dir()
     work = [(i, todo[i::shards], document["meta"], mode, proxy_port, upstream_port, build) for i in range(shards)]
     passed = 0
-    with multiprocessing.Pool(shards) as pool:
-        for out, slow in pool.imap_unordered(shard, work):
+    # not a Pool: that one ends its workers by SIGTERM, which one that just begins to wait may miss; and waits for ever
+    with concurrent.futures.ProcessPoolExecutor(shards) as pool:
+        for out, slow in pool.map(shard, work):
             passed += sum(1 for _, wrong in out if not wrong)
             failed += [(i, wrong) for i, wrong in out if wrong]
             if verbose:
