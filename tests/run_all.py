@@ -28,6 +28,7 @@ LONG = ("test_streams.py", "test_postgres.py", "test_fleet.py")     # begun firs
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
 TOTAL = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
+BAD_LINE = re.compile(r"FAIL|ERROR|rror:|^       |exit status|no end after|Sanitizer")
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.M)
 
 
@@ -116,6 +117,12 @@ def show(result):
     sys.stdout.flush()
 
 
+def reasons(text):
+    """The lines that say what went wrong; of a text that has none, all."""
+    lines = text.strip().splitlines()
+    return [line for line in lines if BAD_LINE.search(line)] or lines
+
+
 def run_tests(build):
     units = sorted(f for f in glob.glob(os.path.join(build, "unit", "*", "test_*")) if not f.endswith(".d"))
     files = sorted(glob.glob(os.path.join(HERE, "integration", "test_*.py")),
@@ -163,9 +170,9 @@ def main():
     passed, failed = run_vectors.run(build, paths.VECTORS)
     passed += sum(r.passed for r in results)
     failed += sum(r.failed for r in results)
-    bad = [r.name for r in results if r.failed]
-    if bad:
-        print("failed: " + ", ".join(bad))
+    bad = [r for r in results if r.failed]
+    for r in bad:                                   # again, where somebody looks first
+        print("failed: %s\n%s" % (r.name, "\n".join("    " + line for line in reasons(r.text)[-20:])))
     print("%.0f s" % (time.monotonic() - began))
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed else 0
