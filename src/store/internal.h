@@ -77,9 +77,6 @@ static inline uint32_t pst_sql_u32(const struct pst_sql_value *v)
                                  sizeof(struct pst_sql_value)),                                    \
                       (row), (ctx), (error))
 
-/* Exactly `digits` (at most 16) lower-case hexadecimal ones. */
-bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out);
-
 /* A revision of the database as this program compares it: another timeline is another history. */
 bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
                        const struct pst_sql_value *timeline, struct pst_revision *out);

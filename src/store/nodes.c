@@ -90,7 +90,7 @@ static enum pst_status on_node(void *ctx, const struct pst_sql_value *row)
         .silent_ms = pst_sql_u64(&row[10]),
     };
 
-    if (!pst_hex_read(row[4].text, 16, &n.applied.epoch))
+    if (!pst_bytes_hex(row[4].text, 16, &n.applied.epoch))
         return PST_E_IO;
     return e->each(e->ctx, &n);
 }

@@ -259,7 +259,7 @@ bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value
     uint64_t line = pst_sql_u64(timeline);
 
     out->n = pst_sql_u64(n);
-    if (!pst_hex_read(epoch->text, 16, &out->epoch))
+    if (!pst_bytes_hex(epoch->text, 16, &out->epoch))
         return false;
     if (line > 1)
         out->epoch ^= line * UINT64_C(0x9e3779b97f4a7c15);
@@ -285,7 +285,7 @@ static enum pst_status on_fleet_key(void *ctx, const struct pst_sql_value *row)
 
     for (size_t i = 0; i < PST_FLEET_KEY_BYTES; i++) {
         if (row[4].text.len != 2 * PST_FLEET_KEY_BYTES ||
-            !pst_hex_read(pst_bytes_of(row[4].text.ptr + 2 * i, 2), 2, &byte))
+            !pst_bytes_hex(pst_bytes_of(row[4].text.ptr + 2 * i, 2), 2, &byte))
             return PST_E_IO;
         out[i] = (uint8_t)byte;
     }
@@ -556,8 +556,8 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
 
     uint64_t n = pst_sql_u64(&row[6]);
     struct pst_bytes text = row[7].text;
-    if (text.len != 32 || !pst_hex_read(pst_bytes_of(text.ptr, 16), 16, &stamp.hi) ||
-        !pst_hex_read(pst_bytes_from(text, 16), 16, &stamp.lo))
+    if (text.len != 32 || !pst_bytes_hex(pst_bytes_of(text.ptr, 16), 16, &stamp.hi) ||
+        !pst_bytes_hex(pst_bytes_from(text, 16), 16, &stamp.lo))
         return PST_E_IO;
     if (n == page->head.revision.n)
         page->head.stamp = stamp;

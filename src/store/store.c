@@ -23,28 +23,6 @@ static const struct scheme SCHEMES[] = {
     {{"postgres://", 11}, &pst_store_postgres},
 };
 
-bool pst_hex_read(struct pst_bytes text, size_t digits, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    *out = 0;
-    if (text.len != digits || digits > 16)
-        return false;
-    for (size_t i = 0; i < digits; i++) {
-        char c = text.ptr[i];
-        unsigned digit;
-        if (c >= '0' && c <= '9')
-            digit = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            digit = (unsigned)(c - 'a') + 10;
-        else
-            return false;
-        value = value << 4 | digit;
-    }
-    *out = value;
-    return true;
-}
-
 /* Messages name the scheme only: the rest of a url may hold a password. */
 static enum pst_status find_scheme(struct pst_bytes url, const struct pst_store_ops **ops,
                                    struct pst_bytes *where, struct pst_error *error)
@@ -185,7 +163,7 @@ static enum pst_status on_status(void *ctx, const struct pst_sql_value *row)
     struct pst_store_status *out = ctx;
 
     out->revision.n = pst_sql_u64(&row[0]);
-    if (!pst_hex_read(row[1].text, 16, &out->revision.epoch))
+    if (!pst_bytes_hex(row[1].text, 16, &out->revision.epoch))
         return PST_E_IO;
     out->max_staleness_s = pst_sql_u32(&row[2]);
     out->schema = pst_sql_u32(&row[3]);

@@ -34,18 +34,6 @@ bool pst_revision_token_write(const uint8_t key[PST_FLEET_KEY_BYTES],
     return !out->full && put_mac(key, pst_bytes_of(out->data + from, end - from), out);
 }
 
-static bool read_hex(struct pst_bytes text, uint64_t *out)
-{
-    *out = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.ptr[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
-            return false;
-        *out = *out << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    return true;
-}
-
 /* What was read is written anew and compared: one form, and the MAC in constant time. */
 bool pst_revision_token_read(const uint8_t key[PST_FLEET_KEY_BYTES], struct pst_bytes text,
                              struct pst_revision *out)
@@ -58,7 +46,7 @@ bool pst_revision_token_read(const uint8_t key[PST_FLEET_KEY_BYTES], struct pst_
     if (text.len > PST_REVISION_TEXT_MAX || dot < 18 || dot >= text.len || text.ptr[16] != '-')
         return false;
     struct pst_revision r;
-    if (!read_hex(pst_bytes_of(text.ptr, 16), &r.epoch) ||
+    if (!pst_bytes_hex(pst_bytes_of(text.ptr, 16), 16, &r.epoch) ||
         !pst_bytes_u63(pst_bytes_of(text.ptr + 17, dot - 17), &r.n) ||
         !pst_revision_token_write(key, &r, &again) || again.len != text.len ||
         !pst_secret_equal(pst_buf_bytes(&again), text))

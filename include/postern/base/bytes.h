@@ -116,4 +116,22 @@ static inline bool pst_bytes_u63(struct pst_bytes b, uint64_t *out)
     return true;
 }
 
+/* Exactly `digits` (at most 16) lower-case hexadecimal ones.  False otherwise. */
+static inline bool pst_bytes_hex(struct pst_bytes b, size_t digits, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    *out = 0;
+    if (b.len != digits || digits > 16)
+        return false;
+    for (size_t i = 0; i < digits; i++) {
+        char c = b.ptr[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return false;
+        value = value << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    *out = value;
+    return true;
+}
+
 #endif

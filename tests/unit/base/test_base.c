@@ -216,6 +216,13 @@ static void whole_numbers_are_read_strictly(void **state)
     assert_false(pst_bytes_u63(PST_LIT("+1"), &v));
     assert_false(pst_bytes_u63(PST_LIT("1 "), &v));
     assert_false(pst_bytes_u63(PST_LIT("00000000000000000001"), &v));
+    assert_true(pst_bytes_hex(PST_LIT("9a0f123456789abc"), 16, &v) &&
+                v == UINT64_C(0x9a0f123456789abc));
+    assert_true(pst_bytes_hex(PST_LIT("0f"), 2, &v) && v == 15);
+    assert_false(pst_bytes_hex(PST_LIT("0F"), 2, &v));
+    assert_false(pst_bytes_hex(PST_LIT("0g"), 2, &v));
+    assert_false(pst_bytes_hex(PST_LIT("0"), 2, &v));
+    assert_false(pst_bytes_hex(PST_LIT("9a0f123456789abcd"), 17, &v));
 }
 
 static void a_tree_names_file_line_and_key(void **state)
