@@ -83,6 +83,7 @@ static void *save(void *arg)
 {
     struct saving *s = arg;
 
+    pthread_setname_np(pthread_self(), "snapshot");
     s->status = pst_snapshot_save(s->path.ptr, s->control->coldstart.key, &s->about,
                                   s->policy->policy, &s->error);
     pst_worker_send(s->control->loop, &s->message);

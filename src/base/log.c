@@ -276,6 +276,7 @@ static void *telemetry(void *arg)
 {
     struct pst_log *log = arg;
 
+    pthread_setname_np(pthread_self(), "log");
     for (;;) {
         bool last = atomic_load_explicit(&log->stop, memory_order_acquire);
         drain_all(log);

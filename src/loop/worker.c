@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -457,7 +458,12 @@ void pst_worker_stop(struct pst_worker *worker)
 
 static void *thread_main(void *arg)
 {
-    pst_worker_run(arg);
+    struct pst_worker *worker = arg;
+    char name[16]; /* as the kernel keeps it */
+
+    snprintf(name, sizeof(name), "worker-%u", worker->index);
+    pthread_setname_np(pthread_self(), name);
+    pst_worker_run(worker);
     return NULL;
 }
 

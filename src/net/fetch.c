@@ -349,6 +349,7 @@ static void *work(void *arg)
     struct pst_fetch_response response;
     bool stop;
 
+    pthread_setname_np(pthread_self(), "fetch");
     for (struct job *job; (job = next_job(f, &stop)) != NULL; free(job)) {
         if (stop) {
             response = (struct pst_fetch_response){0};

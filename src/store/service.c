@@ -335,6 +335,7 @@ static void *run_quick(void *arg)
     struct pst_service *s = lane->service;
     struct batch *b = s->batch;
 
+    pthread_setname_np(pthread_self(), "store");
     for (bool stop = false; !stop;) {
         struct pst_log_request log = {0};
         struct pst_node_request node = {0};
@@ -374,6 +375,7 @@ static void *run_slow(void *arg)
     struct lane *lane = arg;
     struct pst_service *s = lane->service;
 
+    pthread_setname_np(pthread_self(), "store-whole");
     for (;;) {
         struct pst_log_request log = {0};
         pthread_mutex_lock(&s->lock);

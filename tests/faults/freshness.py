@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make freshness`: every fault whole, the nemesis, the figures; build/freshness/results.json says how it went.
 
-    freshness.py [--build DIR] [--seed N] [--quick] [faults|nemesis|latency|reads|wrong|misses|stream ...]
+    freshness.py [--build DIR] [--seed N] [--quick] [faults|nemesis|latency|reads|wrong|misses|stream|large ...]
 
 Some parts alone keep the other figures that results.json has. --quick: a tenth of everything, to see that it works."""
 import argparse
@@ -15,13 +15,16 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 import measure  # noqa: E402
+import measure_large  # noqa: E402
 import nemesis  # noqa: E402
 import run  # noqa: E402
 from harness import FAULTS  # noqa: E402
 
-PARTS = ("faults", "nemesis", "latency", "reads", "wrong", "misses", "stream")
+PARTS = ("faults", "nemesis", "latency", "reads", "wrong", "misses", "stream", "large")
 LIMITS = {"with_redis_p99_ms": 100, "without_redis_p99_ms": 1000, "nemesis_max_ms": 5000, "idle_log_reads": 0,
-          "wrong_user": 0, "invariant_violations": 0}
+          "busy_log_reads_per_s": 0.4, "wrong_user": 0, "miss_cpu_ratio": 1.3, "change_stream_ratio": 1.1,
+          "user_change_ms": 10, "role_change_ms": 10, "turn_cpu_ms": 5, "whole_change_ms": 2500, "cold_start_ms": 1000,
+          "invariant_violations": 0}
 
 
 def part(name, a, figures):
@@ -39,7 +42,8 @@ def part(name, a, figures):
                         "reads": lambda: measure.reads(100 // few, 60 // few),
                         "wrong": lambda: measure.wrong_user(1000000 // few, a.seed),
                         "misses": lambda: measure.misses(100000 // few, 5000 // few),
-                        "stream": lambda: measure.change_stream(1000, 2 if a.quick else 7)}[name]())
+                        "stream": lambda: measure.change_stream(1000, 2 if a.quick else 7),
+                        "large": lambda: measure_large.large(1000000 // few, 100000 // few)}[name]())
 
 
 def main():
