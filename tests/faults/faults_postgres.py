@@ -15,10 +15,11 @@ from lib.postgres import Postgres
 GRACE_NS = NS // 5        # C3: what a question may wait for a lease
 
 
-def only_stale(run, load, cut, nodes, until=None):
+def only_stale(run, load, cut, nodes):
     """C3: later than B after the cut these nodes decide nothing. At least one question shows it."""
     since = cut + int(run.fleet.bound * NS) + GRACE_NS // 10
-    until = until or boot_ns()
+    proc.wait_until(lambda: any(p.status == 503 and p.node in nodes for p in run.during(load, since)), 5, 0.05)
+    until = boot_ns()
     probes = [p for p in run.during(load, since, until) if p.node in nodes and p.came < until]
     decided = [p for p in probes if p.status not in (0, 503)]
     run.verdict.that(not decided, "C3: decided without a lease, %s s after the cut: %r" % (

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import oracle
-from harness import NS, Run, Verdict, fault, paths
+from harness import NS, Run, Verdict, boot_ns, fault, paths, proc
 from lib.fleet import Entry, Fleet
 from oracle import Probe
 
@@ -37,6 +37,16 @@ def self_judge(run):
     v.that(history.monotonic(back[::-1][1:]) == [], "one answer goes nowhere")
 
 
+def in_memory(load, users):
+    """Everybody was decided about since the last change: who is not in memory would wait for ever."""
+    since = boot_ns()
+
+    def all_decided():
+        return {p.user for p in load.probes() if p.sent > since and p.status in (200, 403)} >= set(users)
+    if not proc.wait_until(all_decided, 30, 0.1):
+        raise RuntimeError("not everybody was decided about")
+
+
 @fault(own=True, preload=True)
 def self_clock(run):
     """a node whose clock stands still, so that its lease never ends, is found out"""
@@ -47,10 +57,11 @@ def self_clock(run):
         inner.verdict = Verdict("stopped clock")
         try:
             with inner.load() as load:
-                time.sleep(2.0)                          # everybody is in memory: who is not would wait for ever
+                load.quiet.set()
+                time.sleep(1.0)
+                in_memory(load, fleet.users)
                 open(flag, "w", encoding="ascii").close()
                 fleet.links[0]["pg"].partition()
-                load.quiet.set()
                 for user in fleet.users:
                     fleet.writer.change("revoke", user)
                 time.sleep(inner.past_bound(1.0))
