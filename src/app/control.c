@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "control_internal.h"
@@ -179,11 +180,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         pst_worker_stop(c->loop);
 }
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
+static void take_signal(struct control *c, uint32_t number)
 {
-    struct control *c = arg;
-
-    (void)what;
     if (number == SIGHUP) {
         c->reload_wanted =
             true; /* by the next tick: a storm of signals must not keep the log from being read */
@@ -213,23 +211,39 @@ static void send_drain(struct control *c)
     }
 }
 
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+    struct signalfd_siginfo info;
+
+    (void)what;
+    while (read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        take_signal(arg, info.ssi_signo);
+}
+
+static sigset_t signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
 static enum pst_status make_loop(struct control *c, struct pst_error *error)
 {
-    static const int SIGNALS[] = {SIGHUP, SIGTERM, SIGINT};
     const struct timeval period = {.tv_usec = TICK_MS * 1000};
+    const sigset_t set = signals();
 
     c->tick = event_new(c->loop->base, -1, EV_PERSIST, on_tick, c);
     c->patience = evtimer_new(c->loop->base, on_patience_ends, c);
-    bool good = c->tick != NULL && c->patience != NULL && event_add(c->tick, &period) == 0;
-    for (size_t i = 0; i < 3 && good; i++) {
-        /* What libevent puts back when the events go: a second SIGTERM must not end a clean stop.
-         */
-        (void)signal(SIGNALS[i], SIG_IGN);
-        c->signals[i] = evsignal_new(c->loop->base, SIGNALS[i], on_signal, c);
-        good = c->signals[i] != NULL && event_add(c->signals[i], NULL) == 0;
-    }
-    return good ? PST_OK
-                : pst_error_set(error, PST_E_NOMEM, NULL, "the control loop cannot be made");
+    c->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    c->signals = event_new(c->loop->base, c->signal_fd, EV_READ | EV_PERSIST, on_signal, c);
+    if (c->tick == NULL || c->patience == NULL || c->signal_fd < 0 || c->signals == NULL ||
+        event_add(c->tick, &period) != 0 || event_add(c->signals, NULL) != 0)
+        return pst_error_set(error, PST_E_NOMEM, NULL, "the control loop cannot be made");
+    return PST_OK;
 }
 
 /* --- start and stop --- */
@@ -386,9 +400,10 @@ static void stop(struct control *c)
         c->setup = older;
     }
     pst_ops_door_destroy(c->ops);
-    for (size_t i = 0; i < 3; i++)
-        if (c->signals[i] != NULL)
-            event_free(c->signals[i]);
+    if (c->signals != NULL)
+        event_free(c->signals);
+    if (c->signal_fd >= 0)
+        close(c->signal_fd);
     if (c->tick != NULL)
         event_free(c->tick);
     if (c->patience != NULL)
@@ -403,9 +418,13 @@ enum pst_status pst_control_serve(const char *config_path, struct pst_error *err
 
     if (c == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory to start");
-    c->config_path = config_path;
+    /* Blocked before there is another thread: no handler runs anywhere, and what comes during start
+     * or stop waits, or ends with the process. */
+    const sigset_t set = signals();
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN); /* until there is something to reload */
+    c->config_path = config_path;
+    c->signal_fd = -1;
     enum pst_status status = start(c, error);
     if (status == PST_OK) {
         pst_log_event(c->log, PST_LOG_INFO, "started",

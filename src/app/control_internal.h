@@ -120,7 +120,8 @@ struct control {
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
     struct lane *lanes;
     uint32_t lane_count;
-    struct event *tick, *patience, *signals[3];
+    struct event *tick, *patience, *signals;
+    int signal_fd;
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
     bool moved;  /* the batch that was applied holds a change */
