@@ -82,12 +82,12 @@ static void takes_a_head_byte_by_byte(void **state)
     }
     int up = flow_accept(&f);
     has(flow_read_head(up), "\r\nTransfer-Encoding: chunked\r\n");
-    lacks(flow_read_until(up, "0\r\n\r\n"), "Trailer");
+    lacks(flow_read_until(up, "\r\n0\r\n\r\n"), "Trailer");
     for (size_t i = 0; i < sizeof(answer) - 1; i++) {
         flow_send_bytes(up, answer + i, 1);
         usleep(200);
     }
-    has(flow_read_until(c, "0\r\n\r\n"), "1\r\nx\r\n0\r\n\r\n");
+    has(flow_read_until(c, "\r\n0\r\n\r\n"), "1\r\nx\r\n0\r\n\r\n");
     close(c);
     close(up);
     flow_stop(&f);
