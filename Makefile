@@ -29,15 +29,18 @@ WARN   += -Wno-error=maybe-uninitialized
 LTO    := -flto=auto -ffat-lto-objects
 endif
 HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
+# Neither frame pointers nor stubs for calls into libraries: 2 % of a request. Sanitizers want the former.
+CODE   := -fno-plt
 SAN    ?=
 ifneq ($(SAN),)
+CODE   := -fno-omit-frame-pointer
 HARDEN :=
 LTO    :=
 HARDLD := -pie
 endif
 PQ_DIR   := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
 CPPFLAGS += -Iinclude -isystem $(PQ_DIR) -D_GNU_SOURCE -DPST_VERSION='"$(VERSION)"'
-CFLAGS   += -std=c17 -g $(OPT) $(WARN) $(HARDEN) $(SAN) -fPIE -fno-omit-frame-pointer -pthread -MMD -MP
+CFLAGS   += -std=c17 -g $(OPT) $(WARN) $(HARDEN) $(CODE) $(SAN) -fPIE -pthread -MMD -MP
 LDFLAGS  += $(HARDLD) $(SAN) -pthread
 LIBS     := -levent_core -levent_extra -levent_pthreads -lcurl -ljansson -lsqlite3 -lpq -lyaml -lhiredis -lssl -lcrypto
 

@@ -253,21 +253,12 @@ static inline void copy_short(char *to, struct pst_bytes text)
     }
 }
 
-void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
+/* Text that needs an escape, or does not fit. */
+static __attribute__((noinline)) void put_escaped(struct pst_buf *b, struct pst_bytes text)
 {
-    size_t plain = plain_json(text);
-
-    if (plain == text.len && !b->full && b->cap - b->len >= 2 && plain <= b->cap - b->len - 2) {
-        char *to = b->data + b->len; /* nearly always: one look at the room, one copy */
-        *to = '"';
-        copy_short(to + 1, text);
-        to[plain + 1] = '"';
-        b->len += plain + 2;
-        return;
-    }
     pst_buf_char(b, '"');
     while (text.len > 0 && !b->full) {
-        plain = plain_json(text);
+        size_t plain = plain_json(text);
         pst_buf_put(b, pst_bytes_of(text.ptr, plain));
         text = pst_bytes_from(text, plain);
         if (text.len == 0)
@@ -289,6 +280,20 @@ void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
         text = pst_bytes_from(text, len == 0 ? 1 : len);
     }
     pst_buf_char(b, '"');
+}
+
+void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
+{
+    if (b->full || b->cap - b->len < 2 || text.len > b->cap - b->len - 2 ||
+        plain_json(text) != text.len) {
+        put_escaped(b, text);
+        return;
+    }
+    char *to = b->data + b->len; /* nearly always: one look at the room, one copy */
+    *to = '"';
+    copy_short(to + 1, text);
+    to[text.len + 1] = '"';
+    b->len += text.len + 2;
 }
 
 /* Two digits; value below 100. */

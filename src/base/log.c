@@ -46,7 +46,7 @@ struct pst_log_ring {
     enum pst_log_stream stream;
     bool woken;
     _Atomic size_t head, tail;
-    char scratch[PST_LOG_LINE_MAX];
+    char scratch[HEADER + PST_LOG_LINE_MAX]; /* a record, as it goes into the ring */
     char bytes[];
 };
 
@@ -429,7 +429,7 @@ struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream str
 {
     if (!ring->log->is_on[stream])
         return NULL;
-    ring->line = pst_buf_of(ring->scratch, sizeof(ring->scratch));
+    ring->line = pst_buf_of(ring->scratch + HEADER, PST_LOG_LINE_MAX);
     ring->stream = stream;
     return &ring->line;
 }
@@ -445,8 +445,8 @@ void pst_log_commit(struct pst_log_ring *ring)
         return;
     }
     uint32_t header = (uint32_t)len | (uint32_t)ring->stream << 24;
-    copy_in(ring, head, &header, HEADER);
-    copy_in(ring, head + HEADER, ring->line.data, len);
+    memcpy(ring->scratch, &header, HEADER);
+    copy_in(ring, head, ring->scratch, HEADER + len);
     atomic_store_explicit(&ring->head, head + HEADER + len, memory_order_release);
 
     if (used + len <= size / 2)

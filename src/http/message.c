@@ -60,12 +60,14 @@ static const uint8_t slots[SLOTS] = {
 #undef FIELD_SLOT
 };
 
-static uint64_t load_small(const char *at)
+/* Eight bytes, or rather whether they differ from those of a known name, which are small. */
+static uint64_t differ8(const char *name, const char *known)
 {
-    uint64_t word;
+    uint64_t word, wanted;
 
-    memcpy(&word, at, sizeof(word));
-    return word | 0x2020202020202020u;
+    memcpy(&word, name, sizeof(word));
+    memcpy(&wanted, known, sizeof(wanted));
+    return (word | 0x2020202020202020u) ^ wanted;
 }
 
 static bool same_name(const char *name, const char *known, size_t len)
@@ -73,10 +75,10 @@ static bool same_name(const char *name, const char *known, size_t len)
     size_t i = 0;
 
     for (; len - i >= 8; i += 8)
-        if (load_small(name + i) != load_small(known + i))
+        if (differ8(name + i, known + i) != 0)
             return false;
     if (i > 0) /* the rest, as the end of eight bytes that overlap those seen */
-        return load_small(name + len - 8) == load_small(known + len - 8);
+        return differ8(name + len - 8, known + len - 8) == 0;
     for (; i < len; i++)
         if ((name[i] | 0x20) != known[i])
             return false;

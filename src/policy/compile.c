@@ -356,8 +356,16 @@ enum pst_status pst_policy_patch(const struct pst_policy *base,
     return status;
 }
 
+#define FEW_WORKSPACES 4u /* are compared sooner than hashed */
+
 uint32_t pst_policy_workspace(const struct pst_policy *p, struct pst_bytes name)
 {
+    if (p->workspace_count <= FEW_WORKSPACES) {
+        for (uint32_t i = 0; i < p->workspace_count; i++)
+            if (pst_bytes_equal(p->workspaces[i].name, name))
+                return p->workspaces[i].id;
+        return 0;
+    }
     for (uint32_t at = (uint32_t)pst_hash(&p->key, name) & p->workspace_mask;;
          at = (at + 1) & p->workspace_mask) {
         if (p->workspace_slots[at] == 0)

@@ -7,7 +7,8 @@
 
 #include <assert.h>
 
-#define BODY_MAX PST_BLOCK_BYTES
+#define BODY_MAX         PST_BLOCK_BYTES
+#define CHECK_FIELDS_MAX 4096
 
 static struct pst_bytes reason_phrase(unsigned status)
 {
@@ -91,6 +92,10 @@ static struct pst_buf begin_answer(struct pst_exchange *x, unsigned status)
     x->answered = true;
     x->status = status;
     settle_body(x);
+    if (status == 200) { /* nearly every check */
+        pst_buf_lit(&out, "HTTP/1.1 200 OK\r\n");
+        return out;
+    }
     pst_buf_lit(&out, "HTTP/1.1 ");
     pst_buf_u64(&out, status);
     pst_buf_char(&out, ' ');
@@ -161,12 +166,12 @@ void pst_answer_decision(struct pst_exchange *x)
 /* The answer to a check: status and fields as its dialect says, and never a body. */
 static void answer_check(struct pst_exchange *x, const struct pst_decision *d)
 {
-    char space[4096];
-    struct pst_buf fields = pst_buf_of(space, sizeof(space));
+    char *space = x->server->scratch + PST_BLOCK_BYTES;
+    struct pst_buf fields = pst_buf_of(space, CHECK_FIELDS_MAX);
     unsigned status = x->listener->door.answer(x->listener->door.self, d, &fields);
 
     if (fields.full) { /* what the client would have to be told does not fit: refuse, say no more */
-        fields = pst_buf_of(space, sizeof(space));
+        fields = pst_buf_of(space, CHECK_FIELDS_MAX);
         status = 503;
     }
     struct pst_buf out = begin_answer(x, status);
@@ -365,8 +370,8 @@ void pst_access_log(struct pst_exchange *x)
     put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
     put_client(x, out);
     /* The one that was decided: of a check that is the original request. */
-    put_text(out, PST_LIT(",\"method\":"),
-             x->request.method.len > 0 ? x->request.method : x->head.method_text);
+    put_plain(out, PST_LIT(",\"method\":"), /* capitals */
+              x->request.method.len > 0 ? x->request.method : x->head.method_text);
     put_text(out, PST_LIT(",\"path\":"), x->request.path);
     pst_buf_lit(out, ",\"status\":");
     pst_buf_u64(out, x->answered ? x->status : 0);

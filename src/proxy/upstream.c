@@ -48,6 +48,7 @@ struct pst_pools {
     struct pst_hash_key hash_key;
     struct pst_ticker ticker;
     uint32_t endpoints, idle, busy;
+    struct pst_endpoint *last; /* that was asked for: nearly always this one again; may be NULL */
     struct pst_endpoint *buckets[BUCKETS];
 };
 
@@ -374,6 +375,11 @@ static enum pst_status make_endpoint(struct pst_pools *pools, struct pst_bytes k
     return PST_OK;
 }
 
+static bool has_key(const struct pst_endpoint *e, struct pst_bytes key)
+{
+    return pst_bytes_equal(pst_bytes_of(e->key, e->key_len), key);
+}
+
 static enum pst_status find_endpoint(struct pst_pools *pools,
                                      const struct pst_upstream_config *config,
                                      struct pst_bytes workspace, struct pst_endpoint **out)
@@ -383,22 +389,29 @@ static enum pst_status find_endpoint(struct pst_pools *pools,
 
     if (!write_key(config, workspace, &key))
         return PST_E_INVALID;
+    *out = pools->last;
+    if (*out != NULL && has_key(*out, pst_buf_bytes(&key)))
+        return PST_OK;
     struct pst_endpoint **bucket =
         &pools->buckets[pst_hash(&pools->hash_key, pst_buf_bytes(&key)) % BUCKETS];
-    for (*out = *bucket; *out != NULL; *out = (*out)->next)
-        if (pst_bytes_equal(pst_bytes_of((*out)->key, (*out)->key_len), pst_buf_bytes(&key)))
-            return PST_OK;
-    enum pst_status status = make_endpoint(pools, pst_buf_bytes(&key), out);
-    if (status == PST_OK) {
+    for (*out = *bucket; *out != NULL && !has_key(*out, pst_buf_bytes(&key)); *out = (*out)->next)
+        continue;
+    if (*out == NULL) {
+        enum pst_status status = make_endpoint(pools, pst_buf_bytes(&key), out);
+        if (status != PST_OK)
+            return status;
         (*out)->next = *bucket;
         *bucket = *out;
     }
-    return status;
+    pools->last = *out;
+    return PST_OK;
 }
 
 static void free_endpoint(struct pst_endpoint *e)
 {
     pst_lookup_cancel(&e->lookup);
+    if (e->pools->last == e)
+        e->pools->last = NULL;
     e->pools->endpoints--;
     free(e);
 }
