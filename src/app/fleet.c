@@ -8,6 +8,8 @@
  *
  * I1  A lease is never younger than the registration: the service registers, commits, and only then
  *     reads the log (C9).
+ *     Each read shows the row, too: when somebody took it away it is written anew before anything
+ *     is decided by that read.
  * I2  The row says "asleep" only after every lease has ended; the service does what is posted
  * first.
  */
@@ -95,11 +97,12 @@ static void heartbeat(struct control *c, const struct pst_revision *head)
 
 /* Somebody took its row away: until it stands there again nobody waits for this node, so it must
  * not decide. */
-static void lost_row(struct control *c)
+void pst_fleet_unlisted(void *ctx)
 {
+    struct control *c = ctx;
     const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
 
-    c->fleet.awake = false;
+    c->fleet.awake = c->fleet.registering = false;
     if (pst_control_tell_all(c, &news) != PST_OK)
         abort(); /* a lease that cannot be taken back is a promise that cannot be kept */
     pst_tail_drop_lease(c->tail);
@@ -119,7 +122,7 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
         if (f->dozing && (m->reply.status == PST_OK || m->reply.status == PST_E_ABSENT))
             f->awake = false;
         else if (m->reply.status == PST_E_ABSENT && f->awake)
-            lost_row(c);
+            pst_fleet_unlisted(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
         f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;

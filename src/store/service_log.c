@@ -90,7 +90,7 @@ static enum pst_status load_whole(struct lane *lane, const struct pst_log_reques
         return status;
     status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     if (status == PST_OK) {
         reply->read_ns = pst_clock_boot_ns();
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
@@ -116,7 +116,7 @@ static enum pst_status load_touched(struct lane *lane, const struct pst_log_requ
     pst_log_page_fini(&reply->page);
     enum pst_status status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     if (status == PST_OK) {
         size_t count = touched_roles(&reply->page, ids, &workspaces);
         if (count == SIZE_MAX || reply->page.all)
@@ -218,7 +218,7 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
     if (q->registers != NULL)
         status = pst_store_node_register(lane->store, q->registers, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     reply->read_ns = pst_clock_boot_ns();
     if (status == PST_OK && q->want_key) {
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);

@@ -52,11 +52,12 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"
       " (SELECT count(*) FROM change_log WHERE keys IS NULL) FROM log_head h"),
     /* The head by a query of its own: compared with s.n, PostgreSQL reads the whole log. */
-    S(LOG_READ, "log_read", "itiiiiitti",
+    S(LOG_READ, "log_read", "itiiiiittii",
       "SELECT s.n, s.epoch, s.timeline, s.recovery, s.max_staleness_s, s.schema_oldest_reader,"
-      " c.n, c.stamp, c.keys, (SELECT coalesce(min(n), 0) FROM change_log)"
+      " c.n, c.stamp, c.keys, (SELECT coalesce(min(n), 0) FROM change_log),"
+      " (SELECT bound_ms FROM nodes WHERE node = $1)"
       " FROM state s LEFT JOIN change_log c"
-      " ON c.n BETWEEN $1 AND $2 OR c.n = (SELECT n FROM log_head) ORDER BY c.n"),
+      " ON c.n BETWEEN $2 AND $3 OR c.n = (SELECT n FROM log_head) ORDER BY c.n"),
     S(LOG_CUT, "log_cut", "", "DELETE FROM change_log WHERE n <= (SELECT n FROM log_head) - $1"),
     S(EPOCH_NEW, "epoch_new", "", "UPDATE meta SET epoch = $1"),
     S(RESTORES_UP, "restores_up", "i",

@@ -43,7 +43,8 @@ struct reply_message {
 enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst_tail **out)
 {
     *out = NULL;
-    if (config->apply == NULL || config->service == NULL || config->worker == NULL)
+    if (config->apply == NULL || config->service == NULL || config->worker == NULL ||
+        (config->node.len > 0 && (config->registers == NULL || config->unlisted == NULL)))
         return PST_E_INVALID;
     struct pst_tail *t = calloc(1, sizeof(*t));
     if (t == NULL)
@@ -88,6 +89,11 @@ static uint64_t bound_of(const struct pst_tail *t, const struct pst_log_page *pa
     uint64_t bound_ns = page->max_staleness_s * PST_NS_PER_S;
 
     return t->given_bound_ns != 0 && t->given_bound_ns < bound_ns ? t->given_bound_ns : bound_ns;
+}
+
+static bool listed(const struct pst_tail *t, const struct pst_log_page *page)
+{
+    return t->config.node.len == 0 || page->node_bound_ms > 0;
 }
 
 static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *reply)
@@ -167,6 +173,14 @@ enum pst_status pst_tail_compile(const struct pst_tail_batch *batch, const struc
 
 static void read_log(struct pst_tail *t);
 
+static void drop_reply(struct pst_log_reply *reply)
+{
+    if (reply->status != PST_OK)
+        return;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+}
+
 static void on_reply(struct pst_worker *worker, struct pst_message *message)
 {
     struct reply_message *m = (struct reply_message *)(void *)message;
@@ -177,12 +191,15 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
     t->reading = false;
     if (t->void_reading) { /* the next one will do */
         t->void_reading = false;
-        if (status == PST_OK) {
-            pst_store_free_model(m->reply.model);
-            pst_log_page_fini(&m->reply.page);
-        }
+        drop_reply(&m->reply);
         free(m);
         read_log(t);
+        return;
+    }
+    if (status == PST_OK && !listed(t, &m->reply.page)) {
+        drop_reply(&m->reply);
+        free(m);
+        t->config.unlisted(t->config.ctx);
         return;
     }
     t->demanded_ns = 0;
@@ -219,8 +236,9 @@ static void read_log(struct pst_tail *t)
     t->sent_ns = t->config.now_ns();
     struct pst_log_request request = {
         .since = t->mark,
+        .node = t->config.node,
         .want_key = !t->key_known,
-        .registers = t->config.registers == NULL ? NULL : t->config.registers(t->config.ctx),
+        .registers = t->config.node.len == 0 ? NULL : t->config.registers(t->config.ctx),
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,
         .deliver = deliver,
         .ctx = m,
@@ -281,7 +299,8 @@ void pst_tail_demand(struct pst_tail *t)
 
 void pst_tail_drop_lease(struct pst_tail *t)
 {
-    atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
+    if (atomic_load_explicit(&t->lease.start_ns, memory_order_relaxed) != 0)
+        atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
     t->void_reading = t->reading; /* what it proves was asked for before */
 }
 

@@ -316,6 +316,19 @@ class Fleet(unittest.TestCase):
         self.assertTrue(proc.wait_until(lambda: self.listed().get("n1", {}).get("state") == "awake", 5))
         self.assertEqual(self.ask(nodes[0]).status, 403)
 
+    def test_who_was_forgotten_stands_there_again_with_the_next_renewal(self):
+        node = self.two()[0]
+        self.assertTrue(self.heartbeats(self.nodes))  # nothing but the lease makes it read
+        self.assertEqual(self.ask(node).status, 200)
+        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        began = time.monotonic()
+        while "n1" not in self.listed() and time.monotonic() < began + 3 * BOUND:
+            self.assertEqual(self.ask(node).status, 200)
+            time.sleep(0.05)
+        self.assertLess(time.monotonic() - began, BOUND / 2 + paths.slack())  # its report comes after ten seconds
+        self.assertEqual(self.disable(node, True, "--wait")["enforced"]["pending"], 0)
+        self.assertEqual(self.ask(node).status, 403)
+
     def test_a_start_needs_the_tail_only_and_trusts_no_file(self):
         self.tree["roles"].append({"name": "many", "permissions": [
             {"entity": "thing", "id": "thing-%d" % i, "allow": ["detail"]} for i in range(12000)]})

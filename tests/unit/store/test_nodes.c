@@ -32,6 +32,18 @@ static struct seen list(struct pst_store *s)
     return seen;
 }
 
+/* What a read of the log says of a node's row. */
+static uint64_t bound_in_log(struct pst_store *s, struct pst_bytes node)
+{
+    const struct pst_log_mark none = {0};
+    struct pst_log_page page;
+
+    MUST(pst_store_log(s, &none, node, &page, &why));
+    uint64_t bound_ms = page.node_bound_ms;
+    pst_log_page_fini(&page);
+    return bound_ms;
+}
+
 static void pause_ms(long ms)
 {
     struct timespec t = {.tv_nsec = ms * 1000000};
@@ -51,7 +63,11 @@ static void test_life_of_a_node(void **state)
 
     assert_int_equal(pst_store_node_report(s, &a, NULL), PST_E_ABSENT);
     MUST(pst_store_node_register(s, &b, &why));
+    assert_int_equal(bound_in_log(s, a.node), 0);
     MUST(pst_store_node_register(s, &a, &why));
+    assert_int_equal(bound_in_log(s, a.node), 5000);
+    assert_int_equal(bound_in_log(s, b.node), 0); /* asleep */
+    assert_int_equal(bound_in_log(s, PST_LIT("")), 0);
     struct seen seen = list(s);
     assert_string_equal(seen.names, "node-a(1.0) node-b(1.1) ");
     pause_ms(30);

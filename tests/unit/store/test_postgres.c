@@ -175,7 +175,7 @@ static void test_silence_costs_a_deadline(void **state)
 
     /* Late answers are nobody's: the connection stays broken. */
     pst_store_set_deadline(s, 0);
-    assert_int_equal(pst_store_log(s, &none, &page, NULL), PST_E_IO);
+    assert_int_equal(pst_store_log(s, &none, PST_LIT(""), &page, NULL), PST_E_IO);
     assert_int_equal(pst_store_view(s, NULL), PST_E_IO);
     assert_int_equal(pst_change_begin(s, PST_LIT("t"), &c, NULL), PST_E_IO);
     began = pst_clock_boot_ns();
@@ -416,7 +416,7 @@ static void test_the_log_is_read_by_its_key(void **state)
         "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; PREPARE l AS %s",
         pst_statements[PST_SQL_LOG_READ].postgres);
     PQclear(PQexec(conn, sql));
-    PGresult *r = PQexec(conn, "EXPLAIN EXECUTE l (1, 2)");
+    PGresult *r = PQexec(conn, "EXPLAIN EXECUTE l ('n', 1, 2)");
     assert_int_equal(PQresultStatus(r), PGRES_TUPLES_OK);
     for (int i = 0; i < PQntuples(r); i++)
         if (strstr(PQgetvalue(r, i, 0), "Join Filter") != NULL)

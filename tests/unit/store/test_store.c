@@ -588,7 +588,7 @@ static void test_view_is_one_moment(void **state)
     struct pst_revision r;
 
     MUST(pst_store_view(b, &why));
-    MUST(pst_store_log(b, &none, &page, &why));
+    MUST(pst_store_log(b, &none, PST_LIT(""), &page, &why));
     struct pst_change *c = begin(a);
     (void)add_role(c, "later", 0);
     (void)commit(c);
@@ -671,11 +671,11 @@ static void test_replaced_file_is_noticed(void **state)
     uint64_t hint;
     char aside[160];
 
-    MUST(pst_store_log(s, &none, &page, &why));
+    MUST(pst_store_log(s, &none, PST_LIT(""), &page, &why));
     pst_log_page_fini(&page);
     (void)snprintf(aside, sizeof(aside), "%s.old", p->path);
     assert_int_equal(rename(p->path, aside), 0);
-    assert_int_equal(pst_store_log(s, &none, &page, NULL), PST_E_IO);
+    assert_int_equal(pst_store_log(s, &none, PST_LIT(""), &page, NULL), PST_E_IO);
     assert_int_equal(pst_store_hint(s, &hint, NULL), PST_E_IO);
     struct pst_change *c;
     assert_int_equal(pst_change_begin(s, PST_LIT("t"), &c, NULL), PST_E_IO);
