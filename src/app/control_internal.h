@@ -59,6 +59,8 @@ struct fleet {
     bool calling;            /* the service has a call of ours */
     bool report_due;
     uint64_t reported_ns, report_from_ns;
+    uint64_t told_ns; /* the bound that the row says, or will when the call is done */
+    uint64_t used_ns; /* as that; shorter once all workers have taken a shorter one */
     struct pst_revision taken, awaited; /* by all workers; what some may not have taken yet */
     uint64_t awaited_batch;             /* 0: nothing is */
     uint64_t applied_batch;             /* the tail's last */

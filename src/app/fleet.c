@@ -10,7 +10,9 @@
  *     reads the log (C9).
  *     Each read shows the row, too: when somebody took it away it is written anew before anything
  *     is decided by that read.
- * I2  The row says "asleep" only after every lease has ended; the service does what is posted
+ * I2  The row's bound is at least as long as any that a worker may decide under: the tail uses no
+ *     longer one than it has read there.
+ * I3  The row says "asleep" only after every lease has ended; the service does what is posted
  * first.
  */
 #include "control_internal.h"
@@ -58,13 +60,19 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
     };
 }
 
+static uint64_t lease_bound(const struct control *c)
+{
+    return atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+}
+
+/* What the row must say: a longer bound before it is used, a shorter one not while a worker may
+ * still decide under the one before. */
 static uint64_t bound_of(const struct control *c)
 {
-    uint64_t bound_ns =
-        atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+    uint64_t wanted_ns = pst_tail_wanted_bound(c->tail), used_ns = c->fleet.used_ns;
 
     /* Before the first read nobody has told it yet; none is longer. */
-    return bound_ns == 0 ? 60 * PST_NS_PER_S : bound_ns;
+    return wanted_ns == 0 ? 60 * PST_NS_PER_S : wanted_ns > used_ns ? wanted_ns : used_ns;
 }
 
 const struct pst_node_row *pst_fleet_registers(void *ctx)
@@ -75,7 +83,8 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
     if (f->awake && !f->dozing && !f->unsure)
         return NULL;
     f->registering = f->known = true;
-    f->row = row_of(c, bound_of(c));
+    f->told_ns = f->used_ns = bound_of(c);
+    f->row = row_of(c, f->told_ns);
     return &f->row;
 }
 
@@ -202,7 +211,7 @@ void pst_fleet_applied(struct control *c, bool moved)
         f->unsure = false;
     }
     f->applied_batch = c->batches;
-    if (moved && f->awaited_batch == 0)
+    if ((moved || lease_bound(c) < f->used_ns) && f->awaited_batch == 0)
         await_workers(c);
     pst_fleet_tick(c, pst_clock_boot_ns(), true);
 }
@@ -214,9 +223,13 @@ void pst_fleet_took(struct control *c)
     while (f->awaited_batch != 0 && all_took(c, f->awaited_batch)) {
         struct pst_revision mark = pst_tail_mark(c->tail).revision;
         f->taken = f->awaited;
+        bool last = f->awaited_batch == c->batches; /* one that some were not told counts, too */
+        if (last)
+            f->used_ns = lease_bound(c);
         f->awaited_batch = 0;
         f->report_due = true;
-        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n)
+        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n ||
+            (!last && f->applied_batch == c->batches))
             await_workers(c); /* what came meanwhile */
     }
     if (f->report_due)
@@ -243,10 +256,13 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
         f->reported_ns = now_ns;
         return;
     }
-    if (!f->report_due && (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))
+    uint64_t bound_ns = bound_of(c);
+    if (!f->report_due && f->told_ns == bound_ns &&
+        (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))
         return;
-    if (call(c, PST_NODE_REPORT, bound_of(c))) {
+    if (call(c, PST_NODE_REPORT, bound_ns)) {
         f->report_due = false;
+        f->told_ns = f->used_ns = bound_ns;
         f->reported_ns = now_ns;
     }
 }

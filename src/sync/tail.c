@@ -20,6 +20,7 @@ struct pst_tail {
     struct pst_tail_config config;
     struct pst_log_mark mark;
     uint64_t bound_ns;
+    uint64_t wanted_ns;      /* what it would be if the node's row said so; 0: not known yet */
     uint64_t given_bound_ns; /* 0: the database's */
     uint64_t poll_ns;
     uint64_t sent_ns;  /* before the last read was asked for */
@@ -82,13 +83,27 @@ static void move_lease(struct pst_tail *t, uint64_t sent_ns)
     atomic_store_explicit(&l->start_ns, sent_ns, memory_order_release);
 }
 
-/* One value for the fleet; a node may be stricter for itself, never laxer: a barrier counts on it.
- */
-static uint64_t bound_of(const struct pst_tail *t, const struct pst_log_page *page)
+static uint64_t shorter(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* One value for the fleet; a node may be stricter for itself, never laxer. */
+static uint64_t wanted_of(const struct pst_tail *t, const struct pst_log_page *page)
 {
     uint64_t bound_ns = page->max_staleness_s * PST_NS_PER_S;
 
-    return t->given_bound_ns != 0 && t->given_bound_ns < bound_ns ? t->given_bound_ns : bound_ns;
+    return t->given_bound_ns != 0 ? shorter(bound_ns, t->given_bound_ns) : bound_ns;
+}
+
+/* A barrier waits for what the row says, or the fleet's B when that is longer: which may have been
+ * made shorter again by then, so a longer one is not used before it stands there. */
+static uint64_t bound_of(const struct pst_tail *t, const struct pst_log_page *page)
+{
+    uint64_t wanted_ns = wanted_of(t, page);
+
+    return t->config.node.len == 0 ? wanted_ns
+                                   : shorter(wanted_ns, page->node_bound_ms * PST_NS_PER_MS);
 }
 
 static bool listed(const struct pst_tail *t, const struct pst_log_page *page)
@@ -132,6 +147,7 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
     t->bound_ns = batch.bound_ns;
+    t->wanted_ns = wanted_of(t, page);
     move_lease(t, t->sent_ns);
     return PST_OK;
 }
@@ -317,6 +333,11 @@ bool pst_tail_reading(const struct pst_tail *t)
 uint64_t pst_tail_demanded_since(const struct pst_tail *t)
 {
     return t->demanded_ns;
+}
+
+uint64_t pst_tail_wanted_bound(const struct pst_tail *t)
+{
+    return t->wanted_ns;
 }
 
 const struct pst_lease *pst_tail_lease(const struct pst_tail *tail)

@@ -15,7 +15,8 @@
  *            word is for those that keep nothing (readiness, metrics).
  *
  * Row        A read that proves a lease also shows the row that others wait for this node by
- *            (contract C9): without one that says that it is at work there is none.
+ *            (contract C9): without one that says that it is at work there is none, and its bound
+ * is no longer than the row says.
  *
  * History    Another epoch, a missing or differing row, a log that went back: everything is loaded
  * anew. Nothing is carried over.
@@ -136,6 +137,9 @@ void pst_tail_drop_lease(struct pst_tail *tail);
 /* From now on no read begins; one that is under way ends. */
 void pst_tail_stop(struct pst_tail *tail);
 bool pst_tail_reading(const struct pst_tail *tail);
+/* The bound that the row should say: with a shorter one in it that one is used. 0: not known yet.
+ */
+uint64_t pst_tail_wanted_bound(const struct pst_tail *tail);
 /* Since when a demand is not answered; 0: none. */
 uint64_t pst_tail_demanded_since(const struct pst_tail *tail);
 

@@ -578,6 +578,32 @@ static void test_no_lease_without_a_row(void **state)
     }
 }
 
+/* A barrier that begins when B is short again finds in the row how long it really was. */
+static void test_no_longer_bound_than_the_row_says(void **state)
+{
+    struct world *w = *state;
+
+    stop(w);
+    w->row = (struct pst_node_row){
+        .node = PST_LIT("n.00000000"), .version = PST_LIT("1"), .bound_ms = 2000};
+    w->unregistered = true;
+    start(w, read_clock);
+    assert_int_equal(pst_tail_wanted_bound(w->tail), 0);
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 2 * PST_NS_PER_S);
+    assert_int_equal(pst_tail_wanted_bound(w->tail), 5 * PST_NS_PER_S);
+    w->row.bound_ms = 5000;
+    MUST(pst_store_node_report(w->writer, &w->row, &why));
+    assert_true(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S));
+    assert_false(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S + 1));
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+    w->row.bound_ms = 60000; /* which is nobody's */
+    MUST(pst_store_node_report(w->writer, &w->row, &why));
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+}
+
 /* Another process: commits a role for each byte that it reads, and tells how that went. */
 static void write_on_demand(const struct world *w, int in, int out)
 {
@@ -672,6 +698,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bound_comes_from_the_database, make, drop),
         cmocka_unit_test_setup_teardown(test_bound_that_is_given, make, drop),
         cmocka_unit_test_setup_teardown(test_no_lease_without_a_row, make, drop),
+        cmocka_unit_test_setup_teardown(test_no_longer_bound_than_the_row_says, make, drop),
         cmocka_unit_test_setup_teardown(test_other_process_within_a_second, make, drop),
         cmocka_unit_test_setup_teardown(test_configuration, make, drop),
     };
