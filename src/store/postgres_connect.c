@@ -17,7 +17,8 @@
 #define URL_MAX        2048
 #define HOSTS_MAX      16
 #define PARAMETERS_MAX 64
-#define CONNECT_S      2 /* per host, unless the url's connect_timeout says otherwise */
+#define CONNECT_S      2 /* per host, unless the url's connect_timeout says otherwise, and */
+#define SILENCE_S      1 /* without a word of it: or a lease would be back too late when it is */
 
 /* The url as libpq takes it. */
 struct target {
@@ -25,7 +26,7 @@ struct target {
     PQconninfoOption *options; /* parsed */
     bool pgbouncer;
     unsigned hosts;
-    uint64_t patience_ns; /* per host */
+    uint64_t patience_ns, silence_ns; /* per host */
 };
 
 static enum pst_status bad_url(struct pst_error *error, const char *why)
@@ -120,6 +121,7 @@ static enum pst_status read_url(struct pst_bytes where, struct target *t, struct
     if (t->pgbouncer && option(t, "options") != NULL)
         return bad_url(error, "pgbouncer takes no options");
     t->patience_ns = (seconds == 0 ? CONNECT_S : seconds) * PST_NS_PER_S;
+    t->silence_ns = (seconds == 0 ? SILENCE_S : seconds) * PST_NS_PER_S;
     return PST_OK;
 }
 
@@ -178,22 +180,26 @@ static void forget_notice(void *arg, const char *message)
     (void)message;
 }
 
-static enum pst_status connect_one(PGconn *conn, uint64_t until_ns, struct pst_error *error)
+static enum pst_status connect_one(const struct target *t, PGconn *conn, struct pst_error *error)
 {
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+    uint64_t heard_ns = pst_clock_boot_ns(), end_ns = heard_ns + t->patience_ns;
     char line[256];
 
     (void)PQsetNoticeProcessor(conn, forget_notice, NULL);
     while (PQstatus(conn) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         uint64_t now = pst_clock_boot_ns();
+        uint64_t until_ns = heard_ns + t->silence_ns < end_ns ? heard_ns + t->silence_ns : end_ns;
         struct pollfd p = {.fd = PQsocket(conn),
                            .events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT};
         if (now >= until_ns)
             return pst_error_set(error, PST_E_IO, NULL,
                                  "the database did not answer a new connection in time");
-        if (poll(&p, 1, (int)((until_ns - now) / PST_NS_PER_MS) + 1) > 0)
+        if (poll(&p, 1, (int)((until_ns - now) / PST_NS_PER_MS) + 1) > 0) {
             state = PQconnectPoll(conn);
+            heard_ns = pst_clock_boot_ns();
+        }
     }
     if (PQstatus(conn) == CONNECTION_OK)
         return PST_OK;
@@ -210,9 +216,8 @@ static enum pst_status connect_any(const struct target *t, struct pst_backend *b
     for (unsigned i = 0; i < t->hosts && status != PST_OK; i++) {
         PQfinish(b->conn);
         b->conn = start(t, i, room, sizeof(room));
-        status = b->conn == NULL
-                     ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
-                     : connect_one(b->conn, pst_clock_boot_ns() + t->patience_ns, error);
+        status = b->conn == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
+                                 : connect_one(t, b->conn, error);
     }
     if (status == PST_OK &&
         (PQsetnonblocking(b->conn, 1) != 0 || PQenterPipelineMode(b->conn) != 1))
@@ -247,6 +252,7 @@ enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,
         (*out)->mode = mode;
         (*out)->pgbouncer = t->pgbouncer;
         status = connect_any(t, *out, error);
+        (*out)->deadline_ns = pst_clock_boot_ns() + t->silence_ns; /* of its first statement */
         if (status != PST_OK)
             name_target(t, error);
     }

@@ -22,8 +22,8 @@ struct pst_backend {
     bool pgbouncer; /* nothing of a session may be used */
     bool broken;    /* no answer in time, or the connection is lost: for good */
     enum pst_pg_transaction transaction;
-    const char *const *begin; /* what opens the wanted transaction; ends with NULL */
-    uint64_t deadline_ns;
+    const char *const *begin;          /* what opens the wanted transaction; ends with NULL */
+    uint64_t deadline_ns, patience_ns; /* as of set_deadline */
     bool prepared[PST_SQL_COUNT];
 };
 

@@ -8,6 +8,7 @@
 #define NODE_CALL_NS PST_NS_PER_S
 #define ANSWER_NS    (200 * PST_NS_PER_MS) /* what a read has at least, once it is begun */
 #define FRESH_NS     (500 * PST_NS_PER_MS) /* and the first one of a connection */
+#define TOUCHED_NS   (2 * PST_NS_PER_S)    /* of silence, where what a few roles need is loaded */
 #define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
 
 /* ---- the database; without the lock ---- */
@@ -225,8 +226,8 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
         reply->has_key = true;
     }
     if (status == PST_OK && !reply->page.all && touches_model(&reply->page)) {
-        pst_store_set_deadline(lane->store,
-                               0); /* the read is answered: what it brings is awaited */
+        /* The read is answered: what it brings is awaited, but not from a server that is gone. */
+        pst_store_set_patience(lane->store, TOUCHED_NS);
         status = load_touched(lane, q, reply);
     }
     if (status != PST_OK) {

@@ -338,10 +338,11 @@ static enum pst_status sqlite_run_all(struct pst_backend *b, struct pst_sql_call
     return result;
 }
 
-static void sqlite_set_deadline(struct pst_backend *b, uint64_t at_ns)
+static void sqlite_set_deadline(struct pst_backend *b, uint64_t at_ns, uint64_t silence_ns)
 {
     (void)b;
     (void)at_ns;
+    (void)silence_ns;
 }
 
 static enum pst_status sqlite_begin_read(struct pst_backend *b, struct pst_error *error)

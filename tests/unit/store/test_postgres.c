@@ -129,6 +129,27 @@ static void test_hosts_one_after_the_other(void **state)
     assert_non_null(strstr(e.where, server_port()));
 }
 
+/* A connection that is lost between its making and its first statement: found out in a second. */
+static void test_silence_at_the_first_statement(void **state)
+{
+    const struct place *p = *state;
+    struct pst_store *s;
+    struct pst_error e = {0};
+
+    pst_store_close(place_open(p, PST_STORE_CREATE));
+    PGconn *other = place_admin(p->name);
+    PQclear(PQexec(other, "BEGIN; LOCK TABLE meta IN ACCESS EXCLUSIVE MODE"));
+    uint64_t began = pst_clock_boot_ns();
+    enum pst_status status = pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &e);
+    uint64_t took = pst_clock_boot_ns() - began;
+    PQfinish(other);
+    assert_int_equal(status, PST_E_IO);
+    assert_non_null(strstr(e.message, "in time"));
+    assert_in_range(took, 900 * PST_NS_PER_MS, 3 * PST_NS_PER_S);
+    MUST(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+}
+
 /* The server's process behind the one connection of the store. */
 static pid_t backend_of(const struct place *p)
 {
@@ -511,6 +532,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),
         cmocka_unit_test_setup_teardown(test_hosts_one_after_the_other, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_silence_at_the_first_statement, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_costs_a_deadline, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_a_lost_connection, make_postgres, drop),
         BOTH(test_each_question_has_its_answer),
