@@ -55,8 +55,9 @@ struct fleet {
     bool unsure; /* a call that was to say "asleep" was not answered: the row may say either */
     bool known;  /* a registration was sent: there may be a row */
     bool stopped;
-    struct pst_node_row row; /* of the registration that is under way */
-    bool calling;            /* the service has a call of ours */
+    struct pst_node_row row;          /* of the registration that is under way, */
+    char routes[PST_NODE_ROUTES_MAX]; /* and its texts */
+    bool calling;                     /* the service has a call of ours */
     bool report_due;
     uint64_t reported_ns, report_from_ns;
     uint64_t told_ns; /* the bound that the row says, or will when the call is done */

@@ -33,18 +33,26 @@
 
 /* ---- the row ---- */
 
-static uint64_t exempt_routes(const struct pst_site *site)
+static void add_route(void *ctx, struct pst_bytes name)
+{
+    pst_node_routes_add(ctx, name);
+}
+
+static uint64_t exempt_routes(const struct pst_site *site, struct pst_buf *names)
 {
     uint64_t count = 0;
 
     for (uint32_t i = 0; i < site->profile_count; i++)
         if (site->profiles[i].profile != NULL)
-            count += pst_profile_exempt(site->profiles[i].profile);
+            count += pst_profile_exempt(site->profiles[i].profile, add_route, names);
     return count;
 }
 
-static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
+/* `routes` has room for PST_NODE_ROUTES_MAX bytes, which the row points to. */
+static struct pst_node_row row_of(struct control *c, uint64_t bound_ns, char *routes)
 {
+    struct pst_buf names = pst_buf_of(routes, PST_NODE_ROUTES_MAX);
+    uint64_t exempt = exempt_routes(c->setup->site, &names);
     const struct pst_lease *lease = pst_tail_lease(c->tail);
     uint64_t start = atomic_load_explicit(&lease->start_ns, memory_order_relaxed);
     uint64_t now = pst_clock_boot_ns();
@@ -55,7 +63,8 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
         .applied = c->fleet.taken,
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
-        .exempt = exempt_routes(c->setup->site),
+        .exempt = exempt,
+        .routes = pst_buf_bytes(&names),
         .draining = atomic_load_explicit(&c->draining, memory_order_relaxed),
     };
 }
@@ -84,7 +93,7 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
         return NULL;
     f->registering = f->known = true;
     f->told_ns = f->used_ns = bound_of(c);
-    f->row = row_of(c, f->told_ns);
+    f->row = row_of(c, f->told_ns, f->routes);
     return &f->row;
 }
 
@@ -94,6 +103,7 @@ struct node_message {
     struct pst_message message; /* first */
     struct control *control;
     struct pst_node_reply reply;
+    char routes[PST_NODE_ROUTES_MAX]; /* of the row that is told */
 };
 
 static void heartbeat(struct control *c, const struct pst_revision *head)
@@ -170,7 +180,7 @@ static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
     m->message.run = on_node_reply;
     m->control = c;
     const struct pst_node_request request = {.call = what,
-                                             .row = row_of(c, bound_ns),
+                                             .row = row_of(c, bound_ns, m->routes),
                                              .ttl_ms = CLAIM_TTL_MS,
                                              .deliver = deliver,
                                              .ctx = m};

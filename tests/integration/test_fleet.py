@@ -19,6 +19,23 @@ from lib.recorder import Recorder  # noqa: E402
 from lib.redis import Redis  # noqa: E402
 
 BOUND = 3
+EXTRA = """
+profile: extra
+combining: deny-overrides
+errors: postern
+ids: uuid
+workspace:
+  headers: [X-Workspace]
+  name: {chars: a-z, edges: a-z, min: 1, max: 63}
+routes:
+  - {path: "/extra/stale/{entity}", methods: {GET: list, HEAD: list}, stale_allow_s: 4, need: $entity $op,
+     ids: {entity: {from: path entity, form: name}}}
+  - under: [/extra/a, /extra/b]
+    stream_grace_s: 4
+    routes:
+      - {GET: "/{entity}", need: $entity list, ids: {entity: {from: path entity, form: name}}}
+  - {GET: "/extra/plain/{entity}", need: $entity list, ids: {entity: {from: path entity, form: name}}}
+"""
 
 
 class Fleet(unittest.TestCase):
@@ -393,6 +410,29 @@ class Fleet(unittest.TestCase):
         node.write()
         node.reload()
         self.assertTrue(proc.wait_until(lambda: self.ask(node).status and self.listed()["n1"]["bound_ms"] == 2000, 3))
+
+    def test_routes_that_the_bound_does_not_bind_are_named(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        report = self.disable(nodes[0], True, "--wait")["enforced"]
+        self.assertEqual((report["exempt"], report["exempt_routes"]), (0, []), report)
+        profile = os.path.join(self.folder, self.name, "extra.yaml")
+        with open(profile, "w", encoding="utf-8") as f:
+            f.write(EXTRA)
+        for node in nodes:
+            node.config["profiles"]["extra"] = {"file": profile}
+            node.config["listeners"][0]["mounts"].append(
+                {**node.config["listeners"][0]["mounts"][0], "prefix": "/extra/", "profile": "extra"})
+            node.write()
+            node.reload()
+        self.assertTrue(proc.wait_until(lambda: {n["exempt"] for n in self.listed().values()} == {3}, 5), self.listed())
+        report = self.disable(nodes[0], False, "--wait")["enforced"]
+        self.assertEqual(report["exempt"], 2, report)
+        self.assertEqual(report["exempt_routes"], ["extra GET,HEAD /extra/stale/{entity}", "extra GET /extra/a/{entity}",
+                                                   "extra GET /extra/b/{entity}"])
+        said = cli("apply", "--store", self.url, "-f", self.declared(), "--wait", check=True).stdout
+        self.assertIn("on 2 nodes:\n  extra GET,HEAD /extra/stale/{entity}\n  extra GET /extra/a/", said)
 
     def test_a_start_needs_the_tail_only_and_trusts_no_file(self):
         self.tree["roles"].append({"name": "many", "permissions": [
