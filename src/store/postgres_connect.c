@@ -4,7 +4,7 @@
  *
  * libpq tries several hosts by itself, but in its non-blocking form it has no clock: a first host
  * that is silent would keep it from the second for ever.  So each host is an attempt of its own
- * here.  (Names are resolved by libpq, which waits for the resolver; addresses need none.)
+ * here, and each address of one that has several (postgres_resolve.c).
  */
 #include <poll.h>
 #include <stdio.h>
@@ -125,14 +125,15 @@ static enum pst_status read_url(struct pst_bytes where, struct target *t, struct
     return PST_OK;
 }
 
-/* Host `index` of the url. What is copied stands in `room`. */
-static PGconn *start(const struct target *t, unsigned index, char *room, size_t cap)
+/* Host `index` of the url, at `address` unless that is NULL. What is copied stands in `room`. */
+static PGconn *start(const struct target *t, unsigned index, const char *address, char *room,
+                     size_t cap)
 {
     const char *keys[PARAMETERS_MAX], *values[PARAMETERS_MAX];
     struct pst_buf b = pst_buf_of(room, cap);
     unsigned n = 0;
 
-    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 5;
+    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 6;
          o++) {
         if (o->val == NULL)
             continue;
@@ -153,6 +154,10 @@ static PGconn *start(const struct target *t, unsigned index, char *room, size_t 
     if (option(t, "gssencmode") == NULL) {
         keys[n] = "gssencmode"; /* or Kerberos is looked for before each connection */
         values[n++] = "disable";
+    }
+    if (address != NULL) {
+        keys[n] = "hostaddr"; /* the last one counts */
+        values[n++] = address;
     }
     keys[n] = "client_encoding";
     values[n++] = "UTF8";
@@ -207,18 +212,47 @@ static enum pst_status connect_one(const struct target *t, PGconn *conn, struct 
     return pst_error_set(error, PST_E_IO, NULL, "%s", line);
 }
 
+static enum pst_status connect_at(const struct target *t, unsigned index, const char *address,
+                                  struct pst_backend *b, struct pst_error *error)
+{
+    char room[URL_MAX];
+
+    PQfinish(b->conn);
+    b->conn = start(t, index, address, room, sizeof(room));
+    return b->conn == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
+                           : connect_one(t, b->conn, error);
+}
+
+/* The path of a socket, and a host whose address is given, need no name server. */
+static enum pst_status connect_host(const struct target *t, unsigned index, struct pst_backend *b,
+                                    struct pst_error *error)
+{
+    struct pst_bytes host = item_of(option(t, "host"), index);
+    struct pst_pg_addresses addresses;
+    char name[URL_MAX];
+    struct pst_buf room = pst_buf_of(name, sizeof(name));
+
+    if (host.len == 0 || host.ptr[0] == '/' || host.ptr[0] == '@' ||
+        item_of(option(t, "hostaddr"), index).len > 0)
+        return connect_at(t, index, NULL, b, error);
+    pst_buf_put(&room, host);
+    pst_buf_char(&room, '\0');
+    enum pst_status status = pst_pg_resolve(name, t->silence_ns, &addresses, error);
+    if (status != PST_OK)
+        return status;
+    status = PST_E_IO;
+    for (unsigned i = 0; i < addresses.count && status != PST_OK; i++)
+        status = connect_at(t, index, addresses.text[i], b, error);
+    return status;
+}
+
 static enum pst_status connect_any(const struct target *t, struct pst_backend *b,
                                    struct pst_error *error)
 {
-    char room[URL_MAX];
     enum pst_status status = PST_E_IO;
 
-    for (unsigned i = 0; i < t->hosts && status != PST_OK; i++) {
-        PQfinish(b->conn);
-        b->conn = start(t, i, room, sizeof(room));
-        status = b->conn == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
-                                 : connect_one(t, b->conn, error);
-    }
+    for (unsigned i = 0; i < t->hosts && status != PST_OK; i++)
+        status = connect_host(t, i, b, error);
     if (status == PST_OK &&
         (PQsetnonblocking(b->conn, 1) != 0 || PQenterPipelineMode(b->conn) != 1))
         status = pst_error_set(error, PST_E_IO, NULL, "libpq refuses pipelines");
