@@ -8,6 +8,9 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, postern_manage, poster
 GRANT SELECT ON meta, log_head, change_log, organizations, workspaces, users, identities, roles, permissions,
     bindings, fleet, state, nodes, publisher, clock TO postern_data, postern_manage;
 GRANT EXECUTE ON FUNCTION
+    node_register(text, text, text, bigint, bigint, bigint, bigint, text, integer),
+    node_report(text, bigint, bigint, bigint, bigint, text, integer, text),
+    -- of nodes that know schema 2
     node_register(text, text, text, bigint, bigint, bigint, bigint, integer),
     node_report(text, bigint, bigint, bigint, bigint, integer, text),
     node_unregister(text),

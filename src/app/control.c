@@ -282,16 +282,18 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
     c->changed = (struct call){.message = {.run = on_changed}, .control = c};
     if (status == PST_OK)
         status = pst_service_create(&service, &c->service, error);
+    if (status == PST_OK)
+        status = pst_fleet_start(c, error);
     struct pst_tail_config tail = {.worker = c->loop,
                                    .service = c->service,
                                    .apply = pst_control_apply,
                                    .ended = on_read_ended,
+                                   .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
                                    .registers = pst_fleet_registers,
+                                   .unlisted = pst_fleet_unlisted,
                                    .ctx = c};
     if (status == PST_OK)
         status = pst_tail_create(&tail, &c->tail);
-    if (status == PST_OK)
-        status = pst_fleet_start(c, error);
     if (status == PST_OK)
         pst_tail_set_bound(c->tail, config->max_staleness_s * PST_NS_PER_S);
     c->lanes = calloc(config->workers, sizeof(*c->lanes));

@@ -55,14 +55,17 @@ struct fleet {
     bool unsure; /* a call that was to say "asleep" was not answered: the row may say either */
     bool known;  /* a registration was sent: there may be a row */
     bool stopped;
-    struct pst_node_row row; /* of the registration that is under way */
-    bool calling;            /* the service has a call of ours */
+    struct pst_node_row row;          /* of the registration that is under way, */
+    char routes[PST_NODE_ROUTES_MAX]; /* and its texts */
+    bool calling;                     /* the service has a call of ours */
     bool report_due;
     uint64_t reported_ns, report_from_ns;
+    uint64_t told_ns; /* the bound that the row says, or will when the call is done */
+    uint64_t used_ns; /* as that; shorter once all workers have taken a shorter one */
     struct pst_revision taken, awaited; /* by all workers; what some may not have taken yet */
     uint64_t awaited_batch;             /* 0: nothing is */
     uint64_t applied_batch;             /* the tail's last */
-    struct pst_feed *feed; /* NULL: there is no Redis */
+    struct pst_feed *feed;              /* NULL: there is no Redis */
     bool may_publish, publishes;
     uint64_t claimed_ns, quiet_from_ns, patience_ns;
     uint64_t unsent; /* heartbeats that Redis did not take */
@@ -154,8 +157,9 @@ void pst_control_took(void *ctx);
 /* --- fleet.c --- */
 
 PST_MUST_USE enum pst_status pst_fleet_start(struct control *c, struct pst_error *error);
-/* pst_tail_config.registers */
+/* pst_tail_config.registers, .unlisted */
 const struct pst_node_row *pst_fleet_registers(void *ctx);
+void pst_fleet_unlisted(void *ctx);
 /* A batch was applied; moved: it held a change. */
 void pst_fleet_applied(struct control *c, bool moved);
 /* A worker has taken a batch. */

@@ -8,7 +8,11 @@
  *
  * I1  A lease is never younger than the registration: the service registers, commits, and only then
  *     reads the log (C9).
- * I2  The row says "asleep" only after every lease has ended; the service does what is posted
+ *     Each read shows the row, too: when somebody took it away it is written anew before anything
+ *     is decided by that read.
+ * I2  The row's bound is at least as long as any that a worker may decide under: the tail uses no
+ *     longer one than it has read there.
+ * I3  The row says "asleep" only after every lease has ended; the service does what is posted
  * first.
  */
 #include "control_internal.h"
@@ -29,18 +33,26 @@
 
 /* ---- the row ---- */
 
-static uint64_t exempt_routes(const struct pst_site *site)
+static void add_route(void *ctx, struct pst_bytes name)
+{
+    pst_node_routes_add(ctx, name);
+}
+
+static uint64_t exempt_routes(const struct pst_site *site, struct pst_buf *names)
 {
     uint64_t count = 0;
 
     for (uint32_t i = 0; i < site->profile_count; i++)
         if (site->profiles[i].profile != NULL)
-            count += pst_profile_exempt(site->profiles[i].profile);
+            count += pst_profile_exempt(site->profiles[i].profile, add_route, names);
     return count;
 }
 
-static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
+/* `routes` has room for PST_NODE_ROUTES_MAX bytes, which the row points to. */
+static struct pst_node_row row_of(struct control *c, uint64_t bound_ns, char *routes)
 {
+    struct pst_buf names = pst_buf_of(routes, PST_NODE_ROUTES_MAX);
+    uint64_t exempt = exempt_routes(c->setup->site, &names);
     const struct pst_lease *lease = pst_tail_lease(c->tail);
     uint64_t start = atomic_load_explicit(&lease->start_ns, memory_order_relaxed);
     uint64_t now = pst_clock_boot_ns();
@@ -51,18 +63,25 @@ static struct pst_node_row row_of(struct control *c, uint64_t bound_ns)
         .applied = c->fleet.taken,
         .lease_age_ms = start == 0 || now < start ? 0 : (now - start) / PST_NS_PER_MS,
         .bound_ms = bound_ns / PST_NS_PER_MS,
-        .exempt = exempt_routes(c->setup->site),
+        .exempt = exempt,
+        .routes = pst_buf_bytes(&names),
         .draining = atomic_load_explicit(&c->draining, memory_order_relaxed),
     };
 }
 
+static uint64_t lease_bound(const struct control *c)
+{
+    return atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+}
+
+/* What the row must say: a longer bound before it is used, a shorter one not while a worker may
+ * still decide under the one before. */
 static uint64_t bound_of(const struct control *c)
 {
-    uint64_t bound_ns =
-        atomic_load_explicit(&pst_tail_lease(c->tail)->bound_ns, memory_order_relaxed);
+    uint64_t wanted_ns = pst_tail_wanted_bound(c->tail), used_ns = c->fleet.used_ns;
 
     /* Before the first read nobody has told it yet; none is longer. */
-    return bound_ns == 0 ? 60 * PST_NS_PER_S : bound_ns;
+    return wanted_ns == 0 ? 60 * PST_NS_PER_S : wanted_ns > used_ns ? wanted_ns : used_ns;
 }
 
 const struct pst_node_row *pst_fleet_registers(void *ctx)
@@ -73,7 +92,8 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
     if (f->awake && !f->dozing && !f->unsure)
         return NULL;
     f->registering = f->known = true;
-    f->row = row_of(c, bound_of(c));
+    f->told_ns = f->used_ns = bound_of(c);
+    f->row = row_of(c, f->told_ns, f->routes);
     return &f->row;
 }
 
@@ -83,6 +103,7 @@ struct node_message {
     struct pst_message message; /* first */
     struct control *control;
     struct pst_node_reply reply;
+    char routes[PST_NODE_ROUTES_MAX]; /* of the row that is told */
 };
 
 static void heartbeat(struct control *c, const struct pst_revision *head)
@@ -95,11 +116,12 @@ static void heartbeat(struct control *c, const struct pst_revision *head)
 
 /* Somebody took its row away: until it stands there again nobody waits for this node, so it must
  * not decide. */
-static void lost_row(struct control *c)
+void pst_fleet_unlisted(void *ctx)
 {
+    struct control *c = ctx;
     const struct pst_engine_news news = {.lease_start_ns = 1, .lease_bound_ns = 1};
 
-    c->fleet.awake = false;
+    c->fleet.awake = c->fleet.registering = false;
     if (pst_control_tell_all(c, &news) != PST_OK)
         abort(); /* a lease that cannot be taken back is a promise that cannot be kept */
     pst_tail_drop_lease(c->tail);
@@ -119,7 +141,7 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
         if (f->dozing && (m->reply.status == PST_OK || m->reply.status == PST_E_ABSENT))
             f->awake = false;
         else if (m->reply.status == PST_E_ABSENT && f->awake)
-            lost_row(c);
+            pst_fleet_unlisted(c);
         else if (m->reply.status != PST_OK)
             f->report_due = true;
         f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
@@ -158,7 +180,7 @@ static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
     m->message.run = on_node_reply;
     m->control = c;
     const struct pst_node_request request = {.call = what,
-                                             .row = row_of(c, bound_ns),
+                                             .row = row_of(c, bound_ns, m->routes),
                                              .ttl_ms = CLAIM_TTL_MS,
                                              .deliver = deliver,
                                              .ctx = m};
@@ -199,7 +221,7 @@ void pst_fleet_applied(struct control *c, bool moved)
         f->unsure = false;
     }
     f->applied_batch = c->batches;
-    if (moved && f->awaited_batch == 0)
+    if ((moved || lease_bound(c) < f->used_ns) && f->awaited_batch == 0)
         await_workers(c);
     pst_fleet_tick(c, pst_clock_boot_ns(), true);
 }
@@ -211,9 +233,13 @@ void pst_fleet_took(struct control *c)
     while (f->awaited_batch != 0 && all_took(c, f->awaited_batch)) {
         struct pst_revision mark = pst_tail_mark(c->tail).revision;
         f->taken = f->awaited;
+        bool last = f->awaited_batch == c->batches; /* one that some were not told counts, too */
+        if (last)
+            f->used_ns = lease_bound(c);
         f->awaited_batch = 0;
         f->report_due = true;
-        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n)
+        if (f->taken.epoch != mark.epoch || f->taken.n != mark.n ||
+            (!last && f->applied_batch == c->batches))
             await_workers(c); /* what came meanwhile */
     }
     if (f->report_due)
@@ -240,10 +266,13 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
         f->reported_ns = now_ns;
         return;
     }
-    if (!f->report_due && (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))
+    uint64_t bound_ns = bound_of(c);
+    if (!f->report_due && f->told_ns == bound_ns &&
+        (!at_work || now_ns - f->reported_ns < REPORT_EVERY_NS))
         return;
-    if (call(c, PST_NODE_REPORT, bound_of(c))) {
+    if (call(c, PST_NODE_REPORT, bound_ns)) {
         f->report_due = false;
+        f->told_ns = f->used_ns = bound_ns;
         f->reported_ns = now_ns;
     }
 }

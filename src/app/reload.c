@@ -168,6 +168,7 @@ static enum pst_status install_setup(struct control *c, struct setup *s, struct 
     atomic_store_explicit(&c->jwks, s->jwks, memory_order_release);
     c->jwks_due_ns = 0;
     pst_tail_set_bound(c->tail, s->config->max_staleness_s * PST_NS_PER_S);
+    c->fleet.report_due = true; /* routes that B does not bind */
     atomic_store_explicit(&s->lent, c->lane_count, memory_order_relaxed);
     if (bundle != NULL)
         pst_policy_publish(c->hub, &bundle->snapshot);

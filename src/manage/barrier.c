@@ -19,6 +19,11 @@ static enum pst_status on_node(void *ctx, const struct pst_node_row *row)
     struct look *l = ctx;
 
     l->out->exempt += row->exempt > 0;
+    struct pst_buf routes = pst_buf_of(l->out->routes, sizeof(l->out->routes));
+    routes.len = l->out->routes_len;
+    for (struct pst_bytes rest = row->routes, route; pst_node_routes_next(&rest, &route);)
+        pst_node_routes_add(&routes, route);
+    l->out->routes_len = routes.len;
     if (row->bound_ms == 0)
         return PST_OK;
     l->out->nodes++;

@@ -65,8 +65,11 @@ static void put_barrier(const struct pst_barrier *b, FILE *out)
                       (unsigned long long)b->waited_ms,
                       b->listed ? "nodes that did not report" : "nodes that could not be listed");
     if (b->exempt > 0)
-        (void)fprintf(out, "but for routes with stale_allow_s or stream_grace_s, on %u nodes\n",
+        (void)fprintf(out, "but for routes with stale_allow_s or stream_grace_s, on %u nodes:\n",
                       b->exempt);
+    for (struct pst_bytes rest = pst_bytes_of(b->routes, b->routes_len), route;
+         pst_node_routes_next(&rest, &route);)
+        (void)fprintf(out, "  %.*s\n", (int)route.len, route.ptr);
 }
 
 enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_run, FILE *out)
@@ -103,6 +106,25 @@ static void put_json(FILE *out, const char *key, const char *text)
     (void)fprintf(out, "\"%s\":%.*s", key, (int)b.len, room);
 }
 
+static void put_barrier_json(const struct pst_barrier *b, FILE *out)
+{
+    char room[6 * PST_NODE_ROUTES_MAX]; /* at most six bytes each */
+    unsigned count = 0;
+
+    (void)fprintf(out,
+                  "\"enforced\":{\"nodes\":%u,\"pending\":%u,\"exempt\":%u,\"waited_ms\":%llu,"
+                  "\"listed\":%s,\"exempt_routes\":[",
+                  b->nodes, b->pending, b->exempt, (unsigned long long)b->waited_ms,
+                  b->listed ? "true" : "false");
+    for (struct pst_bytes rest = pst_bytes_of(b->routes, b->routes_len), route;
+         pst_node_routes_next(&rest, &route); count++) {
+        struct pst_buf json = pst_buf_of(room, sizeof(room));
+        pst_buf_json(&json, route);
+        (void)fprintf(out, "%s%.*s", count == 0 ? "" : ",", (int)json.len, room);
+    }
+    (void)fprintf(out, "]},");
+}
+
 enum pst_status pst_report_json(const struct pst_apply_report *report, bool dry_run, FILE *out)
 {
     static const char *const ACTIONS[] = {[PST_EDIT_ADD] = "add",
@@ -117,12 +139,7 @@ enum pst_status pst_report_json(const struct pst_apply_report *report, bool dry_
                   report->warnings, (unsigned long long)report->revision.epoch,
                   (unsigned long long)report->revision.n, report->token);
     if (report->waited)
-        (void)fprintf(out,
-                      "\"enforced\":{\"nodes\":%u,\"pending\":%u,\"exempt\":%u,\"waited_ms\":%llu,"
-                      "\"listed\":%s},",
-                      report->barrier.nodes, report->barrier.pending, report->barrier.exempt,
-                      (unsigned long long)report->barrier.waited_ms,
-                      report->barrier.listed ? "true" : "false");
+        put_barrier_json(&report->barrier, out);
     (void)fprintf(out, "\"edits\":[");
     for (size_t i = 0; i < report->count; i++) {
         const struct pst_edit *e = &report->edits[i];

@@ -376,6 +376,7 @@ enum pst_status pst_profile_compile(const struct pst_tree *tree, const struct ps
     options = options == NULL ? &none : options;
     pst_arena_init(&p->arena, 65536, PROFILE_MEMORY);
     p->shadow = options->shadow;
+    p->exempt_tail = &p->exempt;
     p->root = pst_arena_zalloc(&p->arena, sizeof(*p->root));
     b.words = pst_node_get(tree->root, "words");
     b.inner = pst_node_get(tree->root, "inner");
@@ -424,9 +425,13 @@ bool pst_profile_shadows(const struct pst_profile *profile)
     return profile->shadow || profile->shadows;
 }
 
-uint32_t pst_profile_exempt(const struct pst_profile *profile)
+uint32_t pst_profile_exempt(const struct pst_profile *profile, pst_profile_name_fn *each, void *ctx)
 {
-    return profile->exempt;
+    uint32_t count = 0;
+
+    for (const struct profile_exempt *e = profile->exempt; e != NULL; e = e->next, count++)
+        each(ctx, e->name);
+    return count;
 }
 
 enum pst_error_form pst_profile_form(const struct pst_profile *profile)

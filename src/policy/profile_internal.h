@@ -171,6 +171,12 @@ struct pst_route {
     uint32_t inner_var;
 };
 
+/* A route that asks for more than a lease gives. */
+struct profile_exempt {
+    struct profile_exempt *next;
+    struct pst_bytes name;
+};
+
 struct profile_branch { /* a parameter that fills a segment, or all of it up to a literal end */
     struct profile_branch *next;
     const struct profile_class *class;
@@ -214,9 +220,9 @@ struct pst_profile {
     struct pst_bytes name;
     enum pst_combining combining;
     enum pst_error_form form;
-    bool shadow;     /* every route, by configuration or by the file's default */
-    bool shadows;    /* some route */
-    uint32_t exempt; /* routes with stream_grace_s or stale_allow_s */
+    bool shadow;  /* every route, by configuration or by the file's default */
+    bool shadows; /* some route */
+    struct profile_exempt *exempt, **exempt_tail; /* as in the file */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */
     bool json_only;  /* an inspected body must say that it is JSON */

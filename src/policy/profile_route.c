@@ -7,6 +7,8 @@
  */
 #include "profile_internal.h"
 
+#include "postern/base/buf.h"
+
 static const char *const method_names[METHODS] = {"GET",   "HEAD",   "POST",   "PUT",
                                                   "PATCH", "DELETE", "OPTIONS"};
 
@@ -334,7 +336,6 @@ static enum pst_status fill_route(const struct reading *r)
         status = read_needs(r, need, &tail);
     if (status == PST_OK)
         status = check_attributes(r);
-    r->b->profile->exempt += route->stream_grace_s > 0 || route->stale_allow_s > 0;
     if (status == PST_OK)
         status = check_stale(r);
     if (status == PST_OK)
@@ -477,6 +478,32 @@ static enum pst_status add_path(const struct reading *r, struct pst_bytes prefix
     return status;
 }
 
+/* "PROFILE METHOD,METHOD PATH", for whoever has to be told. */
+static enum pst_status name_exempt(const struct reading *r, struct pst_bytes prefix)
+{
+    struct pst_profile *p = r->b->profile;
+    struct profile_exempt *e = pst_arena_zalloc(&p->arena, sizeof(*e));
+    char methods[64];
+    struct pst_buf b = pst_buf_of(methods, sizeof(methods));
+
+    for (unsigned m = 0; m < METHODS; m++) {
+        if ((r->methods >> m & 1u) == 0)
+            continue;
+        if (b.len > 0)
+            pst_buf_char(&b, ',');
+        pst_buf_put(&b, pst_bytes_of(method_names[m], strlen(method_names[m])));
+    }
+    if (e != NULL)
+        e->name = pst_arena_printf(&p->arena, "%.*s %.*s %.*s%.*s", (int)p->name.len, p->name.ptr,
+                                   (int)b.len, methods, (int)prefix.len, prefix.ptr,
+                                   (int)r->path.len, r->path.ptr);
+    if (e == NULL || e->name.len == 0)
+        return PST_E_NOMEM;
+    *p->exempt_tail = e;
+    p->exempt_tail = &e->next;
+    return PST_OK;
+}
+
 /* One route for `methods` with one operation word, under all prefixes. */
 static enum pst_status add_route(struct profile_builder *b, const struct pst_node *node,
                                  const struct profile_defaults *defaults, struct pst_bytes path,
@@ -508,6 +535,13 @@ static enum pst_status add_route(struct profile_builder *b, const struct pst_nod
         status = fill_route(&r);
     for (uint32_t i = 0; i < count && status == PST_OK; i++)
         status = register_at(&r, ends[i], methods);
+    if (r.route->stream_grace_s == 0 && r.route->stale_allow_s == 0)
+        return status;
+    prefix = defaults->under == NULL ? NULL : defaults->under->first;
+    for (uint32_t i = 0; i < count && status == PST_OK; i++) {
+        status = name_exempt(&r, prefix == NULL ? pst_bytes_of("", 0) : prefix->text);
+        prefix = prefix == NULL ? NULL : prefix->next;
+    }
     return status;
 }
 

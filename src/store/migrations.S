@@ -14,7 +14,9 @@ pst_migration_\label\()_end:
 
     migration 0001_sqlite, "src/store/migrations/0001.sqlite.sql"
     migration 0002_sqlite, "src/store/migrations/0002.sqlite.sql"
+    migration 0003_sqlite, "src/store/migrations/0003.sqlite.sql"
     migration 0001_postgres, "src/store/migrations/0001.postgres.sql"
     migration 0002_postgres, "src/store/migrations/0002.postgres.sql"
+    migration 0003_postgres, "src/store/migrations/0003.postgres.sql"
 
     .section .note.GNU-stack, "", @progbits

@@ -1,7 +1,32 @@
 #include "postern/store/nodes.h"
 
 #include "internal.h"
-#include "postern/base/buf.h"
+
+bool pst_node_routes_next(struct pst_bytes *list, struct pst_bytes *route)
+{
+    bool found = list->len > 0;
+
+    *route = pst_bytes_of(list->ptr, pst_bytes_find(*list, '\n'));
+    *list = pst_bytes_from(*list, route->len < list->len ? route->len + 1 : route->len);
+    return found;
+}
+
+void pst_node_routes_add(struct pst_buf *list, struct pst_bytes route)
+{
+    static const struct pst_bytes MORE = {"...", 3};
+    struct pst_bytes rest = pst_buf_bytes(list), other;
+
+    while (pst_node_routes_next(&rest, &other))
+        if (pst_bytes_equal(other, route))
+            return;
+    bool more = pst_bytes_equal(route, MORE);
+    if (route.len + 1 + (more ? 0 : MORE.len + 1) <= list->cap - list->len) {
+        pst_buf_put(list, route);
+        pst_buf_char(list, '\n');
+    } else if (!more) {
+        pst_node_routes_add(list, MORE);
+    }
+}
 
 static enum pst_status on_done(void *ctx, const struct pst_sql_value *row)
 {
@@ -39,7 +64,7 @@ enum pst_status pst_store_node_register(struct pst_store *store, const struct ps
     return PST_RUN(store, PST_SQL_NODE_REGISTER, on_done, &done, error, pst_sql_text(row->node),
                    pst_sql_text(row->version), epoch_text(row->applied.epoch, epoch),
                    pst_sql_int(row->applied.n), pst_sql_int(row->lease_age_ms),
-                   pst_sql_int(row->bound_ms), pst_sql_int(row->exempt),
+                   pst_sql_int(row->bound_ms), pst_sql_int(row->exempt), pst_sql_text(row->routes),
                    pst_sql_int(row->draining));
 }
 
@@ -51,11 +76,11 @@ enum pst_status pst_store_node_report(struct pst_store *store, const struct pst_
     enum pst_status status = check_name(row->node, error);
 
     if (status == PST_OK)
-        status =
-            PST_RUN(store, PST_SQL_NODE_REPORT, on_done, &done, error,
-                    epoch_text(row->applied.epoch, epoch), pst_sql_int(row->applied.n),
-                    pst_sql_int(row->lease_age_ms), pst_sql_int(row->bound_ms),
-                    pst_sql_int(row->exempt), pst_sql_int(row->draining), pst_sql_text(row->node));
+        status = PST_RUN(store, PST_SQL_NODE_REPORT, on_done, &done, error,
+                         epoch_text(row->applied.epoch, epoch), pst_sql_int(row->applied.n),
+                         pst_sql_int(row->lease_age_ms), pst_sql_int(row->bound_ms),
+                         pst_sql_int(row->exempt), pst_sql_text(row->routes),
+                         pst_sql_int(row->draining), pst_sql_text(row->node));
     if (status == PST_OK && !done)
         status = pst_error_set(error, PST_E_ABSENT, NULL, "the node is not registered");
     return status;
@@ -86,8 +111,9 @@ static enum pst_status on_node(void *ctx, const struct pst_sql_value *row)
         .lease_age_ms = pst_sql_u64(&row[6]),
         .bound_ms = pst_sql_u64(&row[7]),
         .exempt = pst_sql_u64(&row[8]),
-        .draining = pst_sql_u64(&row[9]) != 0,
-        .silent_ms = pst_sql_u64(&row[10]),
+        .routes = row[9].text,
+        .draining = pst_sql_u64(&row[10]) != 0,
+        .silent_ms = pst_sql_u64(&row[11]),
     };
 
     if (!pst_bytes_hex(row[4].text, 16, &n.applied.epoch))

@@ -100,7 +100,7 @@ static enum pst_status usable(const struct pst_backend *b, struct pst_error *err
 
 static uint64_t limit_of(const struct pst_backend *b)
 {
-    return b->deadline_ns != 0 ? b->deadline_ns : pst_clock_boot_ns() + PST_PG_PATIENCE_NS;
+    return b->deadline_ns != 0 ? b->deadline_ns : pst_clock_boot_ns() + b->patience_ns;
 }
 
 enum pst_status pst_pg_wait(struct pst_backend *b, uint64_t *until, bool unsent,
@@ -416,9 +416,10 @@ static enum pst_status pg_run_all(struct pst_backend *b, struct pst_sql_call *ca
     return status;
 }
 
-static void pg_set_deadline(struct pst_backend *b, uint64_t at_ns)
+static void pg_set_deadline(struct pst_backend *b, uint64_t at_ns, uint64_t silence_ns)
 {
     b->deadline_ns = at_ns;
+    b->patience_ns = silence_ns != 0 ? silence_ns : PST_PG_PATIENCE_NS;
 }
 
 enum pst_status pst_pg_query(struct pst_backend *b, const char *sql, const struct pst_pg_want *want,

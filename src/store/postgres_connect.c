@@ -4,7 +4,7 @@
  *
  * libpq tries several hosts by itself, but in its non-blocking form it has no clock: a first host
  * that is silent would keep it from the second for ever.  So each host is an attempt of its own
- * here.  (Names are resolved by libpq, which waits for the resolver; addresses need none.)
+ * here, and each address of one that has several (postgres_resolve.c).
  */
 #include <poll.h>
 #include <stdio.h>
@@ -17,7 +17,8 @@
 #define URL_MAX        2048
 #define HOSTS_MAX      16
 #define PARAMETERS_MAX 64
-#define CONNECT_S      2 /* per host, unless the url's connect_timeout says otherwise */
+#define CONNECT_S      2 /* per host, unless the url's connect_timeout says otherwise, and */
+#define SILENCE_S      1 /* without a word of it: or a lease would be back too late when it is */
 
 /* The url as libpq takes it. */
 struct target {
@@ -25,7 +26,7 @@ struct target {
     PQconninfoOption *options; /* parsed */
     bool pgbouncer;
     unsigned hosts;
-    uint64_t patience_ns; /* per host */
+    uint64_t patience_ns, silence_ns; /* per host */
 };
 
 static enum pst_status bad_url(struct pst_error *error, const char *why)
@@ -120,17 +121,19 @@ static enum pst_status read_url(struct pst_bytes where, struct target *t, struct
     if (t->pgbouncer && option(t, "options") != NULL)
         return bad_url(error, "pgbouncer takes no options");
     t->patience_ns = (seconds == 0 ? CONNECT_S : seconds) * PST_NS_PER_S;
+    t->silence_ns = (seconds == 0 ? SILENCE_S : seconds) * PST_NS_PER_S;
     return PST_OK;
 }
 
-/* Host `index` of the url. What is copied stands in `room`. */
-static PGconn *start(const struct target *t, unsigned index, char *room, size_t cap)
+/* Host `index` of the url, at `address` unless that is NULL. What is copied stands in `room`. */
+static PGconn *start(const struct target *t, unsigned index, const char *address, char *room,
+                     size_t cap)
 {
     const char *keys[PARAMETERS_MAX], *values[PARAMETERS_MAX];
     struct pst_buf b = pst_buf_of(room, cap);
     unsigned n = 0;
 
-    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 5;
+    for (const PQconninfoOption *o = t->options; o->keyword != NULL && n < PARAMETERS_MAX - 6;
          o++) {
         if (o->val == NULL)
             continue;
@@ -151,6 +154,10 @@ static PGconn *start(const struct target *t, unsigned index, char *room, size_t 
     if (option(t, "gssencmode") == NULL) {
         keys[n] = "gssencmode"; /* or Kerberos is looked for before each connection */
         values[n++] = "disable";
+    }
+    if (address != NULL) {
+        keys[n] = "hostaddr"; /* the last one counts */
+        values[n++] = address;
     }
     keys[n] = "client_encoding";
     values[n++] = "UTF8";
@@ -178,22 +185,26 @@ static void forget_notice(void *arg, const char *message)
     (void)message;
 }
 
-static enum pst_status connect_one(PGconn *conn, uint64_t until_ns, struct pst_error *error)
+static enum pst_status connect_one(const struct target *t, PGconn *conn, struct pst_error *error)
 {
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+    uint64_t heard_ns = pst_clock_boot_ns(), end_ns = heard_ns + t->patience_ns;
     char line[256];
 
     (void)PQsetNoticeProcessor(conn, forget_notice, NULL);
     while (PQstatus(conn) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         uint64_t now = pst_clock_boot_ns();
+        uint64_t until_ns = heard_ns + t->silence_ns < end_ns ? heard_ns + t->silence_ns : end_ns;
         struct pollfd p = {.fd = PQsocket(conn),
                            .events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT};
         if (now >= until_ns)
             return pst_error_set(error, PST_E_IO, NULL,
                                  "the database did not answer a new connection in time");
-        if (poll(&p, 1, (int)((until_ns - now) / PST_NS_PER_MS) + 1) > 0)
+        if (poll(&p, 1, (int)((until_ns - now) / PST_NS_PER_MS) + 1) > 0) {
             state = PQconnectPoll(conn);
+            heard_ns = pst_clock_boot_ns();
+        }
     }
     if (PQstatus(conn) == CONNECTION_OK)
         return PST_OK;
@@ -201,19 +212,47 @@ static enum pst_status connect_one(PGconn *conn, uint64_t until_ns, struct pst_e
     return pst_error_set(error, PST_E_IO, NULL, "%s", line);
 }
 
+static enum pst_status connect_at(const struct target *t, unsigned index, const char *address,
+                                  struct pst_backend *b, struct pst_error *error)
+{
+    char room[URL_MAX];
+
+    PQfinish(b->conn);
+    b->conn = start(t, index, address, room, sizeof(room));
+    return b->conn == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
+                           : connect_one(t, b->conn, error);
+}
+
+/* The path of a socket, and a host whose address is given, need no name server. */
+static enum pst_status connect_host(const struct target *t, unsigned index, struct pst_backend *b,
+                                    struct pst_error *error)
+{
+    struct pst_bytes host = item_of(option(t, "host"), index);
+    struct pst_pg_addresses addresses;
+    char name[URL_MAX];
+    struct pst_buf room = pst_buf_of(name, sizeof(name));
+
+    if (host.len == 0 || host.ptr[0] == '/' || host.ptr[0] == '@' ||
+        item_of(option(t, "hostaddr"), index).len > 0)
+        return connect_at(t, index, NULL, b, error);
+    pst_buf_put(&room, host);
+    pst_buf_char(&room, '\0');
+    enum pst_status status = pst_pg_resolve(name, t->silence_ns, &addresses, error);
+    if (status != PST_OK)
+        return status;
+    status = PST_E_IO;
+    for (unsigned i = 0; i < addresses.count && status != PST_OK; i++)
+        status = connect_at(t, index, addresses.text[i], b, error);
+    return status;
+}
+
 static enum pst_status connect_any(const struct target *t, struct pst_backend *b,
                                    struct pst_error *error)
 {
-    char room[URL_MAX];
     enum pst_status status = PST_E_IO;
 
-    for (unsigned i = 0; i < t->hosts && status != PST_OK; i++) {
-        PQfinish(b->conn);
-        b->conn = start(t, i, room, sizeof(room));
-        status = b->conn == NULL
-                     ? pst_error_set(error, PST_E_NOMEM, NULL, "out of memory")
-                     : connect_one(b->conn, pst_clock_boot_ns() + t->patience_ns, error);
-    }
+    for (unsigned i = 0; i < t->hosts && status != PST_OK; i++)
+        status = connect_host(t, i, b, error);
     if (status == PST_OK &&
         (PQsetnonblocking(b->conn, 1) != 0 || PQenterPipelineMode(b->conn) != 1))
         status = pst_error_set(error, PST_E_IO, NULL, "libpq refuses pipelines");
@@ -247,6 +286,7 @@ enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,
         (*out)->mode = mode;
         (*out)->pgbouncer = t->pgbouncer;
         status = connect_any(t, *out, error);
+        (*out)->deadline_ns = pst_clock_boot_ns() + t->silence_ns; /* of its first statement */
         if (status != PST_OK)
             name_target(t, error);
     }

@@ -22,8 +22,8 @@ struct pst_backend {
     bool pgbouncer; /* nothing of a session may be used */
     bool broken;    /* no answer in time, or the connection is lost: for good */
     enum pst_pg_transaction transaction;
-    const char *const *begin; /* what opens the wanted transaction; ends with NULL */
-    uint64_t deadline_ns;
+    const char *const *begin;          /* what opens the wanted transaction; ends with NULL */
+    uint64_t deadline_ns, patience_ns; /* as of set_deadline */
     bool prepared[PST_SQL_COUNT];
 };
 
@@ -36,6 +36,16 @@ struct pst_pg_want {
     const char *tag; /* the command tag that it must end with; NULL: any */
     bool many;       /* may have more rows than should stand in memory at once */
 };
+
+/* As texts, which libpq takes as hostaddr. */
+#define PST_PG_ADDRESSES_MAX 8
+struct pst_pg_addresses {
+    unsigned count;
+    char text[PST_PG_ADDRESSES_MAX][64];
+};
+/* The addresses of a host, at least one. PST_E_IO: there are none, or nobody said so in time. */
+enum pst_status pst_pg_resolve(const char *name, uint64_t patience_ns, struct pst_pg_addresses *out,
+                               struct pst_error *error);
 
 /* Connects; *out is set also on failure, for pst_pg_close. */
 enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,

@@ -551,6 +551,7 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
     if (!pst_revision_read(&row[0], &row[1], &row[2], &page->head.revision))
         return PST_E_IO;
     page->oldest_n = pst_sql_u64(&row[9]);
+    page->node_bound_ms = pst_sql_u64(&row[10]);
     if (row[6].kind == PST_SQL_NULL)
         return PST_OK; /* an empty log */
 
@@ -572,15 +573,16 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
 }
 
 enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
-                              struct pst_log_page *out, struct pst_error *error)
+                              struct pst_bytes node, struct pst_log_page *out,
+                              struct pst_error *error)
 {
     uint64_t n = since->revision.n;
     struct log_reading r = {
         .since = since, .page = out, .error = error, .last = n, .mark_seen = n == 0};
 
     *out = (struct pst_log_page){0};
-    enum pst_status status = PST_RUN(store, PST_SQL_LOG_READ, on_log, &r, error, pst_sql_int(n),
-                                     pst_sql_int(n + PST_LOG_ROWS_MAX));
+    enum pst_status status = PST_RUN(store, PST_SQL_LOG_READ, on_log, &r, error, pst_sql_text(node),
+                                     pst_sql_int(n), pst_sql_int(n + PST_LOG_ROWS_MAX));
     if (status == PST_OK && (out->head.revision.epoch == 0 || out->max_staleness_s == 0))
         status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
     if (status != PST_OK) {

@@ -8,6 +8,7 @@
 #define NODE_CALL_NS PST_NS_PER_S
 #define ANSWER_NS    (200 * PST_NS_PER_MS) /* what a read has at least, once it is begun */
 #define FRESH_NS     (500 * PST_NS_PER_MS) /* and the first one of a connection */
+#define TOUCHED_NS   (2 * PST_NS_PER_S)    /* of silence, where what a few roles need is loaded */
 #define REST_NS      (50 * PST_NS_PER_MS)  /* between a failure and the next attempt */
 
 /* ---- the database; without the lock ---- */
@@ -90,7 +91,7 @@ static enum pst_status load_whole(struct lane *lane, const struct pst_log_reques
         return status;
     status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     if (status == PST_OK) {
         reply->read_ns = pst_clock_boot_ns();
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
@@ -116,7 +117,7 @@ static enum pst_status load_touched(struct lane *lane, const struct pst_log_requ
     pst_log_page_fini(&reply->page);
     enum pst_status status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     if (status == PST_OK) {
         size_t count = touched_roles(&reply->page, ids, &workspaces);
         if (count == SIZE_MAX || reply->page.all)
@@ -218,15 +219,15 @@ static enum pst_status read_log(struct lane *lane, const struct pst_log_request 
     if (q->registers != NULL)
         status = pst_store_node_register(lane->store, q->registers, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, &reply->page, &reply->error);
+        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
     reply->read_ns = pst_clock_boot_ns();
     if (status == PST_OK && q->want_key) {
         status = pst_store_fleet_key(lane->store, reply->fleet_key, &reply->error);
         reply->has_key = true;
     }
     if (status == PST_OK && !reply->page.all && touches_model(&reply->page)) {
-        pst_store_set_deadline(lane->store,
-                               0); /* the read is answered: what it brings is awaited */
+        /* The read is answered: what it brings is awaited, but not from a server that is gone. */
+        pst_store_set_patience(lane->store, TOUCHED_NS);
         status = load_touched(lane, q, reply);
     }
     if (status != PST_OK) {

@@ -30,6 +30,7 @@ struct pst_backend {
 
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_sqlite_end[];
 extern const char pst_migration_0002_sqlite[], pst_migration_0002_sqlite_end[];
+extern const char pst_migration_0003_sqlite[], pst_migration_0003_sqlite_end[];
 
 static enum pst_status status_of(int code)
 {
@@ -338,10 +339,11 @@ static enum pst_status sqlite_run_all(struct pst_backend *b, struct pst_sql_call
     return result;
 }
 
-static void sqlite_set_deadline(struct pst_backend *b, uint64_t at_ns)
+static void sqlite_set_deadline(struct pst_backend *b, uint64_t at_ns, uint64_t silence_ns)
 {
     (void)b;
     (void)at_ns;
+    (void)silence_ns;
 }
 
 static enum pst_status sqlite_begin_read(struct pst_backend *b, struct pst_error *error)
@@ -447,6 +449,9 @@ static struct pst_bytes sqlite_migration(uint32_t version)
     if (version == 2)
         return pst_bytes_of(pst_migration_0002_sqlite, (uintptr_t)pst_migration_0002_sqlite_end -
                                                            (uintptr_t)pst_migration_0002_sqlite);
+    if (version == 3)
+        return pst_bytes_of(pst_migration_0003_sqlite, (uintptr_t)pst_migration_0003_sqlite_end -
+                                                           (uintptr_t)pst_migration_0003_sqlite);
     return (struct pst_bytes){0};
 }
 

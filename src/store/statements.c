@@ -34,7 +34,7 @@
 
 #define NODE_COLUMNS                                                                               \
     "n.node, n.version, n.started, n.reported, n.epoch, n.applied, n.lease_age_ms, n.bound_ms,"    \
-    " n.exempt, n.draining"
+    " n.exempt, n.exempt_routes, n.draining"
 
 #define S(id, name, columns, text)            [PST_SQL_##id] = {name, columns, text, text}
 #define S2(id, name, columns, text, postgres) [PST_SQL_##id] = {name, columns, text, postgres}
@@ -52,11 +52,12 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       " (SELECT coalesce(min(n), 0) FROM change_log), (SELECT coalesce(max(n), 0) FROM change_log),"
       " (SELECT count(*) FROM change_log WHERE keys IS NULL) FROM log_head h"),
     /* The head by a query of its own: compared with s.n, PostgreSQL reads the whole log. */
-    S(LOG_READ, "log_read", "itiiiiitti",
+    S(LOG_READ, "log_read", "itiiiiittii",
       "SELECT s.n, s.epoch, s.timeline, s.recovery, s.max_staleness_s, s.schema_oldest_reader,"
-      " c.n, c.stamp, c.keys, (SELECT coalesce(min(n), 0) FROM change_log)"
+      " c.n, c.stamp, c.keys, (SELECT coalesce(min(n), 0) FROM change_log),"
+      " (SELECT bound_ms FROM nodes WHERE node = $1)"
       " FROM state s LEFT JOIN change_log c"
-      " ON c.n BETWEEN $1 AND $2 OR c.n = (SELECT n FROM log_head) ORDER BY c.n"),
+      " ON c.n BETWEEN $2 AND $3 OR c.n = (SELECT n FROM log_head) ORDER BY c.n"),
     S(LOG_CUT, "log_cut", "", "DELETE FROM change_log WHERE n <= (SELECT n FROM log_head) - $1"),
     S(EPOCH_NEW, "epoch_new", "", "UPDATE meta SET epoch = $1"),
     S(RESTORES_UP, "restores_up", "i",
@@ -177,24 +178,26 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S2(NODE_REGISTER, "node_register", "i",
        "INSERT INTO nodes (node, version, started, reported, epoch, applied, lease_age_ms, "
        "bound_ms,"
-       " exempt, draining)"
-       " SELECT $1, $2, now_ms, now_ms, $3, $4, $5, $6, $7, $8 FROM clock WHERE true"
+       " exempt, exempt_routes, draining)"
+       " SELECT $1, $2, now_ms, now_ms, $3, $4, $5, $6, $7, $8, $9 FROM clock WHERE true"
        " ON CONFLICT (node) DO UPDATE SET version = excluded.version, started = excluded.started,"
        " reported = excluded.reported, epoch = excluded.epoch, applied = excluded.applied,"
        " lease_age_ms = excluded.lease_age_ms, bound_ms = excluded.bound_ms,"
-       " exempt = excluded.exempt, draining = excluded.draining RETURNING 1",
-       "SELECT node_register($1, $2, $3, $4, $5, $6, $7, $8)"),
+       " exempt = excluded.exempt, exempt_routes = excluded.exempt_routes,"
+       " draining = excluded.draining RETURNING 1",
+       "SELECT node_register($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
     S(NODE_TIDY, "node_tidy", "",
       "DELETE FROM nodes WHERE node <> $1 AND length(node) = length($1)"
       " AND substr(node, 1, length(node) - 9) = substr($1, 1, length($1) - 9)"
       " AND reported < (SELECT now_ms FROM clock) - 120000"),
     S2(NODE_REPORT, "node_report", "i",
        "UPDATE nodes SET reported = (SELECT now_ms FROM clock), epoch = $1, applied = $2,"
-       " lease_age_ms = $3, bound_ms = $4, exempt = $5, draining = $6 WHERE node = $7 RETURNING 1",
-       "SELECT node_report($1, $2, $3, $4, $5, $6, $7)"),
+       " lease_age_ms = $3, bound_ms = $4, exempt = $5, exempt_routes = $6, draining = $7"
+       " WHERE node = $8 RETURNING 1",
+       "SELECT node_report($1, $2, $3, $4, $5, $6, $7, $8)"),
     S2(NODE_UNREGISTER, "node_unregister", "i", "DELETE FROM nodes WHERE node = $1 RETURNING 1",
        "SELECT node_unregister($1)"),
-    S(NODES, "nodes", "ttiitiiiiii",
+    S(NODES, "nodes", "ttiitiiiitii",
       "SELECT " NODE_COLUMNS
       ", c.now_ms - n.reported FROM nodes n CROSS JOIN clock c ORDER BY node"),
     S2(PUBLISHER_CLAIM, "publisher_claim", "itii",

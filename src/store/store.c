@@ -89,9 +89,13 @@ enum pst_status pst_store_open(struct pst_bytes url, enum pst_store_mode mode,
 
     store->ops = ops;
     status = ops->open(where, mode, &store->backend, error);
+    if (status == PST_OK && (mode == PST_STORE_READ || mode == PST_STORE_WRITE))
+        status = check_schema(store, error);
+    if (status == PST_OK)
+        pst_store_set_deadline(store, 0); /* what was left of making the connection is done */
     if (status == PST_OK && mode == PST_STORE_CREATE)
         status = pst_store_migrate(store, &steps, error);
-    if (status == PST_OK && mode != PST_STORE_ANY)
+    if (status == PST_OK && mode == PST_STORE_CREATE)
         status = check_schema(store, error);
     if (status != PST_OK) {
         pst_store_close(store);
@@ -121,7 +125,12 @@ const char *pst_store_backend(const struct pst_store *store)
 
 void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns)
 {
-    store->ops->set_deadline(store->backend, at_ns);
+    store->ops->set_deadline(store->backend, at_ns, 0);
+}
+
+void pst_store_set_patience(struct pst_store *store, uint64_t silence_ns)
+{
+    store->ops->set_deadline(store->backend, 0, silence_ns);
 }
 
 /* Under the write lock: two processes that start together migrate once. */

@@ -20,6 +20,7 @@ struct pst_tail {
     struct pst_tail_config config;
     struct pst_log_mark mark;
     uint64_t bound_ns;
+    uint64_t wanted_ns;      /* what it would be if the node's row said so; 0: not known yet */
     uint64_t given_bound_ns; /* 0: the database's */
     uint64_t poll_ns;
     uint64_t sent_ns;  /* before the last read was asked for */
@@ -43,7 +44,8 @@ struct reply_message {
 enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst_tail **out)
 {
     *out = NULL;
-    if (config->apply == NULL || config->service == NULL || config->worker == NULL)
+    if (config->apply == NULL || config->service == NULL || config->worker == NULL ||
+        (config->node.len > 0 && (config->registers == NULL || config->unlisted == NULL)))
         return PST_E_INVALID;
     struct pst_tail *t = calloc(1, sizeof(*t));
     if (t == NULL)
@@ -81,13 +83,32 @@ static void move_lease(struct pst_tail *t, uint64_t sent_ns)
     atomic_store_explicit(&l->start_ns, sent_ns, memory_order_release);
 }
 
-/* One value for the fleet; a node may be stricter for itself, never laxer: a barrier counts on it.
- */
-static uint64_t bound_of(const struct pst_tail *t, const struct pst_log_page *page)
+static uint64_t shorter(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* One value for the fleet; a node may be stricter for itself, never laxer. */
+static uint64_t wanted_of(const struct pst_tail *t, const struct pst_log_page *page)
 {
     uint64_t bound_ns = page->max_staleness_s * PST_NS_PER_S;
 
-    return t->given_bound_ns != 0 && t->given_bound_ns < bound_ns ? t->given_bound_ns : bound_ns;
+    return t->given_bound_ns != 0 ? shorter(bound_ns, t->given_bound_ns) : bound_ns;
+}
+
+/* A barrier waits for what the row says, or the fleet's B when that is longer: which may have been
+ * made shorter again by then, so a longer one is not used before it stands there. */
+static uint64_t bound_of(const struct pst_tail *t, const struct pst_log_page *page)
+{
+    uint64_t wanted_ns = wanted_of(t, page);
+
+    return t->config.node.len == 0 ? wanted_ns
+                                   : shorter(wanted_ns, page->node_bound_ms * PST_NS_PER_MS);
+}
+
+static bool listed(const struct pst_tail *t, const struct pst_log_page *page)
+{
+    return t->config.node.len == 0 || page->node_bound_ms > 0;
 }
 
 static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *reply)
@@ -126,6 +147,7 @@ static enum pst_status apply_reply(struct pst_tail *t, struct pst_log_reply *rep
     t->key_known = t->key_known || reply->has_key;
     t->mark = page->head;
     t->bound_ns = batch.bound_ns;
+    t->wanted_ns = wanted_of(t, page);
     move_lease(t, t->sent_ns);
     return PST_OK;
 }
@@ -167,6 +189,14 @@ enum pst_status pst_tail_compile(const struct pst_tail_batch *batch, const struc
 
 static void read_log(struct pst_tail *t);
 
+static void drop_reply(struct pst_log_reply *reply)
+{
+    if (reply->status != PST_OK)
+        return;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+}
+
 static void on_reply(struct pst_worker *worker, struct pst_message *message)
 {
     struct reply_message *m = (struct reply_message *)(void *)message;
@@ -177,12 +207,15 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
     t->reading = false;
     if (t->void_reading) { /* the next one will do */
         t->void_reading = false;
-        if (status == PST_OK) {
-            pst_store_free_model(m->reply.model);
-            pst_log_page_fini(&m->reply.page);
-        }
+        drop_reply(&m->reply);
         free(m);
         read_log(t);
+        return;
+    }
+    if (status == PST_OK && !listed(t, &m->reply.page)) {
+        drop_reply(&m->reply);
+        free(m);
+        t->config.unlisted(t->config.ctx);
         return;
     }
     t->demanded_ns = 0;
@@ -219,8 +252,9 @@ static void read_log(struct pst_tail *t)
     t->sent_ns = t->config.now_ns();
     struct pst_log_request request = {
         .since = t->mark,
+        .node = t->config.node,
         .want_key = !t->key_known,
-        .registers = t->config.registers == NULL ? NULL : t->config.registers(t->config.ctx),
+        .registers = t->config.node.len == 0 ? NULL : t->config.registers(t->config.ctx),
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,
         .deliver = deliver,
         .ctx = m,
@@ -281,7 +315,8 @@ void pst_tail_demand(struct pst_tail *t)
 
 void pst_tail_drop_lease(struct pst_tail *t)
 {
-    atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
+    if (atomic_load_explicit(&t->lease.start_ns, memory_order_relaxed) != 0)
+        atomic_store_explicit(&t->lease.start_ns, 1, memory_order_release);
     t->void_reading = t->reading; /* what it proves was asked for before */
 }
 
@@ -298,6 +333,11 @@ bool pst_tail_reading(const struct pst_tail *t)
 uint64_t pst_tail_demanded_since(const struct pst_tail *t)
 {
     return t->demanded_ns;
+}
+
+uint64_t pst_tail_wanted_bound(const struct pst_tail *t)
+{
+    return t->wanted_ns;
 }
 
 const struct pst_lease *pst_tail_lease(const struct pst_tail *tail)

@@ -19,6 +19,23 @@ from lib.recorder import Recorder  # noqa: E402
 from lib.redis import Redis  # noqa: E402
 
 BOUND = 3
+EXTRA = """
+profile: extra
+combining: deny-overrides
+errors: postern
+ids: uuid
+workspace:
+  headers: [X-Workspace]
+  name: {chars: a-z, edges: a-z, min: 1, max: 63}
+routes:
+  - {path: "/extra/stale/{entity}", methods: {GET: list, HEAD: list}, stale_allow_s: 4, need: $entity $op,
+     ids: {entity: {from: path entity, form: name}}}
+  - under: [/extra/a, /extra/b]
+    stream_grace_s: 4
+    routes:
+      - {GET: "/{entity}", need: $entity list, ids: {entity: {from: path entity, form: name}}}
+  - {GET: "/extra/plain/{entity}", need: $entity list, ids: {entity: {from: path entity, form: name}}}
+"""
 
 
 class Fleet(unittest.TestCase):
@@ -315,6 +332,107 @@ class Fleet(unittest.TestCase):
         self.disable(nodes[0], True)  # the next report finds no row
         self.assertTrue(proc.wait_until(lambda: self.listed().get("n1", {}).get("state") == "awake", 5))
         self.assertEqual(self.ask(nodes[0]).status, 403)
+
+    def test_who_was_forgotten_stands_there_again_with_the_next_renewal(self):
+        node = self.two()[0]
+        self.assertTrue(self.heartbeats(self.nodes))  # nothing but the lease makes it read
+        self.assertEqual(self.ask(node).status, 200)
+        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        began = time.monotonic()
+        while "n1" not in self.listed() and time.monotonic() < began + 3 * BOUND:
+            self.assertEqual(self.ask(node).status, 200)
+            time.sleep(0.05)
+        self.assertLess(time.monotonic() - began, BOUND / 2 + paths.slack())  # its report comes after ten seconds
+        self.assertEqual(self.disable(node, True, "--wait")["enforced"]["pending"], 0)
+        self.assertEqual(self.ask(node).status, 403)
+
+    def bound_to(self, seconds, *options):
+        self.tree["max_staleness_s"] = seconds
+        done = cli("apply", "--store", self.url, "-f", self.declared(), "--json", *options, check=True)
+        return json.loads(done.stdout)
+
+    def test_a_longer_bound_is_used_when_the_row_says_so(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        self.bound_to(1)
+        node = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)})
+        self.assertEqual(self.ask(node).status, 200)
+        self.assertTrue(proc.wait_until(lambda: self.listed()["n1"]["bound_ms"] == 1000, 5))
+        other = Session(self.pg, "postgres", self.name)
+        self.addCleanup(other.close)
+        other.ask("BEGIN; LOCK TABLE nodes IN EXCLUSIVE MODE")  # it reads, and cannot report
+        revision = self.bound_to(6)["revision"]
+        known = proc.wait_until(lambda: self.ask(node).status and node.metrics()["postern_applied_rev"] ==
+                                int(revision.partition("-")[2]), 5)
+        self.assertTrue(known)
+        time.sleep(0.6)  # and reads once more
+        self.assertEqual(self.ask(node).status, 200)
+        link.partition()
+        self.bound_to(1)  # a barrier would wait for a second
+        time.sleep(1.1)
+        self.assertEqual(self.ask(node).status, 503)
+        self.assertEqual(self.listed()["n1"]["bound_ms"], 1000)
+        other.ask("COMMIT")
+        link.heal()
+        self.bound_to(6)
+
+        def uses_it():
+            self.ask(node)
+            return self.listed()["n1"]["bound_ms"] == 6000
+        self.assertTrue(proc.wait_until(uses_it, 5), self.listed())
+        for _ in range(15):  # at work: it renews
+            self.ask(node)
+            time.sleep(0.1)
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
+        link.partition()
+        time.sleep(2)
+        self.assertEqual(self.ask(node).status, 200)
+        self.tree["users"][0]["disabled"] = True
+        report = self.bound_to(1, "--wait")  # it goes on for as long as its row says
+        self.assertEqual(report["enforced"]["pending"], 1, report)
+        self.assertGreater(report["enforced"]["waited_ms"], 6000 - 50)
+
+    def test_a_shorter_bound_stands_in_the_row_when_all_workers_have_taken_it(self):
+        node = self.two()[1]
+        self.assertEqual(self.ask(node).status, 200)
+        worker = threads.looping(node.child.p.pid)[0]
+        with threads.stopped(worker):
+            self.bound_to(1)
+            time.sleep(1)  # more than a poll and a report
+            self.assertEqual(self.listed()["n2"]["bound_ms"], BOUND * 1000)
+        self.assertTrue(proc.wait_until(lambda: self.listed()["n2"]["bound_ms"] == 1000, 5), self.listed())
+
+    def test_what_a_reload_changes_is_reported_at_once(self):
+        node = self.start("n1") if self.make("n0").apply(self.tree) else None
+        self.assertEqual(self.ask(node).status, 200)
+        self.assertEqual(self.listed()["n1"]["bound_ms"], BOUND * 1000)
+        node.config["max_staleness_s"] = 2
+        node.write()
+        node.reload()
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status and self.listed()["n1"]["bound_ms"] == 2000, 3))
+
+    def test_routes_that_the_bound_does_not_bind_are_named(self):
+        nodes = self.two()
+        for node in nodes:
+            self.assertEqual(self.ask(node).status, 200)
+        report = self.disable(nodes[0], True, "--wait")["enforced"]
+        self.assertEqual((report["exempt"], report["exempt_routes"]), (0, []), report)
+        profile = os.path.join(self.folder, self.name, "extra.yaml")
+        with open(profile, "w", encoding="utf-8") as f:
+            f.write(EXTRA)
+        for node in nodes:
+            node.config["profiles"]["extra"] = {"file": profile}
+            node.config["listeners"][0]["mounts"].append(
+                {**node.config["listeners"][0]["mounts"][0], "prefix": "/extra/", "profile": "extra"})
+            node.write()
+            node.reload()
+        self.assertTrue(proc.wait_until(lambda: {n["exempt"] for n in self.listed().values()} == {3}, 5), self.listed())
+        report = self.disable(nodes[0], False, "--wait")["enforced"]
+        self.assertEqual(report["exempt"], 2, report)
+        self.assertEqual(report["exempt_routes"], ["extra GET,HEAD /extra/stale/{entity}", "extra GET /extra/a/{entity}",
+                                                   "extra GET /extra/b/{entity}"])
+        said = cli("apply", "--store", self.url, "-f", self.declared(), "--wait", check=True).stdout
+        self.assertIn("on 2 nodes:\n  extra GET,HEAD /extra/stale/{entity}\n  extra GET /extra/a/", said)
 
     def test_a_start_needs_the_tail_only_and_trusts_no_file(self):
         self.tree["roles"].append({"name": "many", "permissions": [

@@ -104,12 +104,12 @@ static void run(struct pst_store *s)
     }
     report("facts of one user", start, 20000);
 
-    must(pst_store_log(s, &none, &page, &error), &error);
+    must(pst_store_log(s, &none, PST_LIT(""), &page, &error), &error);
     struct pst_log_mark mark = page.head;
     pst_log_page_fini(&page);
     start = cpu_ns();
     for (unsigned i = 0; i < 20000; i++) {
-        must(pst_store_log(s, &mark, &page, &error), &error);
+        must(pst_store_log(s, &mark, PST_LIT(""), &page, &error), &error);
         pst_log_page_fini(&page);
     }
     report("proving log read, nothing new", start, 20000);

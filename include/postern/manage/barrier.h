@@ -7,8 +7,8 @@
  *          clock.  A node that says that it decides nothing from memory is not waited for: it reads
  *          the log before it decides again.
  *
- * Exempt   Routes with stale_allow_s or stream_grace_s are not bound by B; nodes that have such
- * routes are counted.
+ * Exempt   Routes with stale_allow_s or stream_grace_s are not bound by B: they are named, as the
+ *          nodes have reported them, and the nodes that have such routes are counted.
  *
  * Failure  A list that cannot be read is waited out.  Never an error: the answer is how it ended.
  */
@@ -18,9 +18,11 @@
 #include "postern/store/nodes.h"
 
 struct pst_barrier {
-    uint32_t nodes;   /* that may decide from memory */
-    uint32_t pending; /* of them, that had not reported when time ended the wait */
-    uint32_t exempt;  /* that have routes which B does not bind */
+    uint32_t nodes;                   /* that may decide from memory */
+    uint32_t pending;                 /* of them, that had not reported when time ended the wait */
+    uint32_t exempt;                  /* that have routes which B does not bind: */
+    char routes[PST_NODE_ROUTES_MAX]; /* their names, as in nodes.h */
+    size_t routes_len;
     uint64_t waited_ms;
     bool listed; /* the list could be read to the end */
 };

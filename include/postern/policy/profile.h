@@ -55,8 +55,11 @@ enum pst_combining pst_profile_combining(const struct pst_profile *profile);
 enum pst_error_form pst_profile_form(const struct pst_profile *profile);
 /* Whether some route only logs what it would refuse: to be told to whoever runs Postern. */
 bool pst_profile_shadows(const struct pst_profile *profile);
-/* How many routes ask for more than a lease gives: stream_grace_s, stale_allow_s. */
-uint32_t pst_profile_exempt(const struct pst_profile *profile);
+/* The routes that ask for more than a lease gives (stream_grace_s, stale_allow_s), as "PROFILE
+ * METHOD,METHOD PATH"; how many they are. */
+typedef void pst_profile_name_fn(void *ctx, struct pst_bytes name);
+uint32_t pst_profile_exempt(const struct pst_profile *profile, pst_profile_name_fn *each,
+                            void *ctx);
 /* The file that `levels:` names, relative to the profile's own; empty when none. */
 struct pst_bytes pst_profile_levels_file(const struct pst_tree *tree);
 

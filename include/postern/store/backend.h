@@ -80,9 +80,11 @@ struct pst_store_ops {
     enum pst_status (*run_all)(struct pst_backend *backend, struct pst_sql_call *calls,
                                unsigned count, struct pst_error *error);
     /* From now on a statement that is not answered at this instant of the boot clock is given up:
-     * PST_E_IO, and the connection is of no use any more. 0: each has 10 s. A local database, which
-     * answers or fails by itself, takes no notice. */
-    void (*set_deadline)(struct pst_backend *backend, uint64_t at_ns);
+     * PST_E_IO, and the connection is of no use any more. 0: when nothing of its answer comes for
+     * silence_ns, or 10 s if that is 0. A connection just opened has a short deadline already: who
+     * is silent at its first statement is as one who is silent while it is made. A local database,
+     * which answers or fails by itself, takes no notice. */
+    void (*set_deadline)(struct pst_backend *backend, uint64_t at_ns, uint64_t silence_ns);
     /* One consistent view until the transaction ends. */
     enum pst_status (*begin_read)(struct pst_backend *backend, struct pst_error *error);
     /* The same for writing. The one write lock of the database is held from here on, or from the

@@ -37,6 +37,10 @@ struct pst_log_page {
     struct pst_log_mark head; /* what to remember once the page is applied */
     uint32_t max_staleness_s; /* B */
     uint64_t oldest_n;        /* of the oldest row kept; 0: the log is empty */
+    /* What the row of the node that was asked for says (nodes.h); 0: that it decides nothing from
+     * memory, or there is no row. Of the same moment as the head: whoever commits later and waits
+     * for all nodes finds the row as it is here, unless it was changed since. */
+    uint64_t node_bound_ms;
     struct pst_log_key *keys;
     size_t key_count;
     size_t key_cap_;
@@ -45,8 +49,9 @@ struct pst_log_page {
 #define PST_LOG_ROWS_MAX 1000   /* further behind than this: `all` */
 #define PST_LOG_KEYS_MAX 100000 /* more keys in a page than this: `all` */
 
+/* node: whose row is looked at; empty: nobody's. */
 PST_MUST_USE enum pst_status pst_store_log(struct pst_store *store,
-                                           const struct pst_log_mark *since,
+                                           const struct pst_log_mark *since, struct pst_bytes node,
                                            struct pst_log_page *out, struct pst_error *error);
 void pst_log_page_fini(struct pst_log_page *page);
 

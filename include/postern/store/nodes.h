@@ -15,6 +15,7 @@
 #ifndef POSTERN_STORE_NODES_H
 #define POSTERN_STORE_NODES_H
 
+#include "postern/base/buf.h"
 #include "postern/store/store.h"
 
 #define PST_NODE_NAME_MAX 255
@@ -23,6 +24,13 @@
  * registers. */
 #define PST_NODE_OWN_DIGITS 8
 
+/* Names of routes, a line each, none twice. */
+#define PST_NODE_ROUTES_MAX 2048
+/* `list` has room for so many bytes. What does not fit is told by a line "...". */
+void pst_node_routes_add(struct pst_buf *list, struct pst_bytes route);
+/* Takes the next one off the list; false: there is none. */
+bool pst_node_routes_next(struct pst_bytes *list, struct pst_bytes *route);
+
 /* Texts are borrowed. */
 struct pst_node_row {
     struct pst_bytes node;       /* its name, 1 to PST_NODE_NAME_MAX bytes */
@@ -30,7 +38,8 @@ struct pst_node_row {
     struct pst_revision applied; /* what its decisions reflect */
     uint64_t lease_age_ms;       /* since its last proving log read was sent */
     uint64_t bound_ms;           /* B, as it applies it */
-    uint64_t exempt;             /* routes that B does not bind */
+    uint64_t exempt;             /* routes that B does not bind, and */
+    struct pst_bytes routes;     /* their names, as pst_node_routes_add makes them */
     bool draining;
     /* set by _each only */
     uint64_t started_ms, reported_ms; /* on the database's clock */

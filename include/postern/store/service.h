@@ -100,6 +100,7 @@ typedef void pst_log_deliver_fn(void *ctx, struct pst_log_reply *reply);
 
 struct pst_log_request {
     struct pst_log_mark since;
+    struct pst_bytes node; /* whose row is looked at (log.h); as long as `registers` */
     /* This node, to be registered (and that committed) before the log is read: whoever waits for
      * all nodes then waits for this one too. NULL: it is. Its texts must stay until the reply. */
     const struct pst_node_row *registers;

@@ -8,8 +8,8 @@
  * path relative to the working directory, four for an absolute one).
  *            postgresql:// (also postgres:// and postgresql+psycopg2://) as libpq reads it, with
  *            several hosts, TLS and all of its parameters.  With several hosts and no
- *            target_session_attrs it is read-write.  connect_timeout is per host, 2 s if not given.
- *            pgbouncer=true is our own: a pooler in transaction mode is in between.
+ *            target_session_attrs it is read-write.  connect_timeout is per host; if not given, 2
+ * s, and 1 s of silence. pgbouncer=true is our own: a pooler in transaction mode is in between.
  *
  * Files      A database is created with mode 0600; SQLite gives its -wal and -shm the same.
  *
@@ -54,6 +54,8 @@ PST_MUST_USE enum pst_status pst_store_status(struct pst_store *store, struct ps
 /* Statements that are not answered at this instant of the boot clock fail (PST_E_IO), and the store
  * is to be closed then; 0: the usual patience. Nothing for SQLite, which answers by itself. */
 void pst_store_set_deadline(struct pst_store *store, uint64_t at_ns);
+/* Instead of a deadline: those for whose answer nothing comes for so long fail. */
+void pst_store_set_patience(struct pst_store *store, uint64_t silence_ns);
 
 /* The revision that reads show now. */
 PST_MUST_USE enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,

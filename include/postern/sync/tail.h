@@ -14,6 +14,10 @@
  *            batch, in the message that ends its invalidations (C14); pst_lease_holds on the tail's
  *            word is for those that keep nothing (readiness, metrics).
  *
+ * Row        A read that proves a lease also shows the row that others wait for this node by
+ *            (contract C9): without one that says that it is at work there is none, and its bound
+ * is no longer than the row says.
+ *
  * History    Another epoch, a missing or differing row, a log that went back: everything is loaded
  * anew. Nothing is carried over.
  *
@@ -78,8 +82,13 @@ struct pst_tail_config {
     struct pst_service *service;
     pst_tail_apply_fn *apply;
     pst_tail_ended_fn *ended; /* may be NULL */
-    /* This node, when it has to be registered before the next read; NULL: it is. May be NULL. */
+    /* This node among others; its name empty: nobody waits for it, and the two are not called. */
+    struct pst_bytes node;
+    /* Its row, when that has to be written before the next read; NULL: it stands. */
     const struct pst_node_row *(*registers)(void *ctx);
+    /* The row does not stand there: nobody waits for this node, so what was read gives no lease and
+     * is not applied. To be answered with pst_tail_drop_lease and a row. */
+    void (*unlisted)(void *ctx);
     void *ctx;
     uint64_t (*now_ns)(void); /* NULL: pst_clock_boot_ns */
 };
@@ -128,6 +137,9 @@ void pst_tail_drop_lease(struct pst_tail *tail);
 /* From now on no read begins; one that is under way ends. */
 void pst_tail_stop(struct pst_tail *tail);
 bool pst_tail_reading(const struct pst_tail *tail);
+/* The bound that the row should say: with a shorter one in it that one is used. 0: not known yet.
+ */
+uint64_t pst_tail_wanted_bound(const struct pst_tail *tail);
 /* Since when a demand is not answered; 0: none. */
 uint64_t pst_tail_demanded_since(const struct pst_tail *tail);
 

@@ -6,7 +6,7 @@
 static struct pst_log_page read_log(struct pst_store *s, const struct pst_log_mark *mark)
 {
     struct pst_log_page page;
-    MUST(pst_store_log(s, mark, &page, &why));
+    MUST(pst_store_log(s, mark, PST_LIT(""), &page, &why));
     return page;
 }
 
@@ -282,7 +282,7 @@ static void test_schema_range(void **state)
     pst_log_page_fini(&page);
     pst_store_close(place_open(p, PST_STORE_READ));
     assert_int_equal(raw(p, "UPDATE meta SET schema_oldest_reader = 99"), RAW_DONE);
-    assert_int_equal(pst_store_log(s, &mark, &page, &error), PST_E_INVALID);
+    assert_int_equal(pst_store_log(s, &mark, PST_LIT(""), &page, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "newer Postern"));
     pst_store_close(s);
 }

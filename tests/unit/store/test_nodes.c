@@ -8,7 +8,7 @@
 
 struct seen {
     unsigned count;
-    char names[64];
+    char names[64], routes[64];
     struct pst_node_row last;
 };
 
@@ -18,7 +18,8 @@ static enum pst_status see(void *ctx, const struct pst_node_row *row)
 
     s->count++;
     s->last = *row;
-    s->last.node = s->last.version = PST_LIT("");
+    s->last.node = s->last.version = s->last.routes = PST_LIT("");
+    (void)snprintf(s->routes, sizeof(s->routes), "%.*s", (int)row->routes.len, row->routes.ptr);
     size_t used = strlen(s->names);
     (void)snprintf(s->names + used, sizeof(s->names) - used, "%.*s(%.*s) ", (int)row->node.len,
                    row->node.ptr, (int)row->version.len, row->version.ptr);
@@ -30,6 +31,18 @@ static struct seen list(struct pst_store *s)
     struct seen seen = {0};
     MUST(pst_store_each_node(s, see, &seen, &why));
     return seen;
+}
+
+/* What a read of the log says of a node's row. */
+static uint64_t bound_in_log(struct pst_store *s, struct pst_bytes node)
+{
+    const struct pst_log_mark none = {0};
+    struct pst_log_page page;
+
+    MUST(pst_store_log(s, &none, node, &page, &why));
+    uint64_t bound_ms = page.node_bound_ms;
+    pst_log_page_fini(&page);
+    return bound_ms;
 }
 
 static void pause_ms(long ms)
@@ -46,17 +59,24 @@ static void test_life_of_a_node(void **state)
                              .applied = {.epoch = UINT64_C(0xfedcba9876543210), .n = 7},
                              .lease_age_ms = 12,
                              .bound_ms = 5000,
-                             .exempt = 3};
+                             .exempt = 3,
+                             .routes = PST_LIT("x GET /a\nx GET /b\n")};
     struct pst_node_row b = {.node = PST_LIT("node-b"), .version = PST_LIT("1.1")};
 
     assert_int_equal(pst_store_node_report(s, &a, NULL), PST_E_ABSENT);
     MUST(pst_store_node_register(s, &b, &why));
+    assert_int_equal(bound_in_log(s, a.node), 0);
     MUST(pst_store_node_register(s, &a, &why));
+    assert_int_equal(bound_in_log(s, a.node), 5000);
+    assert_int_equal(bound_in_log(s, b.node), 0); /* asleep */
+    assert_int_equal(bound_in_log(s, PST_LIT("")), 0);
     struct seen seen = list(s);
     assert_string_equal(seen.names, "node-a(1.0) node-b(1.1) ");
+    assert_string_equal(seen.routes, "");
     pause_ms(30);
     a.applied.n = 8;
     a.draining = true;
+    a.routes = PST_LIT("x GET /c\n");
     MUST(pst_store_node_unregister(s, b.node, &why));
     MUST(pst_store_node_unregister(s, b.node, &why)); /* again: nothing to do */
     MUST(pst_store_node_report(s, &a, &why));
@@ -67,6 +87,7 @@ static void test_life_of_a_node(void **state)
     assert_int_equal(seen.last.lease_age_ms, 12);
     assert_int_equal(seen.last.bound_ms, 5000);
     assert_int_equal(seen.last.exempt, 3);
+    assert_string_equal(seen.routes, "x GET /c\n");
     assert_true(seen.last.draining);
     assert_true(seen.last.reported_ms >= seen.last.started_ms + 25);
     assert_true(seen.last.silent_ms < 20000);
@@ -82,6 +103,33 @@ static void test_life_of_a_node(void **state)
     a.node = PST_LIT("");
     assert_int_equal(pst_store_node_register(s, &a, NULL), PST_E_INVALID);
     pst_store_close(s);
+}
+
+static void test_names_of_routes(void **state)
+{
+    char room[24];
+    struct pst_buf list = pst_buf_of(room, sizeof(room));
+    struct pst_bytes rest, one;
+
+    (void)state;
+    pst_node_routes_add(&list, PST_LIT("GET /a"));
+    pst_node_routes_add(&list, PST_LIT("GET /b"));
+    pst_node_routes_add(&list, PST_LIT("GET /a")); /* once */
+    assert_int_equal(list.len, 14);
+    pst_node_routes_add(&list, PST_LIT("GET /c")); /* one too many: told, once */
+    pst_node_routes_add(&list, PST_LIT("GET /d"));
+    pst_node_routes_add(&list, PST_LIT("..."));
+    assert_int_equal(list.len, 18);
+    assert_memory_equal(room, "GET /a\nGET /b\n...\n", 18);
+    assert_false(list.full);
+    rest = PST_LIT("one\n\ntwo"); /* whatever stands in a row */
+    assert_true(pst_node_routes_next(&rest, &one));
+    assert_int_equal(one.len, 3);
+    assert_true(pst_node_routes_next(&rest, &one));
+    assert_int_equal(one.len, 0);
+    assert_true(pst_node_routes_next(&rest, &one));
+    assert_true(pst_bytes_equal(one, PST_LIT("two")));
+    assert_false(pst_node_routes_next(&rest, &one));
 }
 
 static void test_one_publisher(void **state)
@@ -164,6 +212,7 @@ static void test_some_roles(void **state)
 
 #define TESTS(make)                                                                                \
     cmocka_unit_test_setup_teardown(test_life_of_a_node, make, drop),                              \
+        cmocka_unit_test(test_names_of_routes),                                                    \
         cmocka_unit_test_setup_teardown(test_one_publisher, make, drop),                           \
         cmocka_unit_test_setup_teardown(test_fleet_key, make, drop),                               \
         cmocka_unit_test_setup_teardown(test_some_roles, make, drop)

@@ -3,7 +3,10 @@
 #include "../test.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 #include "../../../src/store/statements.h"
@@ -129,6 +132,85 @@ static void test_hosts_one_after_the_other(void **state)
     assert_non_null(strstr(e.where, server_port()));
 }
 
+/* A connection that is lost between its making and its first statement: found out in a second. */
+static void test_silence_at_the_first_statement(void **state)
+{
+    const struct place *p = *state;
+    struct pst_store *s;
+    struct pst_error e = {0};
+
+    pst_store_close(place_open(p, PST_STORE_CREATE));
+    PGconn *other = place_admin(p->name);
+    PQclear(PQexec(other, "BEGIN; LOCK TABLE meta IN ACCESS EXCLUSIVE MODE"));
+    uint64_t began = pst_clock_boot_ns();
+    enum pst_status status = pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &e);
+    uint64_t took = pst_clock_boot_ns() - began;
+    PQfinish(other);
+    assert_int_equal(status, PST_E_IO);
+    assert_non_null(strstr(e.message, "in time"));
+    assert_in_range(took, 900 * PST_NS_PER_MS, 3 * PST_NS_PER_S);
+    MUST(pst_store_open(text_of(p->url), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+}
+
+/* The program's own stands before the library's, also for libpq: names end in .test here, and how
+ * slow a name server is, and where it says that they are, is the test's. */
+static _Atomic unsigned resolver_ms, resolver_asked;
+
+int getaddrinfo(const char *restrict name, const char *restrict service,
+                const struct addrinfo *restrict hints, struct addrinfo **restrict out)
+{
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (name == NULL || strstr(name, ".test") == NULL)
+        return real(name, service, hints, out);
+    if ((hints->ai_flags & AI_NUMERICHOST) != 0)
+        return EAI_NONAME;
+    atomic_fetch_add(&resolver_asked, 1);
+    (void)usleep(resolver_ms * 1000);
+    return strcmp(name, "db.test") == 0 ? real("127.0.0.1", service, hints, out) : EAI_NONAME;
+}
+
+/* A name server that is silent costs what a silent host does; a slow one delays. */
+static void test_names(void **state)
+{
+    const struct place *p = *state;
+    struct pst_store *s;
+    struct pst_error e = {0};
+    char url[512], other[512];
+
+    pst_store_close(place_open(p, PST_STORE_CREATE));
+    (void)snprintf(url, sizeof(url), "postgresql://postgres@db.test:%s/%s", server_port(), p->name);
+    (void)snprintf(other, sizeof(other), "postgresql://postgres@no.test:%s/%s", server_port(),
+                   p->name);
+    resolver_ms = resolver_asked = 0;
+    MUST(pst_store_open(text_of(url), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+    assert_int_equal(resolver_asked, 1);
+    assert_int_equal(open_url(other, &e), PST_E_IO);
+    assert_non_null(strstr(e.message, "no.test"));
+
+    resolver_ms = 2000;
+    uint64_t began = pst_clock_boot_ns();
+    assert_int_equal(open_url(url, &e), PST_E_IO);
+    assert_non_null(strstr(e.message, "in time"));
+    assert_in_range(pst_clock_boot_ns() - began, 900 * PST_NS_PER_MS, 1800 * PST_NS_PER_MS);
+    enum pst_status status = PST_E_IO; /* and who goes on asks no second time */
+    for (unsigned i = 0; i < 20 && status != PST_OK; i++)
+        status = pst_store_open(text_of(url), PST_STORE_WRITE, &s, &e);
+    assert_int_equal(status, PST_OK);
+    pst_store_close(s);
+    assert_int_equal(resolver_asked, 3);
+
+    resolver_ms = 0; /* the next host of the url, at last */
+    (void)snprintf(other, sizeof(other), "postgresql://postgres@no.test,db.test:%s/%s",
+                   server_port(), p->name);
+    MUST(pst_store_open(text_of(other), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+}
+
 /* The server's process behind the one connection of the store. */
 static pid_t backend_of(const struct place *p)
 {
@@ -175,7 +257,7 @@ static void test_silence_costs_a_deadline(void **state)
 
     /* Late answers are nobody's: the connection stays broken. */
     pst_store_set_deadline(s, 0);
-    assert_int_equal(pst_store_log(s, &none, &page, NULL), PST_E_IO);
+    assert_int_equal(pst_store_log(s, &none, PST_LIT(""), &page, NULL), PST_E_IO);
     assert_int_equal(pst_store_view(s, NULL), PST_E_IO);
     assert_int_equal(pst_change_begin(s, PST_LIT("t"), &c, NULL), PST_E_IO);
     began = pst_clock_boot_ns();
@@ -416,7 +498,7 @@ static void test_the_log_is_read_by_its_key(void **state)
         "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; PREPARE l AS %s",
         pst_statements[PST_SQL_LOG_READ].postgres);
     PQclear(PQexec(conn, sql));
-    PGresult *r = PQexec(conn, "EXPLAIN EXECUTE l (1, 2)");
+    PGresult *r = PQexec(conn, "EXPLAIN EXECUTE l ('n', 1, 2)");
     assert_int_equal(PQresultStatus(r), PGRES_TUPLES_OK);
     for (int i = 0; i < PQntuples(r); i++)
         if (strstr(PQgetvalue(r, i, 0), "Join Filter") != NULL)
@@ -511,6 +593,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),
         cmocka_unit_test_setup_teardown(test_hosts_one_after_the_other, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_names, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_silence_at_the_first_statement, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_costs_a_deadline, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_a_lost_connection, make_postgres, drop),
         BOTH(test_each_question_has_its_answer),

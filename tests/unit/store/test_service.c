@@ -18,10 +18,10 @@ struct inbox {
     bool held; /* deliver blocks while set: keeps the service's thread away from its queue */
 };
 
-static int make(void **state)
+static int make_kind(void **state, enum place_kind kind)
 {
     struct inbox *in = calloc(1, sizeof(*in));
-    place_make(&in->place);
+    place_make_kind(&in->place, kind);
     pthread_mutex_init(&in->lock, NULL);
     pthread_cond_init(&in->wake, NULL);
     struct pst_store *s = place_open(&in->place, PST_STORE_CREATE);
@@ -33,6 +33,16 @@ static int make(void **state)
     pst_store_close(s);
     *state = in;
     return 0;
+}
+
+static int make(void **state)
+{
+    return make_kind(state, PLACE_SQLITE);
+}
+
+static int make_far(void **state)
+{
+    return make_kind(state, PLACE_POSTGRES);
 }
 
 static int drop(void **state)
@@ -385,6 +395,39 @@ static void test_log_comes_with_what_it_touches(void **state)
     pst_service_destroy(s);
 }
 
+/* A server that is silent while a few roles are loaded holds up the lease for two seconds, not for
+ * as long as the whole policy may take. */
+static void test_silence_behind_the_log(void **state)
+{
+    struct inbox *in = *state;
+    struct log_inbox log = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    struct pst_log_mark mark = {0};
+
+    struct pst_service *s = start(in, 8);
+    struct pst_log_reply *reply = read_log(s, &log, &mark);
+    assert_int_equal(reply->status, PST_OK);
+    mark = reply->page.head;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+
+    PGconn *other = place_admin(in->place.name);
+    PQclear(PQexec(other, "BEGIN; LOCK TABLE permissions IN ACCESS EXCLUSIVE MODE"));
+    assert_int_equal(raw_change(&in->place, "SELECT 1", "[\"role:1\"]"), RAW_DONE);
+    uint64_t began_ns = pst_clock_boot_ns();
+    reply = read_log(s, &log, &mark);
+    uint64_t took_ns = pst_clock_boot_ns() - began_ns;
+    assert_int_equal(reply->status, PST_E_IO);
+    assert_non_null(strstr(reply->error.message, "in time"));
+    assert_in_range(took_ns, 1900 * PST_NS_PER_MS, 6 * PST_NS_PER_S); /* asked twice */
+    PQfinish(other);
+    (void)usleep(60000);
+    reply = read_log(s, &log, &mark);
+    assert_int_equal(reply->status, PST_OK);
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+    pst_service_destroy(s);
+}
+
 /* A reply is never lost: also the log's question that waits at the end is answered. */
 static void test_destroy_answers_the_log(void **state)
 {
@@ -428,6 +471,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lost_and_replaced_database, make, drop),
         cmocka_unit_test_setup_teardown(test_asked_all_the_time_it_comes_back, make, drop),
         cmocka_unit_test_setup_teardown(test_log_comes_with_what_it_touches, make, drop),
+        cmocka_unit_test_setup_teardown(test_silence_behind_the_log, make_far, drop),
         cmocka_unit_test_setup_teardown(test_destroy_answers_the_log, make, drop),
         cmocka_unit_test_setup_teardown(test_refuses_bad_configuration, make, drop),
     };

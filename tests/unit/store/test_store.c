@@ -90,7 +90,7 @@ static void test_migrates_once(void **state)
     MUST(pst_store_status(s, &st, &why));
     assert_int_equal(st.schema, 0);
     MUST(pst_store_migrate(s, &steps, &why));
-    assert_int_equal(steps, 2);
+    assert_int_equal(steps, 3);
     MUST(pst_store_migrate(s, &steps, &why));
     assert_int_equal(steps, 0);
     MUST(pst_store_status(s, &st, &why));
@@ -110,35 +110,43 @@ static void test_migrates_once(void **state)
 
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_postgres[];
 extern const char pst_migration_0002_sqlite[], pst_migration_0002_postgres[];
+extern const char pst_migration_0003_sqlite[], pst_migration_0003_postgres[];
+
+static const char *migration(const struct place *p, unsigned version)
+{
+    const char *const texts[][2] = {{pst_migration_0001_sqlite, pst_migration_0001_postgres},
+                                    {pst_migration_0002_sqlite, pst_migration_0002_postgres},
+                                    {pst_migration_0003_sqlite, pst_migration_0003_postgres}};
+    return texts[version - 1][p->kind == PLACE_SQLITE ? 0 : 1];
+}
 
 struct migrating {
     sqlite3 *db;
     PGconn *conn;
 };
 
-/* Has run the second migration and not committed it. */
-static struct migrating migrate_by_hand(const struct place *p)
+/* Has run a migration and not committed it. */
+static struct migrating migrate_by_hand(const struct place *p, unsigned version)
 {
     struct migrating m = {0};
 
     if (p->kind == PLACE_SQLITE) {
         assert_int_equal(sqlite3_open(p->path, &m.db), SQLITE_OK);
         assert_int_equal(sqlite3_exec(m.db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(m.db, pst_migration_0002_sqlite, NULL, NULL, NULL),
-                         SQLITE_OK);
+        assert_int_equal(sqlite3_exec(m.db, migration(p, version), NULL, NULL, NULL), SQLITE_OK);
         return m;
     }
     m.conn = place_admin(p->name);
     PQclear(PQexec(m.conn, "BEGIN"));
-    PGresult *r = PQexec(m.conn, pst_migration_0002_postgres);
+    PGresult *r = PQexec(m.conn, migration(p, version));
     assert_int_equal(PQresultStatus(r), PGRES_COMMAND_OK);
     PQclear(r);
     return m;
 }
 
-/* From the version before: what is there stays, its status can be asked, and a reader that knows
+/* From an earlier version: what is there stays, its status can be asked, and a reader that knows
  * nothing of the new version goes on. */
-static void test_migrates_from_before(void **state)
+static void migrates_from(void **state, unsigned version)
 {
     static const char READ[] =
         "SELECT h.n FROM log_head h CROSS JOIN meta m"
@@ -147,14 +155,13 @@ static void test_migrates_from_before(void **state)
     struct pst_store_status st;
     uint32_t steps;
 
-    assert_int_equal(
-        raw(p, p->kind == PLACE_SQLITE ? pst_migration_0001_sqlite : pst_migration_0001_postgres),
-        RAW_DONE);
+    for (unsigned v = 1; v <= version; v++)
+        assert_int_equal(raw(p, migration(p, v)), RAW_DONE);
     assert_int_equal(raw_change(p, "INSERT INTO users (name) VALUES ('old')", "[\"user:1\"]"),
                      RAW_DONE);
     struct pst_store *s = place_open(p, PST_STORE_ANY);
     MUST(pst_store_status(s, &st, &why));
-    assert_int_equal(st.schema, 1);
+    assert_int_equal(st.schema, version);
     assert_int_equal(st.revision.n, 1);
     uint64_t epoch = st.revision.epoch;
     sqlite3 *db = NULL;
@@ -166,7 +173,7 @@ static void test_migrates_from_before(void **state)
     for (unsigned after = 0; after < 2; after++) { /* while somebody migrates, and afterwards */
         struct migrating m = {0};
         if (after == 0)
-            m = migrate_by_hand(p);
+            m = migrate_by_hand(p, version + 1);
         else
             MUST(pst_store_migrate(s, &steps, &why));
         if (p->kind == PLACE_SQLITE) {
@@ -179,7 +186,7 @@ static void test_migrates_from_before(void **state)
         sqlite3_close(m.db); /* rolls back */
         PQfinish(m.conn);
     }
-    assert_int_equal(steps, 1);
+    assert_int_equal(steps, 3 - version);
     sqlite3_close(db);
     PQfinish(conn);
     MUST(pst_store_status(s, &st, &why));
@@ -188,6 +195,16 @@ static void test_migrates_from_before(void **state)
     assert_int_equal(st.revision.epoch, epoch);
     MUST(pst_store_check(s, &why));
     pst_store_close(s);
+}
+
+static void test_migrates_from_1(void **state)
+{
+    migrates_from(state, 1);
+}
+
+static void test_migrates_from_2(void **state)
+{
+    migrates_from(state, 2);
 }
 
 static void test_refuses_foreign_and_newer(void **state)
@@ -588,7 +605,7 @@ static void test_view_is_one_moment(void **state)
     struct pst_revision r;
 
     MUST(pst_store_view(b, &why));
-    MUST(pst_store_log(b, &none, &page, &why));
+    MUST(pst_store_log(b, &none, PST_LIT(""), &page, &why));
     struct pst_change *c = begin(a);
     (void)add_role(c, "later", 0);
     (void)commit(c);
@@ -671,11 +688,11 @@ static void test_replaced_file_is_noticed(void **state)
     uint64_t hint;
     char aside[160];
 
-    MUST(pst_store_log(s, &none, &page, &why));
+    MUST(pst_store_log(s, &none, PST_LIT(""), &page, &why));
     pst_log_page_fini(&page);
     (void)snprintf(aside, sizeof(aside), "%s.old", p->path);
     assert_int_equal(rename(p->path, aside), 0);
-    assert_int_equal(pst_store_log(s, &none, &page, NULL), PST_E_IO);
+    assert_int_equal(pst_store_log(s, &none, PST_LIT(""), &page, NULL), PST_E_IO);
     assert_int_equal(pst_store_hint(s, &hint, NULL), PST_E_IO);
     struct pst_change *c;
     assert_int_equal(pst_change_begin(s, PST_LIT("t"), &c, NULL), PST_E_IO);
@@ -684,7 +701,8 @@ static void test_replaced_file_is_noticed(void **state)
 
 #define TESTS(make)                                                                                \
     cmocka_unit_test_setup_teardown(test_migrates_once, make, drop),                               \
-        cmocka_unit_test_setup_teardown(test_migrates_from_before, make, drop),                    \
+        cmocka_unit_test_setup_teardown(test_migrates_from_1, make, drop),                         \
+        cmocka_unit_test_setup_teardown(test_migrates_from_2, make, drop),                         \
         cmocka_unit_test_setup_teardown(test_refuses_foreign_and_newer, make, drop),               \
         cmocka_unit_test_setup_teardown(test_two_processes_migrate, make, drop),                   \
         cmocka_unit_test_setup_teardown(test_change_is_numbered, make, drop),                      \

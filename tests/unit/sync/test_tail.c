@@ -18,7 +18,10 @@ struct world {
     unsigned ended; /* reads */
     enum pst_status ended_with;
     struct pst_error error;
-    _Atomic unsigned hints; /* that the service gave */
+    _Atomic unsigned hints;  /* that the service gave */
+    struct pst_node_row row; /* of this node; its name empty: there is none */
+    bool unregistered;       /* what `registers` says */
+    unsigned unlisted;       /* times */
     /* of the last batch */
     unsigned batches, models;
     struct pst_revision revision;
@@ -79,6 +82,25 @@ static void on_changed(void *ctx)
     atomic_fetch_add(&((struct world *)ctx)->hints, 1);
 }
 
+static const struct pst_node_row *registers(void *ctx)
+{
+    struct world *w = ctx;
+    const struct pst_node_row *row = w->unregistered ? &w->row : NULL;
+
+    w->unregistered = false;
+    return row;
+}
+
+static void on_unlisted(void *ctx)
+{
+    struct world *w = ctx;
+
+    w->unlisted++;
+    w->unregistered = true;
+    pst_tail_drop_lease(w->tail);
+    pst_tail_demand(w->tail);
+}
+
 static void start(struct world *w, uint64_t (*clock)(void))
 {
     struct pst_service_config service = {
@@ -89,6 +111,9 @@ static void start(struct world *w, uint64_t (*clock)(void))
                                      .service = w->service,
                                      .apply = apply,
                                      .ended = on_ended,
+                                     .node = w->row.node,
+                                     .registers = registers,
+                                     .unlisted = on_unlisted,
                                      .ctx = w,
                                      .now_ns = clock};
     assert_int_equal(pst_tail_create(&config, &w->tail), PST_OK);
@@ -515,6 +540,70 @@ static void test_bound_that_is_given(void **state)
     assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
 }
 
+/* C9: who is not in the list that barriers read decides nothing. What the read brought comes with
+ * the next one. */
+static void test_no_lease_without_a_row(void **state)
+{
+    struct world *w = *state;
+
+    stop(w);
+    w->row = (struct pst_node_row){
+        .node = PST_LIT("n.00000000"), .version = PST_LIT("1"), .bound_ms = 60000};
+    w->unregistered = true;
+    start(w, read_clock);
+    read_ok(w);
+    assert_int_equal(w->unlisted, 0);
+    for (unsigned how = 0; how < 2; how++) { /* forgotten; told to be asleep by a late report */
+        struct pst_node_row asleep = w->row;
+        struct pst_change *c = begin(w->writer);
+        (void)add_user(c, how == 0 ? "a" : "b");
+        (void)commit(c);
+        asleep.bound_ms = 0;
+        if (how == 0)
+            MUST(pst_store_node_unregister(w->writer, w->row.node, &why));
+        else
+            MUST(pst_store_node_report(w->writer, &asleep, &why));
+        unsigned batches = w->batches;
+        step_ms(100);
+        read_ok(w);
+        assert_int_equal(w->unlisted, how + 1);
+        assert_int_equal(w->batches, batches + 1); /* that of the read behind the registration */
+        assert_int_equal(w->start_seen, 1);        /* and until then there was no lease */
+        assert_int_equal(w->key_count, 1);
+        assert_int_equal(w->revision.n, how + 1);
+        assert_true(pst_lease_holds(w->lease, now_ns));
+        step_ms(100);
+        read_ok(w);
+        assert_int_equal(w->unlisted, how + 1);
+    }
+}
+
+/* A barrier that begins when B is short again finds in the row how long it really was. */
+static void test_no_longer_bound_than_the_row_says(void **state)
+{
+    struct world *w = *state;
+
+    stop(w);
+    w->row = (struct pst_node_row){
+        .node = PST_LIT("n.00000000"), .version = PST_LIT("1"), .bound_ms = 2000};
+    w->unregistered = true;
+    start(w, read_clock);
+    assert_int_equal(pst_tail_wanted_bound(w->tail), 0);
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 2 * PST_NS_PER_S);
+    assert_int_equal(pst_tail_wanted_bound(w->tail), 5 * PST_NS_PER_S);
+    w->row.bound_ms = 5000;
+    MUST(pst_store_node_report(w->writer, &w->row, &why));
+    assert_true(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S));
+    assert_false(pst_lease_holds(w->lease, now_ns + 2 * PST_NS_PER_S + 1));
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+    w->row.bound_ms = 60000; /* which is nobody's */
+    MUST(pst_store_node_report(w->writer, &w->row, &why));
+    read_ok(w);
+    assert_int_equal(w->bound_ns, 5 * PST_NS_PER_S);
+}
+
 /* Another process: commits a role for each byte that it reads, and tells how that went. */
 static void write_on_demand(const struct world *w, int in, int out)
 {
@@ -608,6 +697,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restored_and_regrown, make, drop),
         cmocka_unit_test_setup_teardown(test_bound_comes_from_the_database, make, drop),
         cmocka_unit_test_setup_teardown(test_bound_that_is_given, make, drop),
+        cmocka_unit_test_setup_teardown(test_no_lease_without_a_row, make, drop),
+        cmocka_unit_test_setup_teardown(test_no_longer_bound_than_the_row_says, make, drop),
         cmocka_unit_test_setup_teardown(test_other_process_within_a_second, make, drop),
         cmocka_unit_test_setup_teardown(test_configuration, make, drop),
     };
