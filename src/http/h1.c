@@ -140,6 +140,7 @@ static void clear_head(struct pst_head *head)
     head->host_name_len = head->host_port = 0;
     head->upgrade = PST_UPGRADE_NONE;
     head->size = head->count = 0;
+    memset(head->known, 0, sizeof(head->known));
 }
 
 /* --- what single fields say ---------------------------------------------------------------- */
@@ -265,6 +266,7 @@ static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_
     };
     size_t at = head->count++;
 
+    head->known[id / 64] |= UINT64_C(1) << (id % 64);
     return says_something[id] ? take_known(p, head, id, head->fields[at].value) : PST_H1_MORE;
 }
 

@@ -109,9 +109,13 @@ static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *
 {
     if (body.len > 0 && type != NULL)
         pst_buf_line(out, PST_LIT("Content-Type"), pst_bytes_of(type, strnlen(type, 128)));
-    pst_buf_lit(out, "Content-Length: ");
-    pst_buf_u64(out, body.len);
-    pst_buf_lit(out, "\r\n");
+    if (body.len == 0) {
+        pst_buf_lit(out, "Content-Length: 0\r\n");
+    } else {
+        pst_buf_lit(out, "Content-Length: ");
+        pst_buf_u64(out, body.len);
+        pst_buf_lit(out, "\r\n");
+    }
     if (x->c->closing)
         pst_buf_lit(out, "Connection: close\r\n");
     else if (x->head.version_minor == 0)

@@ -98,8 +98,6 @@ static enum pst_reason read_target(const struct pst_auth_request *self, struct p
 
 static bool wants_websocket(const struct pst_head *head)
 {
-    if (memchr(head->ids, PST_FIELD_UPGRADE, head->count) == NULL)
-        return false;
     for (size_t i = 0; (i = pst_head_find(head, PST_FIELD_UPGRADE, i)) < head->count; i++) {
         struct pst_bytes rest = head->fields[i].value, one;
         while (pst_list_next(&rest, &one))

@@ -7,7 +7,8 @@
  *
  * Memory   Plain data. All texts point into the buffer that was parsed and live as long as it.
  *
- * Cost     A field that the code asks for has an id; asking is one compare per field.
+ * Cost     A field that the code asks for has an id; asking is one look when it is not there, else
+ *          one compare per field.
  */
 #ifndef POSTERN_HTTP_MESSAGE_H
 #define POSTERN_HTTP_MESSAGE_H
@@ -173,7 +174,8 @@ struct pst_head {
     enum pst_upgrade upgrade;
     size_t size;  /* bytes of the head, leading empty line and final empty line included */
     size_t count; /* fields */
-    uint8_t ids[PST_FIELDS_MAX]; /* enum pst_field_id of each */
+    uint64_t known[(PST_FIELD_COUNT + 63) / 64]; /* a bit for each id that one of the fields has */
+    uint8_t ids[PST_FIELDS_MAX];                 /* enum pst_field_id of each */
     struct pst_field fields[PST_FIELDS_MAX];
 };
 
@@ -190,6 +192,8 @@ struct pst_bytes pst_field_name(enum pst_field_id id);
 /* Index of the first field with this id at or after `from`, or head->count. */
 static inline size_t pst_head_find(const struct pst_head *head, enum pst_field_id id, size_t from)
 {
+    if ((head->known[id / 64] >> (id % 64) & 1) == 0) /* most that are asked for are not there */
+        return head->count;
     while (from < head->count && head->ids[from] != (uint8_t)id)
         from++;
     return from;

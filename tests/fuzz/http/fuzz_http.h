@@ -70,6 +70,7 @@ static inline void check_head(const struct pst_head *h, const char *from)
         CHECK(f->name.len > 0 && is_within(f->name, from, h->size));
         CHECK(is_within(f->value, from, h->size));
         CHECK(pst_field_id_of(f->name) == (enum pst_field_id)h->ids[i]);
+        CHECK(pst_head_find(h, (enum pst_field_id)h->ids[i], i) == i);
         CHECK(pst_bytes_trim(f->value).len == f->value.len);
         for (size_t k = 0; k < f->name.len; k++)
             CHECK(f->name.ptr[k] > ' ' && f->name.ptr[k] < 0x7f && f->name.ptr[k] != ':');

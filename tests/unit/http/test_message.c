@@ -131,6 +131,7 @@ static void test_fields_are_found(void **state)
     (void)state;
     static struct pst_head head = {
         .count = 3,
+        .known = {UINT64_C(1) << PST_FIELD_ACCEPT | UINT64_C(1) << PST_FIELD_OTHER},
         .ids = {PST_FIELD_ACCEPT, PST_FIELD_OTHER, PST_FIELD_ACCEPT},
         .fields = {{{"Accept", 6}, {"1", 1}},
                    {{"X-Custom", 8}, {"2", 1}},
