@@ -3,8 +3,8 @@
  *
  * libpq resolves names where a connection is begun, and name servers that do not answer would hold
  * the service's thread for as long as resolv.conf says.  Here a thread of its own asks, and whoever
- * wants to connect waits no longer than for a host.  An answer that comes later is kept for the next
- * attempt: name servers that are slow delay a connection, and do not prevent it.
+ * wants to connect waits no longer than for a host.  An answer that comes later is kept for the
+ * next attempt: name servers that are slow delay a connection, and do not prevent it.
  *
  *   idle -> asked (a thread runs) -> answered -> idle (somebody took the answer)
  */
@@ -113,8 +113,8 @@ static void wait_for(const struct name *n, uint64_t patience_ns)
         ;
 }
 
-enum pst_status pst_pg_resolve(const char *name, uint64_t patience_ns,
-                               struct pst_pg_addresses *out, struct pst_error *error)
+enum pst_status pst_pg_resolve(const char *name, uint64_t patience_ns, struct pst_pg_addresses *out,
+                               struct pst_error *error)
 {
     if (strlen(name) >= NI_MAXHOST)
         return pst_error_set(error, PST_E_INVALID, NULL, "the name of a host is too long");
@@ -138,7 +138,7 @@ enum pst_status pst_pg_resolve(const char *name, uint64_t patience_ns,
     if (!answered)
         return pst_error_set(error, PST_E_IO, NULL, "no name server told where %s is in time",
                              name);
-    return code == 0 ? PST_OK
-                     : pst_error_set(error, PST_E_IO, NULL, "where %s is: %s", name,
-                                     gai_strerror(code));
+    return code == 0
+               ? PST_OK
+               : pst_error_set(error, PST_E_IO, NULL, "where %s is: %s", name, gai_strerror(code));
 }
