@@ -311,7 +311,7 @@ class Fleet(unittest.TestCase):
         self.assertEqual(self.ask(node).status, 200)
         other = Session(self.pg, "postgres", self.name)
         self.addCleanup(other.close)
-        other.ask("BEGIN; LOCK TABLE nodes IN ACCESS EXCLUSIVE MODE")
+        other.ask("BEGIN; LOCK TABLE nodes IN EXCLUSIVE MODE")
         self.disable(node, False)
         self.tree["users"][0]["email"] = "a@x.test"
         self.disable(node, False)  # something to report
