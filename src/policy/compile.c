@@ -13,6 +13,7 @@
  * model->roles[i]. */
 struct grouping {
     const struct pst_permission_row **rows;
+    const struct pst_permission_row **late; /* room for as many */
     uint32_t *first;
 };
 
@@ -149,13 +150,46 @@ static uint32_t role_index(const struct pst_policy *p, uint32_t id)
     return role == NULL ? UINT32_MAX : (uint32_t)(role - p->roles);
 }
 
+static int compare_rows(const void *x, const void *y)
+{
+    const struct pst_permission_row *a = *(const struct pst_permission_row *const *)x;
+    const struct pst_permission_row *b = *(const struct pst_permission_row *const *)y;
+
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+/* By id, in whatever order they were read: a policy is the same on every node. Few are out of
+ * order, those that were changed: they are put aside into `late`, and merged from the end. */
+static void order_rows(const struct pst_permission_row **rows, uint32_t count,
+                       const struct pst_permission_row **late)
+{
+    uint32_t kept = 0, aside = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (kept == 0 || rows[kept - 1]->id <= rows[i]->id)
+            rows[kept++] = rows[i];
+        else
+            late[aside++] = rows[i];
+    }
+    if (aside > 1)
+        qsort(late, aside, sizeof(*late), compare_rows);
+    while (aside > 0) {
+        uint32_t to = kept + aside - 1;
+        if (kept > 0 && rows[kept - 1]->id > late[aside - 1]->id)
+            rows[to] = rows[--kept];
+        else
+            rows[to] = late[--aside];
+    }
+}
+
 /* Counting sort of the permission rows by role. */
 static enum pst_status group_rows(const struct pst_policy *p, const struct pst_model *m,
                                   struct grouping *g, struct pst_error *error)
 {
     g->rows = calloc((size_t)m->permission_count + 1, sizeof(*g->rows));
+    g->late = calloc((size_t)m->permission_count + 1, sizeof(*g->late));
     g->first = calloc((size_t)p->role_count + 2, sizeof(*g->first));
-    if (g->rows == NULL || g->first == NULL)
+    if (g->rows == NULL || g->late == NULL || g->first == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
     for (uint32_t i = 0; i < m->permission_count; i++) {
         uint32_t role = role_index(p, m->permissions[i].role);
@@ -199,11 +233,15 @@ static enum pst_status build_roles(struct pst_policy *p, const struct pst_model 
     struct grouping g = {0};
     enum pst_status status = group_rows(p, m, &g, error);
 
-    for (uint32_t i = 0; i < p->role_count && status == PST_OK; i++)
-        if (p->roles[i].rules == NULL)
-            status = pst_rules_build(&p->key, g.rows + g.first[i], g.first[i + 1] - g.first[i],
-                                     &p->roles[i].rules, error);
+    for (uint32_t i = 0; i < p->role_count && status == PST_OK; i++) {
+        uint32_t count = g.first[i + 1] - g.first[i];
+        if (p->roles[i].rules != NULL)
+            continue;
+        order_rows(g.rows + g.first[i], count, g.late);
+        status = pst_rules_build(&p->key, g.rows + g.first[i], count, &p->roles[i].rules, error);
+    }
     free(g.rows);
+    free(g.late);
     free(g.first);
     return status;
 }

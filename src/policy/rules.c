@@ -295,11 +295,17 @@ static bool same_draft(const struct draft *a, const struct draft *b)
     return a->entity == b->entity && a->word == b->word && a->id == b->id && a->extra == b->extra;
 }
 
+/* Rows mostly come in the order of their ids, and ids are numbered as they come: rows of one entity
+ * are in order already. */
 static void sort_drafts(struct builder *b)
 {
-    uint32_t kept = 0;
+    uint32_t kept = 0, sorted = 1;
 
-    qsort(b->drafts, b->draft_count, sizeof(*b->drafts), compare_drafts);
+    while (sorted < b->draft_count &&
+           compare_drafts(&b->drafts[sorted - 1], &b->drafts[sorted]) <= 0)
+        sorted++;
+    if (sorted < b->draft_count)
+        qsort(b->drafts, b->draft_count, sizeof(*b->drafts), compare_drafts);
     for (uint32_t i = 0; i < b->draft_count; i++)
         if (kept == 0 || !same_draft(&b->drafts[i], &b->drafts[kept - 1]))
             b->drafts[kept++] = b->drafts[i];

@@ -82,6 +82,7 @@ bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value
                        const struct pst_sql_value *timeline, struct pst_revision *out);
 
 /* Row functions that several files use. */
+void pst_row_to_workspace(const struct pst_sql_value *row, struct pst_row_workspace *out);
 void pst_row_to_role(const struct pst_sql_value *row, struct pst_row_role *out);
 void pst_row_to_permission(const struct pst_sql_value *row, struct pst_row_permission *out);
 

@@ -3,8 +3,9 @@
  *
  *   - Every statement goes out in a pipeline and is waited for with poll(2): a server that is there
  *     but silent costs a deadline, never a thread.  After one the connection is broken for good.
- *   - Rows come one by one (single-row mode), so that a million of them are never in memory twice;
- *     the one list that can have a million comes as a COPY (postgres_copy.c).
+ *   - Long lists come row by row (single-row mode), so that they are never in memory twice.
+ *     Permissions, of which there are most, and which a change waits for, come as a COPY
+ *     (postgres_copy.c).
  *   - Statements are prepared at their first use, in the same round trip.  Through pgbouncer they
  *     are parameterised and unnamed, and nothing of a session is used: a server connection is
  *     somebody else's after each transaction.
@@ -13,6 +14,7 @@
  *     default_transaction_read_only would be state of the session.  The data plane's role
  *     (deploy/postgres) is what keeps it from writing whatever it sends.
  */
+#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -154,8 +156,17 @@ enum pst_status pst_pg_next(struct pst_backend *b, PGresult **out, struct pst_er
 
 int64_t pst_pg_number(const char *bytes, int len)
 {
-    uint64_t value = len > 0 && (unsigned char)bytes[0] >= 0x80 ? UINT64_MAX : 0;
+    uint64_t wide, value = len > 0 && (unsigned char)bytes[0] >= 0x80 ? UINT64_MAX : 0;
+    uint32_t narrow;
 
+    if (len == 8) { /* a million rows have ten million of these two */
+        memcpy(&wide, bytes, sizeof(wide));
+        return (int64_t)be64toh(wide);
+    }
+    if (len == 4) {
+        memcpy(&narrow, bytes, sizeof(narrow));
+        return (int32_t)be32toh(narrow);
+    }
     for (int i = 0; i < len; i++)
         value = value << 8 | (unsigned char)bytes[i];
     return (int64_t)value;
@@ -310,6 +321,8 @@ static bool send_call(struct pst_backend *b, unsigned id, const struct pst_sql_v
     for (; good == 1 && b->transaction == PST_PG_WANTED && b->begin[sent->begins] != NULL;
          sent->begins++)
         good = send_text(b, b->begin[sent->begins]);
+    if (sent->begins > 0) /* for the calls that go out behind this one */
+        b->transaction = PST_PG_OPEN;
     if (good == 1 && !b->pgbouncer && !b->prepared[id]) {
         good = PQsendPrepare(b->conn, sql->name, sql->postgres, 0, NULL);
         sent->prepare = b->prepared[id] = true;
@@ -347,8 +360,6 @@ static enum pst_status take_call(struct pst_backend *b, unsigned id, const struc
             b->prepared[id] = false;
         if (status == PST_OK)
             status = one;
-        if (sent->begins > 0 && i + 1 == sent->begins)
-            b->transaction = PST_PG_OPEN;
     }
     if (!b->broken) {
         enum pst_status synced = take_sync(b, status == PST_OK ? error : NULL);
@@ -368,30 +379,41 @@ static enum pst_status may_run(const struct pst_backend *b, unsigned id, struct 
     return usable(b, error);
 }
 
-static enum pst_status pg_run(struct pst_backend *b, unsigned id,
-                              const struct pst_sql_value *params, unsigned count,
-                              pst_sql_row_fn *each, void *ctx, struct pst_error *error)
+/* A COPY takes no parameters: its list is a setting of the transaction, made before it. */
+static bool is_copied_list(unsigned id)
 {
-    struct sent sent;
-    enum pst_status status = may_run(b, id, error);
+    return id == PST_SQL_PERMISSIONS_SOME;
+}
 
-    if (status != PST_OK)
-        return status;
-    if (id == PST_SQL_PERMISSIONS)
-        return pst_pg_copy(b, id, each, ctx, error);
-    if (!send_call(b, id, params, count, &sent))
-        return pst_pg_lost(b, error);
-    status = take_call(b, id, &sent, each, ctx, error);
-    if (status == PST_E_BUSY && !b->broken)
-        pst_pg_name_holder(b, error);
-    return status;
+/* Sends the calls up to one that is copied, which nothing can be behind in a pipeline. Returned is
+ * how many; 0: the connection is lost. */
+static unsigned send_calls(struct pst_backend *b, const struct pst_sql_call *calls, unsigned count,
+                           struct sent *sent)
+{
+    unsigned i = 0;
+
+    for (bool last = false; i < count && !last; i++) {
+        last = is_copied_list(calls[i].id);
+        if (!send_call(b, last ? PST_SQL_LIST_SET : calls[i].id, calls[i].params, calls[i].count,
+                       &sent[i]))
+            return 0;
+    }
+    return i;
+}
+
+static enum pst_status take_sent(struct pst_backend *b, const struct pst_sql_call *c,
+                                 const struct sent *sent, struct pst_error *error)
+{
+    if (!is_copied_list(c->id))
+        return take_call(b, c->id, sent, c->row, c->ctx, error);
+    enum pst_status status = take_call(b, PST_SQL_LIST_SET, sent, NULL, NULL, error);
+    return status == PST_OK ? pst_pg_copy(b, c->id, c->row, c->ctx, error) : status;
 }
 
 static enum pst_status pg_run_all(struct pst_backend *b, struct pst_sql_call *calls, unsigned count,
                                   struct pst_error *error)
 {
     struct sent sent[64];
-    struct pst_error own = {0};
     bool told = false;
     unsigned at = 0;
 
@@ -399,20 +421,37 @@ static enum pst_status pg_run_all(struct pst_backend *b, struct pst_sql_call *ca
         calls[i].status = PST_E_IO;
     enum pst_status status = usable(b, error);
     while (status == PST_OK && at < count) {
-        unsigned first = at, end = count - at > 64 ? at + 64 : count;
-        for (unsigned i = first; i < end; i++)
-            if (!send_call(b, calls[i].id, calls[i].params, calls[i].count, &sent[i - first]))
-                return pst_pg_lost(b, error);
-        for (; at < end && !b->broken; at++) {
+        unsigned n = send_calls(b, calls + at, count - at > 64 ? 64 : count - at, sent);
+        if (n == 0)
+            return pst_pg_lost(b, error);
+        for (unsigned i = 0; i < n && !b->broken; i++, at++) {
             struct pst_sql_call *c = &calls[at];
-            c->status = take_call(b, c->id, &sent[at - first], c->row, c->ctx, &own);
-            if (c->status != PST_OK && !told && error != NULL)
-                *error = own;
+            c->status = take_sent(b, c, &sent[i], told ? NULL : error);
             told = told || c->status != PST_OK;
         }
         if (b->broken)
             status = PST_E_IO;
     }
+    return status;
+}
+
+static enum pst_status pg_run(struct pst_backend *b, unsigned id,
+                              const struct pst_sql_value *params, unsigned count,
+                              pst_sql_row_fn *each, void *ctx, struct pst_error *error)
+{
+    struct pst_sql_call c = {.id = id, .params = params, .count = count, .row = each, .ctx = ctx};
+    struct sent sent;
+    enum pst_status status = may_run(b, id, error);
+
+    if (status != PST_OK)
+        return status;
+    if (id == PST_SQL_PERMISSIONS)
+        return pst_pg_copy(b, id, each, ctx, error);
+    if (send_calls(b, &c, 1, &sent) == 0)
+        return pst_pg_lost(b, error);
+    status = take_sent(b, &c, &sent, error);
+    if (status == PST_E_BUSY && !b->broken)
+        pst_pg_name_holder(b, error);
     return status;
 }
 

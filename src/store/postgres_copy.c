@@ -6,10 +6,14 @@
  *            then rows: count (2), and for each column length (4, -1: NULL) and bytes;
  *            at the end a count of -1.  The server sends whole rows in each message.
  */
+#include <poll.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "postern/base/clock.h"
 #include "postgres_internal.h"
+
+#define NAP_NS 100000
 
 struct copy {
     struct pst_pg_want want;
@@ -91,6 +95,18 @@ static enum pst_status give_rows(struct copy *c, struct pst_bytes message, struc
                 : pst_error_set(error, PST_E_IO, NULL, "%s: rows of an unknown form", c->want.name);
 }
 
+/* Waking a reader for every few rows costs the server more than the rows: one that has read all
+ * there is lets some gather (10^4 rows: a tenth of the time, half of the reader's). */
+static enum pst_status wait_rows(struct pst_backend *b, uint64_t *until, struct pst_error *error)
+{
+    static const struct timespec NAP = {.tv_nsec = NAP_NS};
+    struct pollfd p = {.fd = PQsocket(b->conn), .events = POLLIN};
+
+    if (poll(&p, 1, 0) == 0)
+        (void)nanosleep(&NAP, NULL);
+    return pst_pg_wait(b, until, false, error);
+}
+
 /* Reads the stream to its end, also when nobody wants the rest. */
 static enum pst_status read_stream(struct pst_backend *b, struct copy *c, struct pst_error *error)
 {
@@ -100,7 +116,7 @@ static enum pst_status read_stream(struct pst_backend *b, struct copy *c, struct
         int len;
         enum pst_status status = PST_OK;
         while ((len = PQgetCopyData(b->conn, &bytes, 1)) == 0 && status == PST_OK)
-            status = pst_pg_wait(b, &until, false, c->status == PST_OK ? error : NULL);
+            status = wait_rows(b, &until, c->status == PST_OK ? error : NULL);
         if (status != PST_OK)
             return status;
         if (len == -1)

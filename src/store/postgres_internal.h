@@ -57,7 +57,8 @@ enum pst_status pst_pg_query(struct pst_backend *backend, const char *sql,
                              const struct pst_pg_want *want, struct pst_error *error);
 /* Sends what opens a wanted transaction now, alone. */
 enum pst_status pst_pg_open_transaction(struct pst_backend *backend, struct pst_error *error);
-/* All rows of a statement without parameters, as a COPY: for those with very many. */
+/* All rows of a statement without parameters, as a COPY: for those with many. Nothing may be in the
+ * pipeline. */
 enum pst_status pst_pg_copy(struct pst_backend *backend, unsigned id, pst_sql_row_fn *row,
                             void *ctx, struct pst_error *error);
 /* Waits until something came. *until: 0 at first. PST_E_IO: the connection is broken. */

@@ -1,5 +1,5 @@
 /*
- * Reads: the model, one user's facts, the change log, look-ups and lists.
+ * Reads: the revision, the change log, the model, one user's facts.
  *
  * Rows that this program could not have written (a list it cannot read, a condition it does not
  * know) fail the read.  A node then keeps what it has until its lease ends, and refuses; it never
@@ -12,6 +12,228 @@
 #include "postern/base/buf.h"
 
 #define MODEL_TEXT_MAX ((size_t)4 << 30)
+
+/* ---- state ---- */
+
+/* A promotion goes on with the same epoch on another timeline, and what the old one wrote last may
+ * be missing there. 0 and 1 change nothing: a replica writes no WAL and has no timeline to tell. */
+bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
+                       const struct pst_sql_value *timeline, struct pst_revision *out)
+{
+    uint64_t line = pst_sql_u64(timeline);
+
+    out->n = pst_sql_u64(n);
+    if (!pst_bytes_hex(epoch->text, 16, &out->epoch))
+        return false;
+    if (line > 1)
+        out->epoch ^= line * UINT64_C(0x9e3779b97f4a7c15);
+    return true;
+}
+
+static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
+{
+    return pst_revision_read(&row[0], &row[1], &row[2], ctx) ? PST_OK : PST_E_IO;
+}
+
+enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
+                                   struct pst_error *error)
+{
+    *out = (struct pst_revision){0};
+    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, out, error);
+}
+
+static enum pst_status on_fleet_key(void *ctx, const struct pst_sql_value *row)
+{
+    uint8_t *out = ctx;
+    uint64_t byte;
+
+    for (size_t i = 0; i < PST_FLEET_KEY_BYTES; i++) {
+        if (row[4].text.len != 2 * PST_FLEET_KEY_BYTES ||
+            !pst_bytes_hex(pst_bytes_of(row[4].text.ptr + 2 * i, 2), 2, &byte))
+            return PST_E_IO;
+        out[i] = (uint8_t)byte;
+    }
+    return PST_OK;
+}
+
+enum pst_status pst_store_fleet_key(struct pst_store *store, uint8_t out[PST_FLEET_KEY_BYTES],
+                                    struct pst_error *error)
+{
+    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_fleet_key, out, error);
+}
+
+/* ---- change log ---- */
+
+struct log_reading {
+    const struct pst_log_mark *since;
+    struct pst_log_page *page;
+    struct pst_error *error;
+    bool mark_seen;
+    uint64_t last; /* n of the last row read in order after the mark */
+    struct pst_sql_value params[3];
+};
+
+static bool read_key(struct pst_bytes text, struct pst_log_key *out)
+{
+    static const struct {
+        struct pst_bytes prefix;
+        enum pst_log_key_kind kind;
+    } KINDS[] = {{{"user:", 5}, PST_LOG_USER},
+                 {{"role:", 5}, PST_LOG_ROLE},
+                 {{"workspace:", 10}, PST_LOG_WORKSPACE}};
+
+    for (size_t i = 0; i < 3; i++)
+        if (pst_bytes_starts(text, KINDS[i].prefix)) {
+            out->kind = KINDS[i].kind;
+            return pst_bytes_u63(pst_bytes_from(text, KINDS[i].prefix.len), &out->id);
+        }
+    return false;
+}
+
+static enum pst_status add_key(struct pst_log_page *page, const struct pst_log_key *key)
+{
+    if (page->key_count == PST_LOG_KEYS_MAX) {
+        page->all = true;
+        return PST_OK;
+    }
+    if (page->key_count == page->key_cap_) {
+        size_t cap = page->key_cap_ == 0 ? 64 : page->key_cap_ * 2;
+        struct pst_log_key *more = realloc(page->keys, cap * sizeof(*more));
+        if (more == NULL)
+            return PST_E_NOMEM;
+        page->keys = more;
+        page->key_cap_ = cap;
+    }
+    page->keys[page->key_count++] = *key;
+    return PST_OK;
+}
+
+/* Keys that cannot be read mean that anything may have changed. */
+static enum pst_status read_keys(struct pst_log_page *page, struct pst_bytes text, uint64_t n)
+{
+    struct pst_bytes at = text, item;
+    struct pst_log_key key = {.n = n};
+
+    if (text.len == 0 || text.ptr[0] != '[') {
+        page->all = true;
+        return PST_OK;
+    }
+    while (at.len > 0) {
+        if (!pst_text_list_next(&at, &item) || !read_key(item, &key)) {
+            page->all = true;
+            return PST_OK;
+        }
+        enum pst_status status = add_key(page, &key);
+        if (status != PST_OK)
+            return status;
+    }
+    return PST_OK;
+}
+
+/* Whether this database can prove anything to this program at all. */
+static enum pst_status check_source(const struct pst_sql_value *row, struct pst_error *error)
+{
+    uint64_t oldest = pst_sql_u64(&row[5]);
+
+    if (pst_sql_u64(&row[3]) != 0)
+        return pst_error_set(error, PST_E_IO, NULL,
+                             "the database is a replica in recovery: what it shows proves nothing");
+    if (oldest > PST_SCHEMA_NEWEST)
+        return pst_error_set(error, PST_E_INVALID, NULL,
+                             "the database wants a program that knows schema %llu; this one knows "
+                             "%u: a newer Postern wrote it",
+                             (unsigned long long)oldest, PST_SCHEMA_NEWEST);
+    return PST_OK;
+}
+
+static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
+{
+    struct log_reading *r = ctx;
+    struct pst_log_page *page = r->page;
+    struct pst_stamp stamp = {0};
+
+    enum pst_status status = check_source(row, r->error);
+    if (status != PST_OK)
+        return status;
+    page->max_staleness_s = pst_sql_u32(&row[4]);
+    if (!pst_revision_read(&row[0], &row[1], &row[2], &page->head.revision))
+        return PST_E_IO;
+    page->oldest_n = pst_sql_u64(&row[9]);
+    page->node_bound_ms = pst_sql_u64(&row[10]);
+    if (row[6].kind == PST_SQL_NULL)
+        return PST_OK; /* an empty log */
+
+    uint64_t n = pst_sql_u64(&row[6]);
+    struct pst_bytes text = row[7].text;
+    if (text.len != 32 || !pst_bytes_hex(pst_bytes_of(text.ptr, 16), 16, &stamp.hi) ||
+        !pst_bytes_hex(pst_bytes_from(text, 16), 16, &stamp.lo))
+        return PST_E_IO;
+    if (n == page->head.revision.n)
+        page->head.stamp = stamp;
+    if (n == r->since->revision.n)
+        r->mark_seen = stamp.hi == r->since->stamp.hi && stamp.lo == r->since->stamp.lo;
+    if (n <= r->since->revision.n)
+        return PST_OK;
+    if (n != r->last + 1)
+        page->all = true; /* too far behind: rows in between were not asked for, or cut off */
+    r->last = n;
+    return page->all ? PST_OK : read_keys(page, row[8].text, n);
+}
+
+/* The call that reads it; `r` must stay where it is until log_end. */
+static struct pst_sql_call log_call(struct log_reading *r, const struct pst_log_mark *since,
+                                    struct pst_bytes node, struct pst_log_page *out,
+                                    struct pst_error *error)
+{
+    uint64_t n = since->revision.n;
+
+    *out = (struct pst_log_page){0};
+    *r = (struct log_reading){
+        .since = since,
+        .page = out,
+        .error = error,
+        .last = n,
+        .mark_seen = n == 0,
+        .params = {pst_sql_text(node), pst_sql_int(n), pst_sql_int(n + PST_LOG_ROWS_MAX)}};
+    return (struct pst_sql_call){
+        .id = PST_SQL_LOG_READ, .params = r->params, .count = 3, .row = on_log, .ctx = r};
+}
+
+/* What the rows prove. The page is empty unless it is PST_OK. */
+static enum pst_status log_end(const struct log_reading *r, enum pst_status status)
+{
+    struct pst_log_page *page = r->page;
+    const struct pst_revision *since = &r->since->revision;
+
+    if (status == PST_OK && (page->head.revision.epoch == 0 || page->max_staleness_s == 0))
+        status = pst_error_set(r->error, PST_E_IO, NULL, "the database has no log head");
+    if (status != PST_OK) {
+        pst_log_page_fini(page);
+        return status;
+    }
+    page->proved = since->epoch != 0 && since->epoch == page->head.revision.epoch && r->mark_seen &&
+                   page->head.revision.n >= since->n;
+    if (!page->proved || r->last != page->head.revision.n)
+        page->all = true;
+    return PST_OK;
+}
+
+enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+                              struct pst_bytes node, struct pst_log_page *out,
+                              struct pst_error *error)
+{
+    struct log_reading r;
+    struct pst_sql_call call = log_call(&r, since, node, out, error);
+
+    return log_end(&r, store->ops->run(store->backend, call.id, call.params, call.count, call.row,
+                                       call.ctx, error));
+}
+
+void pst_log_page_fini(struct pst_log_page *page)
+{
+    free(page->keys);
+    *page = (struct pst_log_page){0};
+}
 
 /* ---- model ---- */
 
@@ -127,12 +349,23 @@ static enum pst_status on_model_permission(void *ctx, const struct pst_row_permi
                                             (unsigned long long)row->id);
 }
 
-/* Which roles, as a JSON list. */
+/* Which roles, as a JSON list; and the log, to be read with them. */
 struct some {
     char *text;
     size_t len;
     bool workspaces;
+    const struct pst_log_mark *since; /* NULL: no log */
+    struct pst_bytes node;
+    struct pst_log_page *page;
 };
+
+static enum pst_status on_some_workspace(void *ctx, const struct pst_sql_value *row)
+{
+    struct pst_row_workspace w;
+
+    pst_row_to_workspace(row, &w);
+    return on_model_workspace(ctx, &w);
+}
 
 static enum pst_status on_some_role(void *ctx, const struct pst_sql_value *row)
 {
@@ -144,10 +377,56 @@ static enum pst_status on_some_role(void *ctx, const struct pst_sql_value *row)
 
 static enum pst_status on_some_permission(void *ctx, const struct pst_sql_value *row)
 {
-    struct pst_row_permission p;
-
-    pst_row_to_permission(row, &p);
+    uint64_t key = (uint64_t)row[0].i; /* may have its top bit set */
+    struct pst_row_permission p = {
+        .id = key & UINT32_MAX,
+        .role = (uint32_t)(key >> 32),
+        .direct = row[1].kind != PST_SQL_NULL,
+        .scope = row[1].kind != PST_SQL_NULL ? row[1].text : PST_LIT("global"),
+        .entity = row[2].text,
+        .has_entity_id = row[3].kind != PST_SQL_NULL,
+        .entity_id = row[3].text,
+        .entity_type = row[4].text,
+        .conditions = row[5].text,
+        .has_access = row[6].kind != PST_SQL_NULL,
+        .access = pst_sql_u64(&row[6]),
+        .query_attributes = row[7].text,
+        .read_attributes = row[8].text,
+        .write_attributes = row[9].text,
+    };
     return on_model_permission(ctx, &p);
+}
+
+/* One round trip, and the rows. */
+static enum pst_status load_some(struct pst_store *store, struct loading *l,
+                                 const struct some *some, struct pst_revision *revision,
+                                 struct pst_error *error)
+{
+    struct pst_sql_value ids = pst_sql_text(pst_bytes_of(some->text, some->len));
+    struct pst_sql_call calls[] = {
+        {.id = PST_SQL_STATE, .row = on_state, .ctx = revision},
+        {.id = PST_SQL_WORKSPACES, .row = on_some_workspace, .ctx = l},
+        {.id = PST_SQL_ROLES_SOME, .params = &ids, .count = 1, .row = on_some_role, .ctx = l},
+        {.id = PST_SQL_PERMISSIONS_SOME,
+         .params = &ids,
+         .count = 1,
+         .row = on_some_permission,
+         .ctx = l},
+    };
+    struct pst_sql_call *from = some->workspaces ? calls : calls + 1;
+    unsigned count = some->workspaces ? 4 : 3;
+    struct log_reading log;
+
+    from[0] =
+        some->since == NULL ? calls[0] : log_call(&log, some->since, some->node, some->page, error);
+    enum pst_status status = store->ops->run_all(store->backend, from, count, error);
+    for (unsigned i = 0; i < count && status == PST_OK; i++)
+        status = from[i].status;
+    if (some->since == NULL)
+        return status;
+    status = log_end(&log, status);
+    *revision = some->page->head.revision;
+    return status;
 }
 
 /* `some` NULL: all. */
@@ -155,18 +434,11 @@ static enum pst_status load_rows(struct pst_store *store, struct loading *l,
                                  const struct some *some, struct pst_revision *revision,
                                  struct pst_error *error)
 {
+    if (some != NULL)
+        return load_some(store, l, some, revision, error);
     enum pst_status status = pst_store_revision(store, revision, error);
-
-    if (status == PST_OK && (some == NULL || some->workspaces))
+    if (status == PST_OK)
         status = pst_store_each_workspace(store, on_model_workspace, l, error);
-    if (some != NULL) {
-        struct pst_sql_value ids = pst_sql_text(pst_bytes_of(some->text, some->len));
-        if (status == PST_OK)
-            status = PST_RUN(store, PST_SQL_ROLES_SOME, on_some_role, l, error, ids);
-        if (status == PST_OK)
-            status = PST_RUN(store, PST_SQL_PERMISSIONS_SOME, on_some_permission, l, error, ids);
-        return status;
-    }
     if (status == PST_OK)
         status = pst_store_each_role(store, on_model_role, l, error);
     if (status == PST_OK)
@@ -214,20 +486,20 @@ enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model *
     return load(store, NULL, out, revision, error);
 }
 
-enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *ids, size_t count,
-                                     bool workspaces, struct pst_model **out,
-                                     struct pst_revision *revision, struct pst_error *error)
+static enum pst_status load_ids(struct pst_store *store, const uint32_t *ids, size_t count,
+                                struct some *some, struct pst_model **out,
+                                struct pst_revision *revision, struct pst_error *error)
 {
     size_t cap = count <= PST_LOAD_ROLES_MAX ? count * 11 + 2 : 0;
-    struct some some = {.text = cap == 0 ? NULL : malloc(cap), .workspaces = workspaces};
 
     *out = NULL;
     *revision = (struct pst_revision){0};
     if (cap == 0)
         return pst_error_set(error, PST_E_LIMIT, NULL, "more than %d roles", PST_LOAD_ROLES_MAX);
-    if (some.text == NULL)
+    some->text = malloc(cap);
+    if (some->text == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
-    struct pst_buf b = pst_buf_of(some.text, cap);
+    struct pst_buf b = pst_buf_of(some->text, cap);
     pst_buf_char(&b, '[');
     for (size_t i = 0; i < count; i++) {
         if (i > 0)
@@ -235,10 +507,31 @@ enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *id
         pst_buf_u64(&b, ids[i]);
     }
     pst_buf_char(&b, ']');
-    some.len = b.len;
-    enum pst_status status = load(store, &some, out, revision, error);
-    free(some.text);
+    some->len = b.len;
+    enum pst_status status = load(store, some, out, revision, error);
+    free(some->text);
     return status;
+}
+
+enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *ids, size_t count,
+                                     bool workspaces, struct pst_model **out,
+                                     struct pst_revision *revision, struct pst_error *error)
+{
+    struct some some = {.workspaces = workspaces};
+
+    return load_ids(store, ids, count, &some, out, revision, error);
+}
+
+enum pst_status pst_store_log_roles(struct pst_store *store, const struct pst_log_mark *since,
+                                    struct pst_bytes node, const uint32_t *ids, size_t count,
+                                    bool workspaces, struct pst_log_page *page,
+                                    struct pst_model **out, struct pst_error *error)
+{
+    struct some some = {.workspaces = workspaces, .since = since, .node = node, .page = page};
+    struct pst_revision revision;
+
+    *page = (struct pst_log_page){0};
+    return load_ids(store, ids, count, &some, out, &revision, error);
 }
 
 void pst_store_free_model(struct pst_model *model)
@@ -247,55 +540,6 @@ void pst_store_free_model(struct pst_model *model)
         return;
     pst_model_fini(model);
     free(model);
-}
-
-/* ---- state ---- */
-
-/* A promotion goes on with the same epoch on another timeline, and what the old one wrote last may
- * be missing there. 0 and 1 change nothing: a replica writes no WAL and has no timeline to tell. */
-bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
-                       const struct pst_sql_value *timeline, struct pst_revision *out)
-{
-    uint64_t line = pst_sql_u64(timeline);
-
-    out->n = pst_sql_u64(n);
-    if (!pst_bytes_hex(epoch->text, 16, &out->epoch))
-        return false;
-    if (line > 1)
-        out->epoch ^= line * UINT64_C(0x9e3779b97f4a7c15);
-    return true;
-}
-
-static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
-{
-    return pst_revision_read(&row[0], &row[1], &row[2], ctx) ? PST_OK : PST_E_IO;
-}
-
-enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision *out,
-                                   struct pst_error *error)
-{
-    *out = (struct pst_revision){0};
-    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, out, error);
-}
-
-static enum pst_status on_fleet_key(void *ctx, const struct pst_sql_value *row)
-{
-    uint8_t *out = ctx;
-    uint64_t byte;
-
-    for (size_t i = 0; i < PST_FLEET_KEY_BYTES; i++) {
-        if (row[4].text.len != 2 * PST_FLEET_KEY_BYTES ||
-            !pst_bytes_hex(pst_bytes_of(row[4].text.ptr + 2 * i, 2), 2, &byte))
-            return PST_E_IO;
-        out[i] = (uint8_t)byte;
-    }
-    return PST_OK;
-}
-
-enum pst_status pst_store_fleet_key(struct pst_store *store, uint8_t out[PST_FLEET_KEY_BYTES],
-                                    struct pst_error *error)
-{
-    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_fleet_key, out, error);
 }
 
 /* ---- facts ---- */
@@ -453,151 +697,4 @@ enum pst_status pst_store_load_many_facts(struct pst_store *store,
 void pst_facts_free(struct pst_facts *facts)
 {
     free(facts);
-}
-
-/* ---- change log ---- */
-
-struct log_reading {
-    const struct pst_log_mark *since;
-    struct pst_log_page *page;
-    struct pst_error *error;
-    bool mark_seen;
-    uint64_t last; /* n of the last row read in order after the mark */
-};
-
-static bool read_key(struct pst_bytes text, struct pst_log_key *out)
-{
-    static const struct {
-        struct pst_bytes prefix;
-        enum pst_log_key_kind kind;
-    } KINDS[] = {{{"user:", 5}, PST_LOG_USER},
-                 {{"role:", 5}, PST_LOG_ROLE},
-                 {{"workspace:", 10}, PST_LOG_WORKSPACE}};
-
-    for (size_t i = 0; i < 3; i++)
-        if (pst_bytes_starts(text, KINDS[i].prefix)) {
-            out->kind = KINDS[i].kind;
-            return pst_bytes_u63(pst_bytes_from(text, KINDS[i].prefix.len), &out->id);
-        }
-    return false;
-}
-
-static enum pst_status add_key(struct pst_log_page *page, const struct pst_log_key *key)
-{
-    if (page->key_count == PST_LOG_KEYS_MAX) {
-        page->all = true;
-        return PST_OK;
-    }
-    if (page->key_count == page->key_cap_) {
-        size_t cap = page->key_cap_ == 0 ? 64 : page->key_cap_ * 2;
-        struct pst_log_key *more = realloc(page->keys, cap * sizeof(*more));
-        if (more == NULL)
-            return PST_E_NOMEM;
-        page->keys = more;
-        page->key_cap_ = cap;
-    }
-    page->keys[page->key_count++] = *key;
-    return PST_OK;
-}
-
-/* Keys that cannot be read mean that anything may have changed. */
-static enum pst_status read_keys(struct pst_log_page *page, struct pst_bytes text, uint64_t n)
-{
-    struct pst_bytes at = text, item;
-    struct pst_log_key key = {.n = n};
-
-    if (text.len == 0 || text.ptr[0] != '[') {
-        page->all = true;
-        return PST_OK;
-    }
-    while (at.len > 0) {
-        if (!pst_text_list_next(&at, &item) || !read_key(item, &key)) {
-            page->all = true;
-            return PST_OK;
-        }
-        enum pst_status status = add_key(page, &key);
-        if (status != PST_OK)
-            return status;
-    }
-    return PST_OK;
-}
-
-/* Whether this database can prove anything to this program at all. */
-static enum pst_status check_source(const struct pst_sql_value *row, struct pst_error *error)
-{
-    uint64_t oldest = pst_sql_u64(&row[5]);
-
-    if (pst_sql_u64(&row[3]) != 0)
-        return pst_error_set(error, PST_E_IO, NULL,
-                             "the database is a replica in recovery: what it shows proves nothing");
-    if (oldest > PST_SCHEMA_NEWEST)
-        return pst_error_set(error, PST_E_INVALID, NULL,
-                             "the database wants a program that knows schema %llu; this one knows "
-                             "%u: a newer Postern wrote it",
-                             (unsigned long long)oldest, PST_SCHEMA_NEWEST);
-    return PST_OK;
-}
-
-static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
-{
-    struct log_reading *r = ctx;
-    struct pst_log_page *page = r->page;
-    struct pst_stamp stamp = {0};
-
-    enum pst_status status = check_source(row, r->error);
-    if (status != PST_OK)
-        return status;
-    page->max_staleness_s = pst_sql_u32(&row[4]);
-    if (!pst_revision_read(&row[0], &row[1], &row[2], &page->head.revision))
-        return PST_E_IO;
-    page->oldest_n = pst_sql_u64(&row[9]);
-    page->node_bound_ms = pst_sql_u64(&row[10]);
-    if (row[6].kind == PST_SQL_NULL)
-        return PST_OK; /* an empty log */
-
-    uint64_t n = pst_sql_u64(&row[6]);
-    struct pst_bytes text = row[7].text;
-    if (text.len != 32 || !pst_bytes_hex(pst_bytes_of(text.ptr, 16), 16, &stamp.hi) ||
-        !pst_bytes_hex(pst_bytes_from(text, 16), 16, &stamp.lo))
-        return PST_E_IO;
-    if (n == page->head.revision.n)
-        page->head.stamp = stamp;
-    if (n == r->since->revision.n)
-        r->mark_seen = stamp.hi == r->since->stamp.hi && stamp.lo == r->since->stamp.lo;
-    if (n <= r->since->revision.n)
-        return PST_OK;
-    if (n != r->last + 1)
-        page->all = true; /* too far behind: rows in between were not asked for, or cut off */
-    r->last = n;
-    return page->all ? PST_OK : read_keys(page, row[8].text, n);
-}
-
-enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
-                              struct pst_bytes node, struct pst_log_page *out,
-                              struct pst_error *error)
-{
-    uint64_t n = since->revision.n;
-    struct log_reading r = {
-        .since = since, .page = out, .error = error, .last = n, .mark_seen = n == 0};
-
-    *out = (struct pst_log_page){0};
-    enum pst_status status = PST_RUN(store, PST_SQL_LOG_READ, on_log, &r, error, pst_sql_text(node),
-                                     pst_sql_int(n), pst_sql_int(n + PST_LOG_ROWS_MAX));
-    if (status == PST_OK && (out->head.revision.epoch == 0 || out->max_staleness_s == 0))
-        status = pst_error_set(error, PST_E_IO, NULL, "the database has no log head");
-    if (status != PST_OK) {
-        pst_log_page_fini(out);
-        return status;
-    }
-    out->proved = since->revision.epoch != 0 && since->revision.epoch == out->head.revision.epoch &&
-                  r.mark_seen && out->head.revision.n >= n;
-    if (!out->proved || r.last != out->head.revision.n)
-        out->all = true;
-    return PST_OK;
-}
-
-void pst_log_page_fini(struct pst_log_page *page)
-{
-    free(page->keys);
-    *page = (struct pst_log_page){0};
 }

@@ -16,9 +16,9 @@ struct each {
     } fn;
 };
 
-static struct pst_row_workspace to_workspace(const struct pst_sql_value *row)
+void pst_row_to_workspace(const struct pst_sql_value *row, struct pst_row_workspace *out)
 {
-    return (struct pst_row_workspace){.id = pst_sql_u32(&row[0]),
+    *out = (struct pst_row_workspace){.id = pst_sql_u32(&row[0]),
                                       .name = row[1].text,
                                       .kind = row[2].text,
                                       .organization = row[3].text};
@@ -65,7 +65,8 @@ void pst_row_to_permission(const struct pst_sql_value *row, struct pst_row_permi
 static enum pst_status on_workspace(void *ctx, const struct pst_sql_value *row)
 {
     const struct each *e = ctx;
-    struct pst_row_workspace w = to_workspace(row);
+    struct pst_row_workspace w;
+    pst_row_to_workspace(row, &w);
     return e->fn.workspace(e->ctx, &w);
 }
 
@@ -218,7 +219,7 @@ static enum pst_status found_workspace(void *ctx, const struct pst_sql_value *ro
     struct found *f = ctx;
 
     f->any = true;
-    *f->out.workspace = to_workspace(row);
+    pst_row_to_workspace(row, f->out.workspace);
     f->out.workspace->name = keep(f, row[1].text);
     f->out.workspace->kind = keep(f, row[2].text);
     f->out.workspace->organization = keep(f, row[3].text);

@@ -105,30 +105,39 @@ static enum pst_status load_whole(struct lane *lane, const struct pst_log_reques
     return status;
 }
 
-/* Once more, now together with the roles that it touched. The page is the later one; when that
- * touches more than was asked for, it says `all`, and the slow lane's turn comes. */
+/* Reads the log once more, now together with the roles that it touched, in a view; *ids are those
+ * of the first page. The page is the later one: when that touches others, they are read for it, and
+ * when it says `all`, the slow lane's turn comes. The view is left open: whoever waits for the rows
+ * does not wait for its end. */
 static enum pst_status load_touched(struct lane *lane, const struct pst_log_request *q,
                                     struct pst_log_reply *reply)
 {
-    uint32_t ids[PST_LOAD_ROLES_MAX];
+    uint32_t ids[PST_LOAD_ROLES_MAX], later_ids[PST_LOAD_ROLES_MAX];
     struct pst_revision revision;
-    bool workspaces;
+    bool workspaces, later_workspaces;
+    size_t count = touched_roles(&reply->page, ids, &workspaces);
 
+    if (count == SIZE_MAX) {
+        reply->page.all = true;
+        return PST_OK;
+    }
     pst_log_page_fini(&reply->page);
     enum pst_status status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log(lane->store, &q->since, q->node, &reply->page, &reply->error);
-    if (status == PST_OK) {
-        size_t count = touched_roles(&reply->page, ids, &workspaces);
-        if (count == SIZE_MAX || reply->page.all)
-            reply->page.all = true;
-        else
-            status = pst_store_load_roles(lane->store, ids, count, workspaces, &reply->model,
-                                          &revision, &reply->error);
-        if (status != PST_OK)
-            pst_log_page_fini(&reply->page);
-    }
-    pst_store_view_end(lane->store);
+        status = pst_store_log_roles(lane->store, &q->since, q->node, ids, count, workspaces,
+                                     &reply->page, &reply->model, &reply->error);
+    if (status != PST_OK)
+        return status;
+    size_t later = touched_roles(&reply->page, later_ids, &later_workspaces);
+    reply->page.all = reply->page.all || later == SIZE_MAX;
+    if (!reply->page.all && later == count && workspaces == later_workspaces &&
+        memcmp(ids, later_ids, count * sizeof(*ids)) == 0)
+        return PST_OK;
+    pst_store_free_model(reply->model);
+    reply->model = NULL;
+    if (!reply->page.all)
+        status = pst_store_load_roles(lane->store, later_ids, later, later_workspaces,
+                                      &reply->model, &revision, &reply->error);
     return status;
 }
 
@@ -261,6 +270,8 @@ void pst_lane_log(struct lane *lane, const struct pst_log_request *q)
         pst_log_page_fini(&reply.page);
     else
         pst_service_deliver_log(s, q, &reply, status);
+    if (lane->store != NULL)
+        pst_store_view_end(lane->store);
 }
 
 /* ---- hints ---- */

@@ -324,16 +324,13 @@ static enum pst_status sqlite_run_all(struct pst_backend *b, struct pst_sql_call
                                       unsigned count, struct pst_error *error)
 {
     enum pst_status result = PST_OK;
-    struct pst_error own = {0};
     bool told = false;
 
     for (unsigned i = 0; i < count; i++) {
         struct pst_sql_call *c = &calls[i];
-        c->status = sqlite_run(b, c->id, c->params, c->count, c->row, c->ctx, &own);
+        c->status = sqlite_run(b, c->id, c->params, c->count, c->row, c->ctx, told ? NULL : error);
         if (c->status == PST_E_IO)
             result = PST_E_IO;
-        if (c->status != PST_OK && !told && error != NULL)
-            *error = own;
         told = told || c->status != PST_OK;
     }
     return result;

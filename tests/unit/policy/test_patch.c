@@ -69,6 +69,19 @@ static struct pst_policy *compile_whole(const struct truth *t)
     return policy;
 }
 
+/* A database gives rows in any order. */
+static void shuffle(struct pst_model *model, uint64_t seed)
+{
+    struct chooser c = {.state = seed};
+
+    for (uint32_t i = model->permission_count; i > 1; i--) {
+        struct pst_permission_row *a = &model->permissions[i - 1],
+                                  *b = &model->permissions[choose(&c, i)], row = *a;
+        *a = *b;
+        *b = row;
+    }
+}
+
 static struct pst_policy *patch(struct pst_policy *base, const struct truth *t,
                                 const uint32_t *touched, uint32_t count, bool spaces)
 {
@@ -87,6 +100,7 @@ static struct pst_policy *patch(struct pst_policy *base, const struct truth *t,
         added[touched[i]] = true;
         add_role(t, touched[i], &w);
     }
+    shuffle(&w.model, count + w.model.permission_count);
     assert_int_equal(pst_policy_patch(base, &change, &policy, NULL), PST_OK);
     pst_model_fini(&w.model);
     pst_policy_destroy(base); /* what is shared must live on */

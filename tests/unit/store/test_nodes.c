@@ -195,8 +195,12 @@ static void test_some_roles(void **state)
     assert_int_equal(m->roles[0].workspace, blue);
     assert_int_equal(m->roles[1].id, ids[3]);
     assert_int_equal(m->permission_count, 4);
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(m->permissions[i].role, ids[i < 2 ? 1 : 3]);
+    unsigned of_first = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(m->permissions[i].role == ids[1] || m->permissions[i].role == ids[3]);
+        of_first += m->permissions[i].role == ids[1];
+    }
+    assert_int_equal(of_first, 2);
     pst_store_free_model(m);
 
     MUST(pst_store_view(s, &why)); /* inside a view, too */
@@ -210,12 +214,179 @@ static void test_some_roles(void **state)
     pst_store_close(s);
 }
 
+/* Rows of every kind, some of them of a role whose id has the top bit of 32. */
+static void add_all_kinds(const struct place *p, struct pst_store *s, uint32_t ids[2])
+{
+    struct pst_row_permission rows[] = {
+        {.scope = PST_LIT("global"), .entity = PST_LIT("x"), .has_access = true, .access = 7},
+        {.scope = PST_LIT("global"), .entity = PST_LIT("x"), .has_access = false},
+        {.scope = PST_LIT("global"), .entity = PST_LIT("x"), .has_access = true, .access = 0},
+        {.scope = PST_LIT("global"),
+         .entity = PST_LIT("x"),
+         .has_entity_id = true,
+         .entity_id = PST_LIT(""),
+         .has_access = true,
+         .access = UINT64_C(1) << 37},
+        {.scope = PST_LIT("project"),
+         .entity = PST_LIT("x"),
+         .has_entity_id = true,
+         .entity_id = PST_LIT("p1"),
+         .direct = true,
+         .has_access = true,
+         .access = 2},
+        {.scope = PST_LIT("global"), .direct = true, .has_access = true, .access = 1},
+        {.scope = PST_LIT("global"),
+         .entity = PST_LIT("x"),
+         .entity_type = PST_LIT("y"),
+         .has_access = true,
+         .access = 3,
+         .conditions = PST_LIT("[\"HAS_NOTEBOOK_EDIT_ACCESS\"]"),
+         .query_attributes = PST_LIT("[\"a\"]"),
+         .read_attributes = PST_LIT("[\"b\",\"c\"]"),
+         .write_attributes = PST_LIT("[\"d\"]")},
+    };
+    struct pst_change *c = begin(s);
+
+    ids[0] = add_role(c, "low", 0);
+    (void)commit(c);
+    if (p->kind != PLACE_SQLITE)
+        assert_int_equal(raw(p, "ALTER TABLE roles ALTER id RESTART WITH 4294967295"), RAW_DONE);
+    c = begin(s);
+    ids[1] = add_role(c, "high", 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+        for (unsigned k = 0; k < 2; k++) {
+            rows[i].role = ids[k];
+            MUST(pst_change_add_permission(c, &rows[i], &why));
+        }
+    (void)commit(c);
+}
+
+static void expect_same_row(const struct pst_permission_row *a, const struct pst_permission_row *b)
+{
+    assert_int_equal(a->role, b->role);
+    assert_int_equal(a->direct, b->direct);
+    if (a->direct)
+        assert_int_equal(a->scope, b->scope);
+    assert_int_equal(a->has_access, b->has_access);
+    assert_int_equal(a->access, b->access);
+    assert_true(pst_bytes_equal(a->entity, b->entity));
+    assert_int_equal(a->has_entity_id, b->has_entity_id);
+    assert_true(pst_bytes_equal(a->entity_id, b->entity_id));
+    assert_true(pst_bytes_equal(a->entity_type, b->entity_type));
+    assert_int_equal(a->conditions, b->conditions);
+    for (unsigned k = 0; k < PST_ATTR_KINDS; k++) {
+        assert_int_equal(a->attribute_count[k], b->attribute_count[k]);
+        for (uint32_t i = 0; i < a->attribute_count[k]; i++)
+            assert_true(pst_bytes_equal(a->attributes[k][i], b->attributes[k][i]));
+    }
+}
+
+/* What comes for some roles is what comes for all. */
+static void test_some_rows_are_all_there_is_of_them(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_model *some, *whole;
+    struct pst_revision r;
+    uint32_t ids[2];
+
+    add_all_kinds(*state, s, ids);
+    if (((struct place *)*state)->kind != PLACE_SQLITE)
+        assert_int_equal(ids[1], UINT32_MAX);
+    MUST(pst_store_load_model(s, &whole, &r, &why));
+    MUST(pst_store_load_roles(s, ids, 2, false, &some, &r, &why));
+    assert_int_equal(some->permission_count, 14);
+    assert_int_equal(whole->permission_count, 14);
+    for (uint32_t i = 0; i < 14; i++) {
+        uint32_t k = 0;
+        while (k < 14 && some->permissions[k].id != whole->permissions[i].id)
+            k++;
+        assert_true(k < 14);
+        expect_same_row(&some->permissions[k], &whole->permissions[i]);
+    }
+    pst_store_free_model(whole);
+    pst_store_free_model(some);
+    pst_store_close(s);
+}
+
+static void test_log_with_roles(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_change *c = begin(s);
+    uint32_t blue = add_workspace(c, "blue"), id = add_role(c, "r", blue);
+    add_permission(c, id, "x", 1);
+    struct pst_revision at = commit(c);
+    struct pst_log_mark none = {0}, mark;
+    struct pst_log_page page;
+    struct pst_model *m;
+
+    MUST(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, true, &page, &m, &why));
+    assert_false(page.proved);
+    assert_int_equal(page.head.revision.n, at.n);
+    assert_int_equal(m->role_count, 1);
+    assert_int_equal(m->permission_count, 1);
+    assert_int_equal(m->workspace_count, 1);
+    mark = page.head;
+    pst_store_free_model(m);
+    pst_log_page_fini(&page);
+
+    c = begin(s);
+    add_permission(c, id, "y", 1);
+    (void)commit(c);
+    MUST(pst_store_view(s, &why));
+    MUST(pst_store_log_roles(s, &mark, PST_LIT(""), &id, 1, false, &page, &m, &why));
+    assert_true(page.proved);
+    assert_int_equal(page.key_count, 1);
+    assert_int_equal(m->permission_count, 2);
+    assert_int_equal(m->workspace_count, 0);
+    pst_store_free_model(m);
+    pst_log_page_fini(&page);
+    pst_store_view_end(s);
+
+    assert_int_equal(pst_store_log_roles(s, &mark, PST_LIT(""), &id, PST_LOAD_ROLES_MAX + 1, false,
+                                         &page, &m, NULL),
+                     PST_E_LIMIT);
+    assert_null(m);
+    assert_int_equal(page.key_count, 0);
+    pst_store_close(s);
+}
+
+/* A row that cannot be taken fails the read, says which, and leaves the connection of use. */
+static void test_a_row_that_nobody_knows(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_change *c = begin(s);
+    uint32_t id = add_role(c, "r", 0);
+    add_permission(c, id, "x", 1);
+    (void)commit(c);
+    struct pst_log_mark none = {0};
+    struct pst_log_page page;
+    struct pst_model *m;
+    struct pst_error error = {0};
+
+    assert_int_equal(raw_change(*state, "UPDATE permissions SET conditions = '[\"WHO\"]'", "all"),
+                     RAW_DONE);
+    assert_int_equal(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, false, &page, &m, &error),
+                     PST_E_IO);
+    assert_non_null(strstr(error.message, "that this program does not know"));
+    assert_null(m);
+    assert_int_equal(raw_change(*state, "UPDATE permissions SET conditions = NULL", "all"),
+                     RAW_DONE);
+    MUST(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, false, &page, &m, &why));
+    assert_int_equal(m->permission_count, 1);
+    pst_store_free_model(m);
+    pst_log_page_fini(&page);
+    pst_store_close(s);
+}
+
 #define TESTS(make)                                                                                \
     cmocka_unit_test_setup_teardown(test_life_of_a_node, make, drop),                              \
         cmocka_unit_test(test_names_of_routes),                                                    \
         cmocka_unit_test_setup_teardown(test_one_publisher, make, drop),                           \
         cmocka_unit_test_setup_teardown(test_fleet_key, make, drop),                               \
-        cmocka_unit_test_setup_teardown(test_some_roles, make, drop)
+        cmocka_unit_test_setup_teardown(test_some_roles, make, drop),                              \
+        cmocka_unit_test_setup_teardown(test_some_rows_are_all_there_is_of_them, make, drop),      \
+        cmocka_unit_test_setup_teardown(test_log_with_roles, make, drop),                          \
+        cmocka_unit_test_setup_teardown(test_a_row_that_nobody_knows, make, drop)
 
 int main(void)
 {

@@ -1,4 +1,5 @@
 /* The service: replies, coalescing, bounds, faults. */
+/* wrap: pst_store_log */
 #include "../test.h"
 
 #include <pthread.h>
@@ -395,6 +396,78 @@ static void test_log_comes_with_what_it_touches(void **state)
     pst_service_destroy(s);
 }
 
+/* What comes between a read of the log and the next one. */
+static const struct place *changed_behind; /* once, then NULL */
+
+enum pst_status __real_pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+                                     struct pst_bytes node, struct pst_log_page *out,
+                                     struct pst_error *error);
+enum pst_status __wrap_pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+                                     struct pst_bytes node, struct pst_log_page *out,
+                                     struct pst_error *error);
+enum pst_status __wrap_pst_store_log(struct pst_store *store, const struct pst_log_mark *since,
+                                     struct pst_bytes node, struct pst_log_page *out,
+                                     struct pst_error *error)
+{
+    enum pst_status status = __real_pst_store_log(store, since, node, out, error);
+    const struct place *place = changed_behind;
+
+    changed_behind = NULL;
+    if (place == NULL)
+        return status;
+    struct pst_store *s = place_open(place, PST_STORE_WRITE);
+    struct pst_change *c = begin(s);
+    add_permission(c, add_role(c, "third", add_workspace(c, "blue")), "x", 1);
+    (void)commit(c);
+    pst_store_close(s);
+    return status;
+}
+
+/* The roles that come are those of the page that comes. */
+static void test_a_change_between_two_reads_of_the_log(void **state)
+{
+    struct inbox *in = *state;
+    struct pst_service *s = start(in, 8);
+    struct log_inbox log = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    struct pst_log_mark mark = {0};
+
+    struct pst_log_reply *reply = read_log(s, &log, &mark);
+    mark = reply->page.head;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+    struct pst_store *store = place_open(&in->place, PST_STORE_WRITE);
+    struct pst_change *c = begin(store);
+    uint32_t second = add_role(c, "second", 0);
+    add_permission(c, second, "x", 1);
+    (void)commit(c);
+
+    changed_behind = &in->place;
+    reply = read_log(s, &log, &mark);
+    assert_int_equal(reply->status, PST_OK);
+    assert_null(changed_behind);
+    assert_true(reply->page.proved);
+    assert_int_equal(reply->page.head.revision.n, mark.revision.n + 2);
+    assert_false(reply->whole);
+    assert_int_equal(reply->model->role_count, 2);
+    assert_int_equal(reply->model->permission_count, 2);
+    assert_int_equal(reply->model->workspace_count, 1);
+    mark = reply->page.head;
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+
+    c = begin(store); /* the view of the read before has ended */
+    add_permission(c, second, "y", 1);
+    (void)commit(c);
+    pst_store_close(store);
+    reply = read_log(s, &log, &mark);
+    assert_int_equal(reply->page.head.revision.n, mark.revision.n + 1);
+    assert_int_equal(reply->model->role_count, 1);
+    assert_int_equal(reply->model->permission_count, 2);
+    pst_store_free_model(reply->model);
+    pst_log_page_fini(&reply->page);
+    pst_service_destroy(s);
+}
+
 /* A server that is silent while a few roles are loaded holds up the lease for two seconds, not for
  * as long as the whole policy may take. */
 static void test_silence_behind_the_log(void **state)
@@ -471,6 +544,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lost_and_replaced_database, make, drop),
         cmocka_unit_test_setup_teardown(test_asked_all_the_time_it_comes_back, make, drop),
         cmocka_unit_test_setup_teardown(test_log_comes_with_what_it_touches, make, drop),
+        cmocka_unit_test_setup_teardown(test_a_change_between_two_reads_of_the_log, make, drop),
         cmocka_unit_test_setup_teardown(test_silence_behind_the_log, make_far, drop),
         cmocka_unit_test_setup_teardown(test_destroy_answers_the_log, make, drop),
         cmocka_unit_test_setup_teardown(test_refuses_bad_configuration, make, drop),
