@@ -80,8 +80,7 @@ static uint64_t bound_of(const struct control *c)
 {
     uint64_t wanted_ns = pst_tail_wanted_bound(c->tail), used_ns = c->fleet.used_ns;
 
-    /* Before the first read nobody has told it yet; none is longer. */
-    return wanted_ns == 0 ? 60 * PST_NS_PER_S : wanted_ns > used_ns ? wanted_ns : used_ns;
+    return wanted_ns > used_ns ? wanted_ns : used_ns; /* 0: nobody has told it yet */
 }
 
 const struct pst_node_row *pst_fleet_registers(void *ctx)

@@ -46,7 +46,8 @@ struct pst_node_row {
     uint64_t silent_ms;               /* since its last report, on the same */
 };
 
-/* A node that was there under that name begins anew. */
+/* A node that was there under that name begins anew. bound_ms 0: it does not know B yet, the row
+ * says the database's. */
 PST_MUST_USE enum pst_status pst_store_node_register(struct pst_store *store,
                                                      const struct pst_node_row *row,
                                                      struct pst_error *error);

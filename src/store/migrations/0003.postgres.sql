@@ -6,6 +6,7 @@
 -- Without a rewrite: the default is a constant.
 ALTER TABLE nodes ADD COLUMN exempt_routes text NOT NULL DEFAULT '';
 
+-- bound_ms 0: the node does not know B yet, and will use no longer one than there is now.
 CREATE FUNCTION node_register(node text, version text, epoch text, applied bigint, lease_age_ms bigint,
                               bound_ms bigint, exempt bigint, exempt_routes text, draining integer)
 RETURNS integer
@@ -14,7 +15,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         AND left(n.node, -9) = left($1, -9) AND n.reported < (SELECT c.now_ms FROM public.clock c) - 120000;
     INSERT INTO public.nodes (node, version, started, reported, epoch, applied, lease_age_ms, bound_ms,
                               exempt, exempt_routes, draining)
-        SELECT $1, $2, c.now_ms, c.now_ms, $3, $4, $5, $6, $7, $8, $9 FROM public.clock c
+        SELECT $1, $2, c.now_ms, c.now_ms, $3, $4, $5,
+            CASE $6 WHEN 0 THEN (SELECT m.max_staleness_s * 1000 FROM public.meta m) ELSE $6 END, $7, $8, $9
+            FROM public.clock c
         ON CONFLICT (node) DO UPDATE SET version = excluded.version, started = excluded.started,
             reported = excluded.reported, epoch = excluded.epoch, applied = excluded.applied,
             lease_age_ms = excluded.lease_age_ms, bound_ms = excluded.bound_ms,

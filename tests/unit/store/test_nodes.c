@@ -58,7 +58,7 @@ static void test_life_of_a_node(void **state)
                              .version = PST_LIT("1.0"),
                              .applied = {.epoch = UINT64_C(0xfedcba9876543210), .n = 7},
                              .lease_age_ms = 12,
-                             .bound_ms = 5000,
+                             .bound_ms = 7000,
                              .exempt = 3,
                              .routes = PST_LIT("x GET /a\nx GET /b\n")};
     struct pst_node_row b = {.node = PST_LIT("node-b"), .version = PST_LIT("1.1")};
@@ -67,7 +67,9 @@ static void test_life_of_a_node(void **state)
     MUST(pst_store_node_register(s, &b, &why));
     assert_int_equal(bound_in_log(s, a.node), 0);
     MUST(pst_store_node_register(s, &a, &why));
-    assert_int_equal(bound_in_log(s, a.node), 5000);
+    assert_int_equal(bound_in_log(s, a.node), 7000);
+    assert_int_equal(bound_in_log(s, b.node), 5000); /* the database's: it knew none */
+    MUST(pst_store_node_report(s, &b, &why));
     assert_int_equal(bound_in_log(s, b.node), 0); /* asleep */
     assert_int_equal(bound_in_log(s, PST_LIT("")), 0);
     struct seen seen = list(s);
@@ -85,7 +87,7 @@ static void test_life_of_a_node(void **state)
     assert_int_equal(seen.last.applied.epoch, a.applied.epoch);
     assert_int_equal(seen.last.applied.n, 8);
     assert_int_equal(seen.last.lease_age_ms, 12);
-    assert_int_equal(seen.last.bound_ms, 5000);
+    assert_int_equal(seen.last.bound_ms, 7000);
     assert_int_equal(seen.last.exempt, 3);
     assert_string_equal(seen.routes, "x GET /c\n");
     assert_true(seen.last.draining);
