@@ -28,7 +28,7 @@ LONG = ("test_streams.py", "test_postgres.py", "test_fleet.py")     # begun firs
 CMOCKA = re.compile(r"^\[  (PASSED|FAILED)  \] (\d+) test", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in", re.M)
 TOTAL = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
-BAD_LINE = re.compile(r"FAIL|ERROR|rror:|^       |exit status|no end after|Sanitizer")
+BAD_LINE = re.compile(r"FAIL|ERROR|rror:|^       [^ ~^]|exit status|no end after|Sanitizer|Expired")
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.M)
 
 

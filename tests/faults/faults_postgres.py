@@ -324,7 +324,7 @@ def f16_restored_from_a_backup(run):
         where = ["-h", pg.folder, "-p", str(pg.port), "-U", "postgres"]
         fleet.writer.beside(lambda: pg.run("pg_dump", *where, "-Fc", "-f", dump, "postern"))
         time.sleep(run.long(1.0, 5))
-        told = told_revision(run, fleet.nodes[0])
+        told = proc.wait_until(lambda: told_revision(run, fleet.nodes[0]), 10, 0.1)   # all may be denied for a moment
         load.quiet.set()
         time.sleep(0.2)
         before = fleet.writer.entries[-1].n
