@@ -2,7 +2,7 @@
  * Following the log.
  *
  *   tick, notice, demand  -> read()    one at a time; the service's thread answers by message
- *   took(reply)           -> apply(batch); mark = head; lease = sent; `again` -> read()
+ *   took(reply)           -> apply(batch); mark = head; lease = sent; `again` -> read(), in time
  *
  * Invariants
  *   I1  `mark` is the last row whose batch was applied: a batch that failed comes again
@@ -13,7 +13,8 @@
 
 #include <stdlib.h>
 
-#define RETRY_NS PST_NS_PER_S /* a model that does not compile is not loaded at every turn */
+#define RETRY_NS PST_NS_PER_S        /* a model that does not compile is not loaded at every turn */
+#define PACE_NS  (5 * PST_NS_PER_MS) /* of reads for notices: many changes share one */
 #define ANEW_NS  (250 * PST_NS_PER_MS) /* pace of reads while there is nothing to decide by */
 
 struct pst_tail {
@@ -29,6 +30,7 @@ struct pst_tail {
     bool reading, again, key_known;
     bool void_reading; /* the read that is under way gives no lease */
     bool stopped;
+    struct event *pace; /* set: a read for notices comes with it */
     struct pst_lease lease;
     struct { /* written by the tail's thread, read by any */
         _Atomic uint64_t reads, reloads, batches, histories, failures, change_ns, log_rows;
@@ -40,6 +42,9 @@ struct reply_message {
     struct pst_tail *tail;
     struct pst_log_reply reply;
 };
+
+static void read_log(struct pst_tail *t);
+static void on_pace(evutil_socket_t fd, short what, void *arg);
 
 enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst_tail **out)
 {
@@ -53,6 +58,11 @@ enum pst_status pst_tail_create(const struct pst_tail_config *config, struct pst
     t->config = *config;
     if (t->config.now_ns == NULL)
         t->config.now_ns = pst_clock_boot_ns;
+    t->pace = evtimer_new(config->worker->base, on_pace, t);
+    if (t->pace == NULL) {
+        free(t);
+        return PST_E_NOMEM;
+    }
     *out = t;
     return PST_OK;
 }
@@ -69,6 +79,9 @@ struct pst_log_mark pst_tail_mark(const struct pst_tail *tail)
 
 void pst_tail_destroy(struct pst_tail *tail)
 {
+    if (tail == NULL)
+        return;
+    event_free(tail->pace);
     free(tail);
 }
 
@@ -187,14 +200,39 @@ enum pst_status pst_tail_compile(const struct pst_tail_batch *batch, const struc
     return status;
 }
 
-static void read_log(struct pst_tail *t);
-
 static void drop_reply(struct pst_log_reply *reply)
 {
     if (reply->status != PST_OK)
         return;
     pst_store_free_model(reply->model);
     pst_log_page_fini(&reply->page);
+}
+
+/* Somebody could still decide from memory, and nothing keeps us from reading. */
+static bool may_read(const struct pst_tail *t)
+{
+    uint64_t now = t->config.now_ns();
+
+    return !t->reading && now >= t->retry_ns && pst_lease_holds(&t->lease, now);
+}
+
+/* For a notice: not sooner behind the read before than PACE_NS. */
+static void read_paced(struct pst_tail *t)
+{
+    uint64_t since_ns = t->config.now_ns() - t->sent_ns;
+    uint64_t rest_ns = since_ns < PACE_NS ? PACE_NS - since_ns : 0;
+    const struct timeval rest = {.tv_usec = (suseconds_t)(rest_ns / 1000)};
+
+    if (rest_ns == 0 || evtimer_add(t->pace, &rest) != 0)
+        read_log(t);
+}
+
+static void on_pace(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    if (may_read(arg))
+        read_log(arg);
 }
 
 static void on_reply(struct pst_worker *worker, struct pst_message *message)
@@ -225,7 +263,7 @@ static void on_reply(struct pst_worker *worker, struct pst_message *message)
     }
     t->stats.failures += status != PST_OK;
     if (t->again && status == PST_OK)
-        read_log(t);
+        read_paced(t);
     if (t->config.ended != NULL)
         t->config.ended(t->config.ctx, status, &m->reply.error);
     free(m);
@@ -301,8 +339,8 @@ void pst_tail_notice(struct pst_tail *t)
 {
     if (t->reading)
         t->again = true;
-    else if (t->config.now_ns() >= t->retry_ns && pst_lease_holds(&t->lease, t->config.now_ns()))
-        read_log(t);
+    else if (!evtimer_pending(t->pace, NULL) && may_read(t))
+        read_paced(t);
 }
 
 void pst_tail_demand(struct pst_tail *t)

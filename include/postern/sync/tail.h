@@ -126,8 +126,9 @@ void pst_tail_set_poll(struct pst_tail *tail, uint64_t every_ns);
 /* To be called every 50 ms or so. at_work: something was decided, or a stream held, within the last
  * B. */
 void pst_tail_tick(struct pst_tail *tail, bool at_work);
-/* Something was committed, or a message of it may have been lost: reads now if the node could still
- * decide from memory, and once more if a read is under way, because that may have begun before. */
+/* Something was committed, or a message of it may have been lost: reads if the node could still
+ * decide from memory, and once more if a read is under way, because that may have begun before. At
+ * once, or 5 ms behind the read before: of very many changes many share one. */
 void pst_tail_notice(struct pst_tail *tail);
 /* A worker waits for a lease, or for a revision: reads now; who joins a read that is under way gets
  * what that brings. */

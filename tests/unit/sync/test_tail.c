@@ -295,7 +295,9 @@ static void test_notices_read_at_once_and_never_too_few(void **state)
     read_ok(w);
     uint64_t reads = pst_tail_stats(w->tail).reads;
     unsigned ended = w->ended;
+    step_ms(5);
     pst_tail_notice(w->tail);
+    assert_true(pst_tail_reading(w->tail));
     pst_tail_notice(w->tail); /* while the first is read, which may have begun before this change */
     pst_tail_notice(w->tail);
     wait_ended(w, ended + 2);
@@ -304,6 +306,26 @@ static void test_notices_read_at_once_and_never_too_few(void **state)
     pst_tail_demand(w->tail); /* who waits joins what is under way */
     wait_ended(w, ended + 3);
     assert_int_equal(pst_tail_stats(w->tail).reads, reads + 3);
+}
+
+static void test_very_many_notices_share_reads(void **state)
+{
+    struct world *w = *state;
+
+    stop(w);
+    start(w, NULL); /* the real clock */
+    read_ok(w);
+    uint64_t reads = pst_tail_stats(w->tail).reads, began_ns = pst_clock_boot_ns(), took_ns;
+    do {
+        pst_tail_notice(w->tail);
+        pst_worker_turn(w->worker, 1);
+        took_ns = pst_clock_boot_ns() - began_ns;
+    } while (took_ns < 100 * PST_NS_PER_MS);
+    reads = pst_tail_stats(w->tail).reads - reads;
+    assert_in_range(reads, 1, took_ns / (5 * PST_NS_PER_MS) + 1);
+    unsigned ended = w->ended;
+    pst_tail_notice(w->tail); /* and yet none is without one */
+    wait_ended(w, ended + 1);
 }
 
 static void test_keys_and_models(void **state)
@@ -689,6 +711,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_idle_node_reads_nothing, make, drop),
         cmocka_unit_test_setup_teardown(test_polls_at_the_pace_that_is_given, make, drop),
         cmocka_unit_test_setup_teardown(test_notices_read_at_once_and_never_too_few, make, drop),
+        cmocka_unit_test_setup_teardown(test_very_many_notices_share_reads, make, drop),
         cmocka_unit_test_setup_teardown(test_keys_and_models, make, drop),
         cmocka_unit_test_setup_teardown(test_failed_apply_comes_again, make, drop),
         cmocka_unit_test_setup_teardown(test_lease_runs_out, make, drop),
