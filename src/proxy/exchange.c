@@ -9,9 +9,9 @@
  *   DONE     logged; advance() ends it
  *
  * Retry (O13): only what cannot have been acted on is sent again. A request that no byte of was
- * taken by the kernel, or one with an idempotent method and no body whose reused connection ended
- * without a byte of an answer; once, on a fresh connection, within a budget of a tenth of all
- * requests.
+ * taken by the kernel, unless a part of its body was to go with it, or one with an idempotent
+ * method and no body whose reused connection ended without a byte of an answer; once, on a fresh
+ * connection, within a budget of a tenth of all requests.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -375,12 +375,12 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
         pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
         return;
     }
-    size_t in_at = x->in_at;
+    uint64_t taken = x->body.data_bytes; /* what is taken from the client's buffer is gone */
     pst_relay_request(x, pst_buf_bytes(&head));
     if (x->state != PST_X_RELAY)
         return;
     if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
-        in_at == x->in_at)
+        taken == x->body.data_bytes)
         retry(x);
     else if (!x->body_done && x->body_from_ns == 0)
         x->body_from_ns = x->connected_ns;
