@@ -58,8 +58,9 @@ static void *run(void *arg)
 {
     struct name *n = arg;
     struct pst_pg_addresses found;
-    int code = look_up(n->text, 0, &found);
 
+    pthread_setname_np(pthread_self(), "resolve");
+    int code = look_up(n->text, 0, &found);
     pthread_mutex_lock(&lock);
     n->code = code;
     n->addresses = found;
