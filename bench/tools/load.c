@@ -1,13 +1,16 @@
 /* load.c - the load generator of the bench: HTTP/1.1 keep-alive, closed loop, one thread
  *
- *   load [--connections N] [--seconds S | --count N] [--warmup N] [--status CODE] [--hold] \
- *        PORT FILE
+ *   load [--connections N] [--seconds S | --count N] [--rate N] [--warmup N] [--status CODE] \
+ *        [--hold] PORT FILE
  *
  * FILE holds the bytes of one or more requests without a body; they are sent in turn. Each
  * connection sends one, waits for the whole answer (framed by Content-Length), and sends the next:
  * one recv and one send per request, so that it stays ahead of the servers that it drives.
  * Prints one line of JSON: what was asked for, how long it took, how it went.
  *
+ *   --rate N     so many requests a second, what is due at once each millisecond, on the
+ * connections that are free: the server's work then comes in the same portions whatever else the
+ *                generator's core has to do
  *   --warmup N   answers (in all) before anything counts; opens every pooled connection behind
  *   --hold       after the warm-up print "ready" and wait for a line on standard input; after the
  *                result keep the connections until standard input ends. Whoever measures the server
@@ -27,6 +30,7 @@
 #define HISTOGRAM_SIZE (HISTOGRAM_SUBS * 40)
 #define REOPENED_MAX   20000
 #define GRACE_NS       UINT64_C(5000000000)
+#define PORTION_NS     UINT64_C(1000000)
 
 struct conn {
     int fd;
@@ -48,6 +52,7 @@ static struct {
     size_t connections;
     uint64_t seconds;
     uint64_t count;
+    uint64_t rate; /* 0: each answer is the next request's signal */
     uint64_t warmup;
     bool hold;
     char status[4];
@@ -151,7 +156,8 @@ static void end_answer(struct conn *conn, bool good)
             run.bad_status[i] =
                 conn->bytes[9 + i] >= '0' && conn->bytes[9 + i] <= '9' ? conn->bytes[9 + i] : '?';
     note_latency(now - conn->sent_ns);
-    send_request(conn, now);
+    if (plan.rate == 0)
+        send_request(conn, now);
 }
 
 /* The connection is gone: with a request under way and no byte of an answer the server closed it
@@ -211,21 +217,34 @@ static void read_answer(struct conn *conn)
                          memcmp(conn->bytes + 9, plan.status, 3) == 0);
 }
 
+/* What is due by now, as far as connections are free; what is not sent now is due the next time. */
+static void send_due(uint64_t count, uint64_t start, uint64_t now)
+{
+    uint64_t due = (uint64_t)((double)(now - start) * (double)plan.rate / 1e9) + 1;
+    for (size_t i = 0; i < plan.connections && count - run.to_send < due; i++)
+        if (!conns[i].in_flight)
+            send_request(&conns[i], now);
+}
+
 /* Runs until no request is left and all are answered; a server that hangs is given five seconds. */
 static double drive(uint64_t count, uint64_t limit_ns)
 {
     uint64_t start = now_ns();
     run.to_send = count;
     run.deadline_ns = limit_ns == 0 ? UINT64_MAX : start + limit_ns;
-    for (size_t i = 0; i < plan.connections; i++)
+    for (size_t i = 0; plan.rate == 0 && i < plan.connections; i++)
         send_request(&conns[i], start);
-    uint64_t last = start;
-    while (run.in_flight > 0) {
+    uint64_t last = start, portion = 0;
+    while (run.in_flight > 0 || (plan.rate > 0 && run.to_send > 0 && last < run.deadline_ns)) {
         struct epoll_event events[TOOL_EVENTS];
-        int ready = epoll_wait(epoll, events, TOOL_EVENTS, 1000);
+        int ready = epoll_wait(epoll, events, TOOL_EVENTS, plan.rate == 0 ? 1000 : 1);
         for (int i = 0; i < ready; i++)
             read_answer(events[i].data.ptr);
         uint64_t now = now_ns();
+        if (plan.rate > 0 && now - portion >= PORTION_NS) {
+            portion = now;
+            send_due(count, start, now);
+        }
         if (ready > 0)
             last = now;
         else if (now - last > GRACE_NS) {
@@ -261,8 +280,8 @@ static void load_requests(const char *path)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load [--connections N] [--seconds S | --count N] [--warmup N] "
-                    "[--status CODE] [--hold] PORT FILE\n");
+    fprintf(stderr, "usage: load [--connections N] [--seconds S | --count N] [--rate N] "
+                    "[--warmup N] [--status CODE] [--hold] PORT FILE\n");
     exit(2);
 }
 
@@ -283,6 +302,8 @@ static void read_arguments(int argc, char **argv)
             plan.seconds = tool_number(argv[at], 3600);
         else if (strcmp(name, "--count") == 0)
             plan.count = tool_number(argv[at], UINT32_MAX);
+        else if (strcmp(name, "--rate") == 0)
+            plan.rate = tool_number(argv[at], 10000000);
         else if (strcmp(name, "--warmup") == 0)
             plan.warmup = tool_number(argv[at], UINT32_MAX);
         else if (strcmp(name, "--status") == 0 && strlen(argv[at]) == 3)

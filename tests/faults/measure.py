@@ -193,11 +193,11 @@ def pinned(core, argv):
     return ["taskset", "-c", str(core), *argv] if shutil.which("taskset") and os.cpu_count() > 1 else argv
 
 
-def drive(node, path, count):
+def drive(node, path, count, *options):
     """(processor ns of the node for each request, the tool's own figures)."""
     before = cpu_ns(node.child.pid)
     done = subprocess.run(pinned(1, [os.path.join(paths.build_dir(), "bench", "tools", "load"), "--connections", "8",
-                                     "--count", str(count), str(node.address("auth")[1]), path]),
+                                     *options, "--count", str(count), str(node.address("auth")[1]), path]),
                           stdout=subprocess.PIPE, text=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     if figures["errors"]:
@@ -285,8 +285,15 @@ def miss_cpu(fleet, node, hot, cold, tokens):
     return {"miss_cpu_ratio": round(ratio, 3), "miss_share": round(missed, 4)}
 
 
+DECISIONS = "--connections", "64", "--rate", "20000"
+
+
 def change_stream(rate, rounds):
-    """Processor's work of a decision while policy changes so often, against quiet."""
+    """Processor's work of a decision while policy changes so often, against quiet: at so many decisions a second.
+
+    A generator that asks as fast as it can asks more slowly while the database works on its core, and a node that has
+    less to do sleeps between two answers: this costs it more than the changes do, whoever makes the core busy
+    (`change_stream_saturated_ratio`, told beside it)."""
     def plain(config, index):
         config["log"]["decisions"] = "off"
     with Fleet(nodes=1, redis=True, bound=5, links=False, bouncer=False, adjust=plain) as fleet:
@@ -315,9 +322,10 @@ END $$""")
         for pid in fleet.pg.family():
             subprocess.run(["taskset", "-acp", "1", str(pid)], stdout=subprocess.DEVNULL)
         drive(node, path, 20000)
-        quiet, busy, rates = [], [], []
+        quiet, busy, rates, flat_out = [], [], [], ([], [])
         for _ in range(rounds):
-            quiet.append(drive(node, path, 100000)[0])
+            flat_out[0].append(drive(node, path, 100000)[0])
+            quiet.append(drive(node, path, 100000, *DECISIONS)[0])
             head, began = head_of(fleet), time.monotonic()
             argv = [os.path.join(fleet.pg.bin, "pgbench"), "-n", "-h", fleet.pg.folder, "-p", str(fleet.pg.port), "-U",
                     "postgres", "-f", script, "-c", "1", "-M", "prepared", "-R", str(rate), "-T", "600", "postern"]
@@ -325,17 +333,21 @@ END $$""")
                                       preexec_fn=fleet.pg.become)
             try:
                 time.sleep(0.5)
-                busy.append(drive(node, path, 100000)[0])
+                busy.append(drive(node, path, 100000, *DECISIONS)[0])
+                flat_out[1].append(drive(node, path, 100000)[0])
                 rates.append((head_of(fleet) - head) / (time.monotonic() - began))
             finally:
                 writer.terminate()
                 writer.wait()
             time.sleep(0.7)
     ratio = statistics.median(busy) / statistics.median(quiet)
-    keep("change_stream", {"quiet_ns": quiet, "busy_ns": busy, "changes_per_s": rates})
-    print("processor time for each decision: %.2f us quiet, %.2f us at %d changes/s: %.3f" % (
-        statistics.median(quiet) / 1000, statistics.median(busy) / 1000, statistics.median(rates), ratio), flush=True)
-    return {"change_stream_ratio": round(ratio, 3), "change_stream_per_s": round(statistics.median(rates))}
+    saturated = statistics.median(flat_out[1]) / statistics.median(flat_out[0])
+    keep("change_stream", {"quiet_ns": quiet, "busy_ns": busy, "changes_per_s": rates, "saturated_ns": flat_out})
+    print("processor time for each decision: %.2f us quiet, %.2f us at %d changes/s: %.3f (saturated: %.3f)" % (
+        statistics.median(quiet) / 1000, statistics.median(busy) / 1000, statistics.median(rates), ratio, saturated),
+        flush=True)
+    return {"change_stream_ratio": round(ratio, 3), "change_stream_per_s": round(statistics.median(rates)),
+            "change_stream_saturated_ratio": round(saturated, 3)}
 
 
 def head_of(fleet):
