@@ -302,26 +302,64 @@ static void write_pair(char *at, uint64_t value)
     memcpy(at, PAIRS + 2 * value, 2);
 }
 
-void pst_buf_time(struct pst_buf *b, uint64_t wall_ns)
-{
-    char text[] = "0000-00-00T00:00:00.000Z";
-    uint64_t s = wall_ns / PST_NS_PER_S, days = s / 86400, in_day = s % 86400;
-    uint64_t ms = wall_ns / PST_NS_PER_MS % 1000;
+struct date {
+    uint64_t year, month, day; /* from 1 */
+};
 
-    /* Days since the epoch to a date: eras of 400 years, years that begin in March. */
+/* Days since the epoch to a date: eras of 400 years, years that begin in March. */
+static struct date date_of(uint64_t days)
+{
     uint64_t z = days + 719468, era = z / 146097, doe = z % 146097;
     uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
     uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-    uint64_t month = mp < 10 ? mp + 3 : mp - 9, year = era * 400 + yoe + (month <= 2);
+    uint64_t month = mp < 10 ? mp + 3 : mp - 9;
 
-    write_pair(text, year / 100 % 100);
-    write_pair(text + 2, year % 100);
-    write_pair(text + 5, month);
-    write_pair(text + 8, doy - (153 * mp + 2) / 5 + 1);
-    write_pair(text + 11, in_day / 3600);
-    write_pair(text + 14, in_day / 60 % 60);
-    write_pair(text + 17, in_day % 60);
+    return (struct date){.year = era * 400 + yoe + (month <= 2),
+                         .month = month,
+                         .day = doy - (153 * mp + 2) / 5 + 1};
+}
+
+static void write_year(char *at, uint64_t year)
+{
+    write_pair(at, year / 100 % 100);
+    write_pair(at + 2, year % 100);
+}
+
+/* hh:mm:ss into the digits' places. */
+static void write_clock(char *at, uint64_t in_day)
+{
+    write_pair(at, in_day / 3600);
+    write_pair(at + 3, in_day / 60 % 60);
+    write_pair(at + 6, in_day % 60);
+}
+
+void pst_buf_time(struct pst_buf *b, uint64_t wall_ns)
+{
+    char text[] = "0000-00-00T00:00:00.000Z";
+    uint64_t s = wall_ns / PST_NS_PER_S, ms = wall_ns / PST_NS_PER_MS % 1000;
+    struct date date = date_of(s / 86400);
+
+    write_year(text, date.year);
+    write_pair(text + 5, date.month);
+    write_pair(text + 8, date.day);
+    write_clock(text + 11, s % 86400);
     text[20] = (char)('0' + ms / 100);
     write_pair(text + 21, ms % 100);
+    pst_buf_put(b, pst_bytes_of(text, sizeof(text) - 1));
+}
+
+void pst_buf_http_date(struct pst_buf *b, uint64_t wall_ns)
+{
+    static const char DAYS[] = "ThuFriSatSunMonTueWed"; /* the epoch was a Thursday */
+    static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    char text[] = "Thu, 00 Jan 0000 00:00:00 GMT";
+    uint64_t s = wall_ns / PST_NS_PER_S, days = s / 86400;
+    struct date date = date_of(days);
+
+    memcpy(text, DAYS + 3 * (days % 7), 3);
+    write_pair(text + 5, date.day);
+    memcpy(text + 8, MONTHS + 3 * (date.month - 1), 3);
+    write_year(text + 12, date.year);
+    write_clock(text + 17, s % 86400);
     pst_buf_put(b, pst_bytes_of(text, sizeof(text) - 1));
 }

@@ -104,6 +104,16 @@ static struct pst_buf begin_answer(struct pst_exchange *x, unsigned status)
     return out;
 }
 
+/* For who sees the answer itself (RFC 9110 section 6.6.1); a check's is its proxy's to date. */
+static void put_date(struct pst_exchange *x, struct pst_buf *out)
+{
+    if (x->listener->kind == PST_LISTENER_CHECK)
+        return;
+    pst_buf_lit(out, "Date: ");
+    pst_buf_http_date(out, pst_clock_wall_ns());
+    pst_buf_lit(out, "\r\n");
+}
+
 static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *type,
                        struct pst_bytes body)
 {
@@ -116,6 +126,7 @@ static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *
         pst_buf_u64(out, body.len);
         pst_buf_lit(out, "\r\n");
     }
+    put_date(x, out);
     if (x->c->closing)
         pst_buf_lit(out, "Connection: close\r\n");
     else if (x->head.version_minor == 0)

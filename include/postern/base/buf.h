@@ -93,5 +93,7 @@ void pst_buf_json(struct pst_buf *b, struct pst_bytes text);
 /* RFC 3339 in UTC with milliseconds, from nanoseconds since the epoch. */
 #define PST_TIME_LEN 24 /* bytes of such a time */
 void pst_buf_time(struct pst_buf *b, uint64_t wall_ns);
+/* The same instant as a Date field has it (IMF-fixdate, RFC 9110 section 5.6.7). */
+void pst_buf_http_date(struct pst_buf *b, uint64_t wall_ns);
 
 #endif

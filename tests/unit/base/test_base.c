@@ -187,6 +187,30 @@ static void numbers_and_times_are_written_exactly(void **state)
                                         "2024-02-29T12:34:56.007Z 1970-01-01T00:00:00.000Z")));
 }
 
+static void dates_of_http_are_written(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t s;
+        const char *text;
+    } DATES[] = {
+        {0, "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {784111777, "Sun, 06 Nov 1994 08:49:37 GMT"},
+        {951782400, "Tue, 29 Feb 2000 00:00:00 GMT"},
+        {1709210096, "Thu, 29 Feb 2024 12:34:56 GMT"},
+        {1735689599, "Tue, 31 Dec 2024 23:59:59 GMT"},
+        {4107542400, "Mon, 01 Mar 2100 00:00:00 GMT"},
+    };
+    char room[64];
+
+    for (size_t i = 0; i < sizeof(DATES) / sizeof(*DATES); i++) {
+        struct pst_buf b = pst_buf_of(room, sizeof(room));
+        pst_buf_http_date(&b, DATES[i].s * PST_NS_PER_S + 999999999);
+        assert_true(
+            pst_bytes_equal(pst_buf_bytes(&b), pst_bytes_of(DATES[i].text, strlen(DATES[i].text))));
+    }
+}
+
 static void every_small_number_is_read_back(void **state)
 {
     (void)state;
@@ -316,6 +340,7 @@ int main(void)
         cmocka_unit_test(json_needs_room_for_both_quotes),
         cmocka_unit_test(names_are_compared_without_case),
         cmocka_unit_test(numbers_and_times_are_written_exactly),
+        cmocka_unit_test(dates_of_http_are_written),
         cmocka_unit_test(every_small_number_is_read_back),
         cmocka_unit_test(whole_numbers_are_read_strictly),
         cmocka_unit_test(a_tree_names_file_line_and_key),
