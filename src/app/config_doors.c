@@ -258,8 +258,12 @@ static enum pst_status default_listeners(struct pst_config_reader *r)
         {.host = {"*", 1}, .prefix = {"/", 1}, .profile = {"rest", 4}}};
     void *room;
     struct pst_host_port parts;
-    enum pst_status status = pst_config_array(r, 2, sizeof(struct pst_listener_source), &room);
 
+    if (r->config->upstream_count == 0)
+        return pst_node_fail(
+            r->tree, pst_node_get(r->tree->root, "upstreams"), r->error,
+            "there is none for the proxy, which listens unless listeners say else");
+    enum pst_status status = pst_config_array(r, 2, sizeof(struct pst_listener_source), &room);
     if (status != PST_OK)
         return status;
     struct pst_listener_source *l = room;

@@ -101,6 +101,7 @@ static void what_is_not_understood_is_named(void **state)
             "t.yaml:2:listeners[0].mounts[0].upstream", "no upstream");
     refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest}]}\n",
             "t.yaml:2:listeners[0].mounts[0]", "needs an upstream");
+    refused("upstreams: {}\n", "t.yaml:1:upstreams", "there is none for the proxy");
     refused("upstreams: {a: {}}\n", "t.yaml:1:upstreams.a", "needs an address");
     refused("upstreams: {a: {address: 'x'}}\n", "t.yaml:1:upstreams.a.address", "no address");
     refused("identity: {issuers: [{issuer: i, audiences: [a], algorithms: [none]}]}\n",
