@@ -36,6 +36,8 @@ struct builder {
     uint32_t draft_count;
     uint32_t entity_texts[UINT16_MAX];
     uint32_t entity_count;
+    struct pst_bytes last_entity; /* of the row before: mostly the same bytes at the same place */
+    uint32_t last_number;
     struct draft *wide;
     uint32_t wide_count, wide_cap;
 };
@@ -200,6 +202,15 @@ static bool intern_extra(struct builder *b, const uint32_t extra[PST_ATTR_KINDS 
     return true;
 }
 
+static bool has_extra(const struct pst_permission_row *row)
+{
+    uint32_t names = 0;
+
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+        names |= row->attribute_count[kind];
+    return names != 0 || row->entity_type.len > 0;
+}
+
 static bool draft_extra(struct builder *b, const struct pst_permission_row *row, uint32_t *number)
 {
     uint32_t extra[PST_ATTR_KINDS + 1] = {0};
@@ -224,6 +235,9 @@ static enum pst_status entity_number(struct builder *b, struct pst_bytes name, u
 {
     uint32_t text;
 
+    *number = b->last_number;
+    if (name.ptr == b->last_entity.ptr && name.len == b->last_entity.len && name.len > 0)
+        return PST_OK;
     if (!intern(&b->texts, b->key, name, &text))
         return PST_E_NOMEM;
     if (text >= b->entity_of_cap) {
@@ -241,7 +255,8 @@ static enum pst_status entity_number(struct builder *b, struct pst_bytes name, u
         b->entity_texts[b->entity_count++] = text;
         b->entity_of_text[text] = b->entity_count;
     }
-    *number = b->entity_of_text[text] - 1;
+    *number = b->last_number = b->entity_of_text[text] - 1;
+    b->last_entity = name;
     return PST_OK;
 }
 
@@ -262,7 +277,7 @@ static enum pst_status add_draft(struct builder *b, const struct pst_permission_
         if (!intern(&b->texts, b->key, row->entity_id, &d.id))
             return PST_E_NOMEM;
     }
-    if (!draft_extra(b, row, &d.extra))
+    if (has_extra(row) && !draft_extra(b, row, &d.extra))
         return PST_E_NOMEM;
     enum pst_status status = row->direct ? PST_OK : entity_number(b, row->entity, &d.entity);
     if (status == PST_OK)

@@ -14,7 +14,6 @@
  *     default_transaction_read_only would be state of the session.  The data plane's role
  *     (deploy/postgres) is what keeps it from writing whatever it sends.
  */
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -154,24 +153,6 @@ enum pst_status pst_pg_next(struct pst_backend *b, PGresult **out, struct pst_er
 
 /* ---- rows ---- */
 
-int64_t pst_pg_number(const char *bytes, int len)
-{
-    uint64_t wide, value = len > 0 && (unsigned char)bytes[0] >= 0x80 ? UINT64_MAX : 0;
-    uint32_t narrow;
-
-    if (len == 8) { /* a million rows have ten million of these two */
-        memcpy(&wide, bytes, sizeof(wide));
-        return (int64_t)be64toh(wide);
-    }
-    if (len == 4) {
-        memcpy(&narrow, bytes, sizeof(narrow));
-        return (int32_t)be32toh(narrow);
-    }
-    for (int i = 0; i < len; i++)
-        value = value << 8 | (unsigned char)bytes[i];
-    return (int64_t)value;
-}
-
 /* False when a column is neither NULL nor what the statement says it is. */
 static bool read_row(const PGresult *r, int at, const char *columns, struct pst_sql_value *row)
 {
@@ -188,7 +169,8 @@ static bool read_row(const PGresult *r, int at, const char *columns, struct pst_
         int len = PQgetlength(r, at, i);
         if (columns[i] == 'i' && (type == INT8 || type == INT4 || type == INT2)) {
             row[i].kind = PST_SQL_INT;
-            row[i].i = pst_pg_number(bytes, len);
+            if (!pst_pg_number(pst_bytes_of(bytes, (size_t)len), &row[i].i))
+                return false;
         } else if (columns[i] == 't' && type == TEXT) {
             row[i].kind = PST_SQL_TEXT;
             row[i].text = pst_bytes_of(bytes, (size_t)len);

@@ -31,15 +31,11 @@ static bool take(struct pst_bytes *at, size_t len, struct pst_bytes *out)
     return true;
 }
 
-static bool take_number(struct pst_bytes *at, int len, int64_t *out)
+static bool take_number(struct pst_bytes *at, size_t width, int64_t *out)
 {
     struct pst_bytes bytes;
 
-    *out = 0;
-    if (!take(at, (size_t)len, &bytes))
-        return false;
-    *out = pst_pg_number(bytes.ptr, len);
-    return true;
+    return take(at, width, &bytes) && pst_pg_number(bytes, out);
 }
 
 static bool take_head(struct pst_bytes *at)
@@ -60,17 +56,16 @@ static bool take_value(struct pst_bytes *at, char column, struct pst_sql_value *
     int64_t len;
 
     *out = (struct pst_sql_value){.kind = PST_SQL_NULL};
-    if (!take_number(at, 4, &len) || len < -1)
+    if (!take_number(at, 4, &len))
         return false;
-    if (len == -1)
-        return true;
-    if (!take(at, (size_t)len, &bytes) || (column == 'i' && len != 2 && len != 4 && len != 8))
+    if (len < 0)
+        return len == -1;
+    if (!take(at, (size_t)len, &bytes))
         return false;
     out->kind = column == 'i' ? PST_SQL_INT : PST_SQL_TEXT;
     if (column == 'i')
-        out->i = pst_pg_number(bytes.ptr, (int)len);
-    else
-        out->text = bytes;
+        return pst_pg_number(bytes, &out->i);
+    out->text = bytes;
     return true;
 }
 

@@ -2,6 +2,7 @@
 #ifndef POSTERN_STORE_POSTGRES_INTERNAL_H
 #define POSTERN_STORE_POSTGRES_INTERNAL_H
 
+#include <endian.h>
 #include <libpq-fe.h>
 
 #include "postern/store/backend.h"
@@ -67,8 +68,31 @@ enum pst_status pst_pg_wait(struct pst_backend *backend, uint64_t *until, bool u
 /* Hands one row to the function that wants it. */
 enum pst_status pst_pg_give(const struct pst_pg_want *want, const struct pst_sql_value *row,
                             struct pst_error *error);
-/* A whole number in network order, of any width. */
-int64_t pst_pg_number(const char *bytes, int len);
+/* A whole number in network order, of the width of int2, int4 or int8. Inlined, one load each: a
+ * million rows have thirteen million of these. */
+static inline bool pst_pg_number(struct pst_bytes bytes, int64_t *out)
+{
+    uint64_t eight;
+    uint32_t four;
+    uint16_t two;
+
+    switch (bytes.len) {
+    case 8:
+        memcpy(&eight, bytes.ptr, sizeof(eight));
+        *out = (int64_t)be64toh(eight);
+        return true;
+    case 4:
+        memcpy(&four, bytes.ptr, sizeof(four));
+        *out = (int32_t)be32toh(four);
+        return true;
+    case 2:
+        memcpy(&two, bytes.ptr, sizeof(two));
+        *out = (int16_t)be16toh(two);
+        return true;
+    default:
+        return false;
+    }
+}
 /* The next result, NULL at the end of a statement. PST_E_IO: the connection is broken. */
 enum pst_status pst_pg_next(struct pst_backend *backend, PGresult **out, struct pst_error *error);
 /* Marks the connection as broken and says so. */

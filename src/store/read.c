@@ -332,8 +332,11 @@ static enum pst_status on_model_permission(void *ctx, const struct pst_row_permi
         [PST_ATTR_READ] = row->read_attributes,
     };
 
-    bool good = read_scope(row->scope, &p.scope) && read_conditions(row->conditions, &p.conditions);
+    bool good = read_scope(row->scope, &p.scope) &&
+                (row->conditions.len == 0 || read_conditions(row->conditions, &p.conditions));
     for (unsigned k = 0; k < PST_ATTR_KINDS && good; k++) {
+        if (lists[k].len == 0)
+            continue;
         good = pst_list_read(lists[k], l->attributes[k], PST_ATTRIBUTES_MAX, &p.attribute_count[k]);
         p.attributes[k] = l->attributes[k];
     }
