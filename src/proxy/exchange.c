@@ -377,8 +377,8 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
     }
     uint64_t taken = x->body.data_bytes; /* what is taken from the client's buffer is gone */
     pst_relay_request(x, pst_buf_bytes(&head));
-    if (x->state != PST_X_RELAY)
-        return;
+    if (x->lease != lease)
+        return; /* given up: the request is none, or its client is gone */
     if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
         taken == x->body.data_bytes)
         retry(x);
@@ -499,7 +499,7 @@ static void read_answer_head(struct pst_exchange *x)
 {
     struct pst_stream *s = &x->lease->stream;
 
-    while (x->state == PST_X_RELAY && !x->answering) {
+    while (x->state == PST_X_RELAY && !x->answering && !x->c->doomed) {
         if (pst_stream_in(s).len == 0) {
             if (s->eof || s->broken)
                 pst_exchange_upstream_gone(x);
