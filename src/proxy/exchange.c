@@ -9,7 +9,7 @@
  *   DONE     logged; advance() ends it
  *
  * Retry (O13): only what cannot have been acted on is sent again. A request that no byte of was
- * taken by the kernel, unless a part of its body was to go with it, or one with an idempotent
+ * taken by the kernel, with the part of its body that was to go with it, or one with an idempotent
  * method and no body whose reused connection ended without a byte of an answer; once, on a fresh
  * connection, within a budget of a tenth of all requests.
  */
@@ -375,12 +375,11 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
         pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
         return;
     }
-    uint64_t taken = x->body.data_bytes; /* what is taken from the client's buffer is gone */
     pst_relay_request(x, pst_buf_bytes(&head));
     if (x->lease != lease)
         return; /* given up: the request is none, or its client is gone */
     if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
-        taken == x->body.data_bytes)
+        x->collect.len == x->body.data_bytes) /* all of the body so far is still there */
         retry(x);
     else if (!x->body_done && x->body_from_ns == 0)
         x->body_from_ns = x->connected_ns;
