@@ -428,10 +428,8 @@ void pst_exchange_upstream_gone(struct pst_exchange *x)
         return;
     }
     if (x->answering) {
-        /* The client has a part: all that is left is to make the cut visible. */
         pst_exchange_drop_lease(x, false);
-        x->c->doomed = true;
-        x->c->cut = !x->chunked_out && x->answer_body.framing == PST_FRAMING_UNTIL_CLOSE;
+        x->c->doomed = true; /* the client has a part: it sees the cut */
         return;
     }
     pst_exchange_drop_lease(x, silent);

@@ -410,6 +410,22 @@ static void cuts_what_the_upstream_cut(void **state)
     has(flow_read_until(c, ""), "\r\n\r\nhello");
     close(c);
     close(up);
+    /* to a client of 1.0 the end of the connection is the end of the body */
+    for (unsigned whole = 0; whole < 2; whole++) {
+        char byte;
+        c = flow_connect(&f);
+        flow_send(c, "GET /a HTTP/1.0\r\nHost: a\r\n\r\n");
+        up = serve_one(&f, -1,
+                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        has(flow_read_until(c, "hello"), "\r\n\r\nhello");
+        if (whole)
+            flow_send(up, "0\r\n\r\n");
+        else
+            shutdown(up, SHUT_WR);
+        assert_int_equal(recv(c, &byte, 1, 0), whole ? 0 : -1);
+        close(c);
+        close(up);
+    }
     flow_stop(&f);
 }
 
