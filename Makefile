@@ -56,7 +56,7 @@ UNIT  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_
 SUITE := $(patsubst tests/suites/%.c,$(BUILD)/suites/%,$(wildcard tests/suites/*/suite_*.c))
 MICRO := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/micro/*/bench_*.c))
 TOOLS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/tools/*.c))
-FAULTS := $(addprefix $(BUILD)/faults/,malloc_fail.so clock_stop.so storm)
+FAULTS := $(addprefix $(BUILD)/faults/,malloc_fail.so clock_stop.so socket_fail.so storm)
 FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
 
 .PHONY: all help deps run test check model interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \

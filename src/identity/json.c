@@ -136,6 +136,18 @@ static bool unescape(struct pst_bytes raw, char *out, size_t cap, size_t *len)
     return true;
 }
 
+/* A name may be written in escapes like any other string. */
+static bool is_name(struct pst_bytes raw, struct pst_bytes name)
+{
+    char plain[64];
+    size_t len;
+
+    if (pst_bytes_find(raw, '\\') == raw.len)
+        return pst_bytes_equal(raw, name);
+    return unescape(raw, plain, sizeof(plain), &len) &&
+           pst_bytes_equal(pst_bytes_of(plain, len), name);
+}
+
 enum pst_peek pst_json_peek(struct pst_bytes text, struct pst_bytes name, char *out, size_t cap,
                             size_t *len)
 {
@@ -152,7 +164,7 @@ enum pst_peek pst_json_peek(struct pst_bytes text, struct pst_bytes name, char *
         if (next_char(&s) != '"' || !take_string(&s, &key) || next_char(&s) != ':')
             return PST_PEEK_MALFORMED;
         s.at++;
-        if (pst_bytes_equal(key, name)) {
+        if (is_name(key, name)) {
             if (next_char(&s) != '"')
                 return PST_PEEK_OTHER;
             if (!take_string(&s, &value))

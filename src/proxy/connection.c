@@ -86,6 +86,14 @@ static void free_connection(struct pst_grave *grave)
     free(pst_container_of(grave, struct pst_connection, grave));
 }
 
+/* An answer that ends where the connection does, and is not over: only a reset shows the client
+ * that. */
+static bool is_torn(const struct pst_exchange *x)
+{
+    return x != NULL && x->state == PST_X_RELAY && x->answering && !x->chunked_out &&
+           x->answer_body.framing != PST_FRAMING_LENGTH;
+}
+
 void pst_connection_close(struct pst_connection *c)
 {
     struct pst_server *server = c->server;
@@ -93,6 +101,7 @@ void pst_connection_close(struct pst_connection *c)
     if (c->dead)
         return;
     c->dead = true;
+    c->cut = c->cut || is_torn(c->x);
     if (c->x != NULL)
         end_exchange(c);
     pst_count(&server->metrics->bytes_in, c->stream.received);

@@ -9,7 +9,7 @@
  *   DONE     logged; advance() ends it
  *
  * Retry (O13): only what cannot have been acted on is sent again. A request that no byte of was
- * taken by the kernel, unless a part of its body was to go with it, or one with an idempotent
+ * taken by the kernel, with the part of its body that was to go with it, or one with an idempotent
  * method and no body whose reused connection ended without a byte of an answer; once, on a fresh
  * connection, within a budget of a tenth of all requests.
  */
@@ -375,12 +375,11 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
         pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
         return;
     }
-    uint64_t taken = x->body.data_bytes; /* what is taken from the client's buffer is gone */
     pst_relay_request(x, pst_buf_bytes(&head));
-    if (x->state != PST_X_RELAY)
-        return;
+    if (x->lease != lease)
+        return; /* given up: the request is none, or its client is gone */
     if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
-        taken == x->body.data_bytes)
+        x->collect.len == x->body.data_bytes) /* all of the body so far is still there */
         retry(x);
     else if (!x->body_done && x->body_from_ns == 0)
         x->body_from_ns = x->connected_ns;
@@ -429,10 +428,8 @@ void pst_exchange_upstream_gone(struct pst_exchange *x)
         return;
     }
     if (x->answering) {
-        /* The client has a part: all that is left is to make the cut visible. */
         pst_exchange_drop_lease(x, false);
-        x->c->doomed = true;
-        x->c->cut = !x->chunked_out && x->answer_body.framing == PST_FRAMING_UNTIL_CLOSE;
+        x->c->doomed = true; /* the client has a part: it sees the cut */
         return;
     }
     pst_exchange_drop_lease(x, silent);
@@ -499,7 +496,7 @@ static void read_answer_head(struct pst_exchange *x)
 {
     struct pst_stream *s = &x->lease->stream;
 
-    while (x->state == PST_X_RELAY && !x->answering) {
+    while (x->state == PST_X_RELAY && !x->answering && !x->c->doomed) {
         if (pst_stream_in(s).len == 0) {
             if (s->eof || s->broken)
                 pst_exchange_upstream_gone(x);

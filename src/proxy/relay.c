@@ -138,6 +138,15 @@ static bool grow_collected(struct pst_exchange *x, size_t need)
     return true;
 }
 
+/* Behind what is collected already. */
+static bool hold(struct pst_exchange *x, struct pst_bytes data)
+{
+    if (data.len > x->collect.cap - x->collect.len && !grow_collected(x, x->collect.len + data.len))
+        return false;
+    pst_buf_put(&x->collect, data);
+    return true;
+}
+
 void pst_relay_collect(struct pst_exchange *x, uint64_t limit, bool *done, bool *too_large)
 {
     struct pst_stream *in = &x->c->stream;
@@ -161,12 +170,10 @@ void pst_relay_collect(struct pst_exchange *x, uint64_t limit, bool *done, bool 
         *too_large = true;
         return;
     }
-    if (data.len > x->collect.cap - x->collect.len &&
-        !grow_collected(x, x->collect.len + data.len)) {
+    if (!hold(x, data)) {
         pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
         return;
     }
-    pst_buf_put(&x->collect, data);
     reclaim(x);
     *done = result == PST_BODY_DONE;
     if (*done)
@@ -205,8 +212,11 @@ void pst_relay_request(struct pst_exchange *x, struct pst_bytes head)
         if (chunked)
             add(&parcel, PST_LIT("0\r\n\r\n"));
     }
-    if (pst_stream_send(up, parcel.pieces, parcel.count) != PST_OK)
+    if (pst_stream_send(up, parcel.pieces, parcel.count) != PST_OK) {
         x->body_sent = false; /* what the upstream says to that is still read */
+        if (head.len > 0)
+            (void)hold(x, data); /* it may be sent again; without room for it, it is not */
+    }
     reclaim(x);
     if (x->body_done)
         return;

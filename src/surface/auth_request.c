@@ -147,6 +147,8 @@ static unsigned status_of(const struct pst_decision *d)
         return 200;
     if (d->status == 401)
         return 401;
+    if (d->status == 501 || d->status == 505) /* a method, a version: to come later helps nobody */
+        return 403;
     return d->status >= 500 ? 503 : 403;
 }
 

@@ -15,6 +15,7 @@ class Wire:
         self.sock.setblocking(False)
         self.got = bytearray()
         self.closed = self.send_failed = False
+        self.ended = False           # closed, and not with a reset: the end of an answer without a length
         self.bytewise, self.slack, self.limit = bytewise, slack, ANSWER_LIMIT
         self.at = 0                  # where the answers not yet read begin
         self.statuses = []
@@ -27,6 +28,7 @@ class Wire:
             return False
         try:
             data = self.sock.recv(1 << 18)
+            self.ended = not data
         except BlockingIOError:
             return False
         except OSError:
@@ -70,7 +72,7 @@ class Wire:
     def _await_answer(self, head):
         end = time.monotonic() + self.limit * self.slack
         while True:
-            answer = http1.read_answer(bytes(self.got[self.at:]), head, self.closed)
+            answer = http1.read_answer(bytes(self.got[self.at:]), head, self.ended)
             if answer and answer.complete:
                 self.at += answer.size
                 self.statuses.append(answer.status)
@@ -102,7 +104,7 @@ class Wire:
     def count_answers(self, head=False):
         data, count = bytes(self.got), 0
         while data:
-            answer = http1.read_answer(data, head, self.closed)
+            answer = http1.read_answer(data, head, self.ended)
             if not answer:
                 break
             count += 1

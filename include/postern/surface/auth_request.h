@@ -10,9 +10,10 @@
  *           target are not looked at.  With the name X-Original-URL the value is an absolute URL,
  * and its authority is the host that is asked for; with any other name it is a path.
  *
- * Status    What the request did wrong (4xx) becomes 403, because nginx turns everything but 2xx,
- * 401 and 403 into 500; the status that it stands for is in X-Postern-Status. When Postern cannot
- *           decide (5xx) the answer is 503, so that nginx says 500 and not "forbidden".
+ * Status    What the request did wrong (4xx; 501 and 505: method, version) becomes 403, because
+ * nginx turns everything but 2xx, 401 and 403 into 500; the status that it stands for is in
+ * X-Postern-Status. When Postern cannot decide (5xx) the answer is 503, so that nginx says 500 and
+ * not "forbidden".
  *
  * Memory    Borrowed from the check and its arena.
  *

@@ -193,21 +193,24 @@ static inline struct pst_keyset *load_document(const json_t *jwks, struct pst_er
     return set;
 }
 
+static inline bool load_issuer(struct world *w, uint32_t i)
+{
+    const json_t *keys = json_object_get(w->keys, w->issuers[i].name);
+    const json_t *secrets = json_object_get(keys, "secrets"), *jwks = json_object_get(keys, "jwks");
+    struct pst_error error = {0};
+    struct pst_keyset *set = secrets != NULL ? load_secrets(secrets, &error) : load_document(jwks, &error);
+
+    pst_keyslot_publish(w->issuers[i].slot, set);
+    return set != NULL;
+}
+
 /* Whether all key sets that do not come by URL could be loaded. */
 static inline bool load_keys(struct world *w)
 {
     bool good = true;
 
-    for (uint32_t i = 0; i < w->count; i++) {
-        const json_t *keys = json_object_get(w->keys, w->issuers[i].name);
-        const json_t *secrets = json_object_get(keys, "secrets"), *jwks = json_object_get(keys, "jwks");
-        struct pst_error error = {0};
-        if (w->issuers[i].by_url)
-            continue;
-        struct pst_keyset *set = secrets != NULL ? load_secrets(secrets, &error) : load_document(jwks, &error);
-        good = good && set != NULL;
-        pst_keyslot_publish(w->issuers[i].slot, set);
-    }
+    for (uint32_t i = 0; i < w->count; i++)
+        good = (w->issuers[i].by_url || load_issuer(w, i)) && good;
     return good;
 }
 

@@ -147,6 +147,17 @@ static void claims_are_judged_one_by_one(void **state)
               "{\"iss\":\"https:\\/\\/"
               "idp.test\\u002f\",\"aud\":[\"x\",\"postern\"],\"exp\":1800000300,\"sub\":\"a\"}")
             .accepted);
+    /* so is the one whose name is escaped; what only ends or begins like it is another */
+    assert_true(judge(&w, HEADER,
+                      "{\"x\":{\"iss\":1},\"\\u0069ss\":\"https://idp.test/"
+                      "\",\"aud\":\"postern\",\"exp\":1800000300,\"sub\":\"a\"}")
+                    .accepted);
+    assert_int_equal(judge(&w, HEADER,
+                           "{\"iss\\u0009\":\"https://idp.test/"
+                           "\",\"\\u0149ss\":\"https://idp.test/"
+                           "\",\"aud\":\"postern\",\"exp\":1800000300,\"sub\":\"a\"}")
+                         .reason,
+                     PST_ID_MISSING_CLAIM);
     mint_world_close(&w);
 }
 

@@ -170,6 +170,9 @@ static void statuses_that_nginx_understands(void **state)
         "X-Postern-Reason: no-credential\r\nWWW-Authenticate: Bearer realm=\"postern\"\r\n");
     d = (struct pst_decision){.reason = PST_R_STALE, .status = 503, .retry_after_s = 2};
     assert_string_equal(answer(&d, 503), "X-Postern-Reason: stale\r\nRetry-After: 2\r\n");
+    d = (struct pst_decision){.reason = PST_R_BAD_REQUEST, .status = 505};
+    assert_string_equal(answer(&d, 403),
+                        "X-Postern-Reason: bad-request\r\nX-Postern-Status: 505\r\n");
     d = (struct pst_decision){0}; /* memory that nobody filled */
     assert_non_null(answer(&d, 403));
 }
