@@ -194,8 +194,9 @@ struct profile_node {
     struct profile_leaf *leaves; /* while building */
     struct profile_leaf **slots; /* open addressing, a power of two, at most half full */
     uint32_t slot_mask, leaf_count;
-    struct profile_branch *branches; /* the most special first */
-    struct profile_node *tail;       /* one or more segments */
+    struct profile_branch *branches;        /* the most special first */
+    struct profile_node *tail;              /* one or more segments */
+    const struct profile_class *tail_class; /* of which each of them is; NULL: any */
     struct pst_route *routes[METHODS];
     const char *allow;     /* NULL: no route ends here */
     struct pst_route *any; /* of inner paths: the one that ends here */
