@@ -280,8 +280,6 @@ static bool keep(struct profile_asking *ask, struct profile_values *values, stru
     for (uint32_t i = 0; i < values->count; i++)
         if (pst_bytes_equal(values->items[i], key))
             return true;
-    if (is_ignored(ask->profile, key))
-        return true;
     enum pst_status status = profile_values_add(ask->arena, values, key);
     if (status == PST_E_LIMIT)
         return profile_refuse(ask, PST_R_BAD_REQUEST, PST_LIT("too many keys"));
@@ -298,11 +296,14 @@ static bool asks_write(enum pst_op op)
     return op == PST_OP_CREATE || op == PST_OP_UPDATE;
 }
 
+/* All of them: of those in an object, no app ignores any by its name alone. */
 static bool write_keys(struct profile_asking *ask, struct profile_values *out)
 {
     struct profile_values all = {0};
     enum pst_status status = profile_json_keys(ask->json, ask->entity->payload, ask->arena, &all);
 
+    if (status == PST_OK && ask->entity->as_child.len != 0)
+        status = profile_json_keys(ask->json, ask->entity->as_child, ask->arena, &all);
     if (status == PST_E_INVALID || status == PST_E_LIMIT)
         return profile_refuse(ask, PST_R_BAD_BODY, ask->entity->payload);
     if (status != PST_OK)
@@ -324,7 +325,8 @@ bool profile_ask_attributes(struct profile_asking *ask)
     for (uint32_t i = 0; asks_query(op) && i < ask->query.count; i++) {
         if (ask->query.pairs[i].doubtful)
             return profile_refuse(ask, PST_R_AMBIGUOUS, PST_LIT("';' in the query"));
-        if (!keep(ask, &query, ask->query.pairs[i].whole))
+        if (!is_ignored(ask->profile, ask->query.pairs[i].whole) &&
+            !keep(ask, &query, ask->query.pairs[i].whole))
             return false;
     }
     if (asks_write(op) && !write_keys(ask, &write))

@@ -93,8 +93,9 @@ struct profile_class {
 struct profile_entity {
     struct profile_entity *next;
     struct pst_bytes name;
-    struct pst_bytes resource;  /* as the app writes it in URLs; empty: the name */
-    struct pst_bytes payload;   /* key of the object in a body: the singular of the resource */
+    struct pst_bytes resource; /* as the app writes it in URLs; empty: the name */
+    struct pst_bytes payload;  /* key of the object in a body: the singular of the resource */
+    struct pst_bytes as_child; /* that key where the app knows it by another name; empty: nowhere */
     struct pst_bytes not_under; /* parent below which the app means another entity */
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;
@@ -234,7 +235,7 @@ struct pst_profile {
     struct profile_entity *entities;
     struct profile_entity **entity_slots; /* by folded resource name */
     uint32_t entity_mask;
-    struct pst_bytes *ignored; /* query and payload keys that nobody checks */
+    struct pst_bytes *ignored; /* query keys that nobody checks */
     uint32_t ignored_count;
     struct profile_node *root;
 };

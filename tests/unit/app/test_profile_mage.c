@@ -139,8 +139,13 @@ static void test_attributes(void **state)
     expect("GET", "/api/pipelines", "type[]=x&_limit=1&api_key=k&search=y&search=z", NULL,
            "ws=default; Pipeline list query[type[],search]");
     expect("POST", "/api/pipelines", "x=1",
-           "{\"pipeline\":{\"name\":1,\"_meta\":2},\"api_key\":\"k\",\"other\":{}}",
+           "{\"pipeline\":{\"name\":1},\"api_key\":\"k\",\"other\":{}}",
            "ws=default; Pipeline create write[name]");
+    expect("PUT", "/api/users/7", NULL, "{\"user\":{\"_owner\":true,\"api_key\":1}}",
+           "ws=default; User:7 update write[_owner,api_key]");
+    expect("PUT", "/api/execution_frameworks/f/pipelines/p", NULL,
+           "{\"pipeline\":{\"name\":1},\"pipeline_execution_framework\":{\"uuid\":1}}",
+           "ws=default; PipelineExecutionFramework:p update write[uuid,name]");
     expect("PUT", "/api/Pipelines/p", "update_content=true",
            "{\"Pipeline\":{\"name\":1},\"pipelines\":{\"tags\":[]}}",
            "ws=default; Pipeline:p update in p query[update_content] write[name,tags]");
