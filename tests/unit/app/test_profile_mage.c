@@ -157,6 +157,10 @@ static void test_attributes(void **state)
            "bad-target:a path that climbs, in the query");
     expect("GET", "/api/pipelines", "_x=a..%5Cb", NULL,
            "bad-target:a path that climbs, in the query");
+    expect("GET", "/api/pipelines", "x=1&y=%252e.%252Fetc", NULL,
+           "bad-target:a path that climbs, in the query");
+    expect("GET", "/api/pipelines", "x=..&y=.%25/%2525", NULL,
+           "ws=default; Pipeline list query[x,y]");
     expect("GET", "/api/pipelines", NULL, "{}", "bad-body:a body on GET");
 
     struct world_ask form = {
