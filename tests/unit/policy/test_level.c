@@ -227,6 +227,41 @@ static void test_levels_and_the_editing_switch(void **state)
 
     (void)state;
     start(&f, levels);
+/* Within a role the rows of the narrowest scope decide; between roles all count. */
+static void test_a_narrow_row_hides_the_wide_ones_of_its_role(void **state)
+{
+    struct pst_levels *levels = load(TABLE);
+    struct fixture f;
+
+    (void)state;
+    start(&f, levels);
+    level_row(&f, 1, PST_A_EDITOR, PST_SCOPE_GLOBAL, NULL);
+    level_row(&f, 1, PST_A_VIEWER, PST_SCOPE_PIPELINE, "p1");
+    fx_ask(&f, 0, "Run", "5", PST_OP_UPDATE);
+    f.requirements[0].pipeline = PST_LIT("p2");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    f.requirements[0].pipeline = PST_LIT("p1");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL_TOO_LOW);
+    level_row(&f, 1, PST_A_OWNER, PST_SCOPE_PROJECT, "PROJ"); /* an owner of the project is one */
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    fx_fini(&f);
+
+    start(&f, levels);
+    level_row(&f, 1, PST_A_OWNER, PST_SCOPE_GLOBAL, NULL);
+    level_row(&f, 1, PST_A_VIEWER, PST_SCOPE_PROJECT, "PROJ");
+    fx_ask(&f, 0, "Run", "5", PST_OP_DELETE);
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL_TOO_LOW);
+    f.settings.permissions_off = false;
+    assert_int_equal(fx_decide(&f), PST_R_NOT_GRANTED);
+    f.settings.permissions_off = true;
+    fx_role(&f, 2, "s", 0);
+    fx_bind(&f, 2, 0);
+    level_row(&f, 2, PST_A_ADMIN, PST_SCOPE_GLOBAL, NULL);
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    fx_fini(&f);
+    pst_levels_free(levels);
+}
+
     level_row(&f, 1, PST_A_EDITOR, PST_SCOPE_GLOBAL, NULL);
     fx_ask(&f, 0, "Run", "5", PST_OP_UPDATE);
     assert_int_equal(fx_decide(&f), PST_R_LEVEL);
@@ -378,3 +413,4 @@ int main(void)
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
+        cmocka_unit_test(test_a_narrow_row_hides_the_wide_ones_of_its_role),
