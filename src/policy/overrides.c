@@ -562,6 +562,30 @@ static enum pst_verdict judge_permissions(const struct pst_question *q,
     return PST_ALLOW;
 }
 
+/* What asks nobody is open for the attributes that the table names, and for no others. */
+static enum pst_verdict judge_open(const struct pst_question *q, const struct pst_requirement *r,
+                                   struct pst_bytes entity, struct pst_eval_detail *d)
+{
+    enum pst_op op = r->keys[0].op;
+
+    d->reason = PST_R_PUBLIC;
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+        for (uint32_t i = 0; i < r->attribute_count[kind]; i++) {
+            struct pst_bytes name = r->attributes[kind][i];
+            struct pst_level_rule rule = pst_levels_attribute(q->settings->levels, entity, op,
+                                                              (enum pst_attribute_kind)kind, name);
+            if (!is_asked(op, kind, name) ||
+                (q->caller.facts == NULL ? rule.signed_out : rule.signed_in) != 0)
+                continue;
+            d->attribute = name;
+            d->attribute_kind = (enum pst_attribute_kind)kind;
+            d->reason = PST_R_ATTRIBUTE;
+            return PST_DENY;
+        }
+    }
+    return PST_ALLOW;
+}
+
 enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct pst_requirement *r,
                                      struct pst_bytes entity, struct pst_eval_detail *d)
 {
@@ -579,10 +603,8 @@ enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct 
         return judge_authentication_off(q, r, entity, d);
     if (s->permissions_off && s->levels != NULL)
         return judge_levels(q, r, entity, d);
-    if (s->levels != NULL && pst_levels_open(s->levels, entity, op, signed_in)) {
-        d->reason = PST_R_PUBLIC;
-        return PST_ALLOW;
-    }
+    if (s->levels != NULL && pst_levels_open(s->levels, entity, op, signed_in))
+        return judge_open(q, r, entity, d);
     d->reason = signed_in ? PST_R_ROUTE_CLOSED : PST_R_NO_CREDENTIAL;
     if (!signed_in || (s->levels != NULL && pst_levels_closed(s->levels, entity, op)))
         return PST_DENY;
