@@ -151,8 +151,11 @@ static void run_http(struct decide_world *w, const json_t *vector)
     if (is_skipped(vector, id))
         return;
     bool nobody = strcmp(auth, "none") == 0 || strncmp(auth, "api key, no token", 17) == 0;
-    if (!nobody && strcmp(auth, "owner") != 0 && strcmp(auth, "valid token, no grants") != 0)
-        decide_die("auth", auth);
+    if (!nobody && strcmp(auth, "owner") != 0 && strcmp(auth, "valid token, no grants") != 0) {
+        verdict(false, id, "is sent by somebody unheard of",
+                &(struct decide_answer){.reason = PST_R_INTERNAL});
+        return;
+    }
     w->facts = nobody ? NULL : strcmp(auth, "owner") == 0 ? &owner : &stranger;
     struct decide_request r = {.method = text_in(vector, "method"),
                                .target = text_in(vector, "path"),
