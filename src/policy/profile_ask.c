@@ -314,6 +314,31 @@ static bool write_keys(struct profile_asking *ask, struct profile_values *out)
     return true;
 }
 
+static bool holds(const struct pst_bytes *names, uint32_t count, struct pst_bytes name)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (pst_bytes_equal(names[i], name))
+            return true;
+    return false;
+}
+
+/* A key that makes the app take another object than the one in the URL: which, it alone knows. */
+static bool ask_elsewhere(struct profile_asking *ask, const struct profile_values *write)
+{
+    const struct profile_entity *e = ask->entity;
+    struct pst_requirement other = ask->requirements[0];
+    bool named = false;
+
+    for (uint32_t i = 0; i < ask->query.count; i++)
+        named = named || holds(e->elsewhere, e->elsewhere_count, ask->query.pairs[i].key);
+    for (uint32_t i = 0; i < write->count; i++)
+        named = named || holds(e->elsewhere, e->elsewhere_count, write->items[i]);
+    if (!named || other.keys[0].id_state != PST_ID_KNOWN)
+        return true;
+    other.keys[0].id_state = PST_ID_UNKNOWN;
+    return profile_ask_push(ask, &other);
+}
+
 bool profile_ask_attributes(struct profile_asking *ask)
 {
     struct pst_requirement *r = ask->count == 0 ? NULL : &ask->requirements[0];
@@ -337,5 +362,5 @@ bool profile_ask_attributes(struct profile_asking *ask)
     r->attribute_count[PST_ATTR_WRITE] = write.count;
     r->attributes[PST_ATTR_READ] = ask->entity->read[op];
     r->attribute_count[PST_ATTR_READ] = ask->entity->read_count[op];
-    return true;
+    return ask->entity->elsewhere_count == 0 || ask_elsewhere(ask, &write);
 }

@@ -156,8 +156,8 @@ static enum pst_status fold_name(struct profile_builder *b, const struct pst_nod
 
 static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
 {
-    static const char *const keys[] = {"resource",  "as_child",  "ids", "pipeline",
-                                       "not_under", "not_shown", NULL};
+    static const char *const keys[] = {"resource",  "as_child",  "ids",       "pipeline",
+                                       "elsewhere", "not_under", "not_shown", NULL};
     static const char *const scopes[] = {"none", "self", "parent", NULL};
     struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     unsigned scope = 0;
@@ -174,6 +174,9 @@ static enum pst_status read_entity(struct profile_builder *b, const struct pst_n
             status = read_text(b, node, "resource", &e->resource);
         if (status == PST_OK)
             status = read_text(b, node, "as_child", &e->as_child);
+        if (status == PST_OK)
+            status = read_list(b, pst_node_get(node, "elsewhere"), 0, &e->elsewhere,
+                               &e->elsewhere_count);
         if (status == PST_OK)
             status = profile_form_read(b, node, "ids", &e->form);
         if (status == PST_OK)

@@ -96,6 +96,9 @@ struct profile_entity {
     struct pst_bytes resource; /* as the app writes it in URLs; empty: the name */
     struct pst_bytes payload;  /* key of the object in a body: the singular of the resource */
     struct pst_bytes as_child; /* that key where the app knows it by another name; empty: nowhere */
+    /* query and payload keys that name the object in place of the id in the URL */
+    struct pst_bytes *elsewhere;
+    uint32_t elsewhere_count;
     struct pst_bytes not_under; /* parent below which the app means another entity */
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;

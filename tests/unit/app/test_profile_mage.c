@@ -172,6 +172,32 @@ static void test_attributes(void **state)
     assert_memory_equal(world_line_of(profile, &form), "ws=default; Role create", 23);
 }
 
+static bool asks(const char *method, const char *path, const char *query, const char *body,
+                 const char *what)
+{
+    struct world_ask ask = {.method = method, .path = path, .query = query, .body = body};
+
+    return strstr(world_line_of(profile, &ask), what) != NULL;
+}
+
+/* Mage takes the block of file_path, and writes the file of block_uuid, not what the URL names. */
+static void test_an_object_that_a_key_names(void **state)
+{
+    static const char two[] = "{\"file_content\":{\"block_uuid\":1,\"pipeline_uuid\":2}}";
+
+    (void)state;
+    assert_true(asks("GET", "/api/blocks/a%2Fb", NULL, NULL, "; Block:a/b detail"));
+    assert_false(asks("GET", "/api/blocks/a%2Fb", "path=x", NULL, "; Block:? detail"));
+    assert_true(asks("GET", "/api/blocks/a%2Fb", "file_path=x", NULL, "; Block:a/b detail"));
+    assert_true(asks("GET", "/api/blocks/a%2Fb", "file_path=x", NULL, "; Block:? detail"));
+    assert_true(asks("DELETE", "/api/blocks/a%2Fb", "file_path=x", NULL, "; Block:? delete"));
+    assert_false(asks("GET", "/api/blocks", "file_path=x", NULL, "; Block:?"));
+    assert_true(asks("PUT", "/api/file_contents/x", NULL, two, "; FileContent:? update"));
+    assert_true(asks("PUT", "/api/FILE_CONTENT/x", NULL, two, "; FileContent:? update"));
+    assert_false(asks("PUT", "/api/file_contents/x", NULL, "{\"file_content\":{\"content\":1}}",
+                      "; FileContent:?"));
+}
+
 static void test_handlers_of_their_own(void **state)
 {
     (void)state;
@@ -420,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_ids_that_are_folded_are_refused),
         cmocka_unit_test(test_the_pipeline_of_an_object),
         cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_an_object_that_a_key_names),
         cmocka_unit_test(test_handlers_of_their_own),
         cmocka_unit_test(test_a_route_is_as_wide_as_mages),
         cmocka_unit_test(test_shipped_roles_pass_what_the_level_table_gives),
