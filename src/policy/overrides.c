@@ -309,7 +309,7 @@ static struct pst_bytes pipeline_of(const struct pst_requirement *r, struct pst_
     return r->pipeline;
 }
 
-#define SCOPES (PST_SCOPE_PIPELINE + 1)
+#define SCOPES 4u /* as many as the bits of a row tell apart */
 
 /* What the built-in rows of one role say, by scope. */
 struct scoped {
@@ -349,13 +349,6 @@ static uint64_t take_scope(const struct scoped *s, unsigned scope, uint64_t want
     return level | bits;
 }
 
-static unsigned narrowest(const struct scoped *s, unsigned scope)
-{
-    while (scope > PST_SCOPE_GLOBAL && !s->any[scope])
-        scope--;
-    return scope;
-}
-
 /* Those of one role. In the narrowest scope that has a row this row decides, as in Mage: a role
  * that makes a viewer of one pipeline and an editor of the rest is no editor there. Who owns the
  * project owns its pipelines all the same. */
@@ -370,8 +363,10 @@ static uint64_t role_level(const struct pst_question *q, const struct pst_requir
         level = take_scope(&s, scope, wanted, level, held, d);
     if (asked == PST_ASK_ANY)
         return level;
-    level = take_scope(&s, narrowest(&s, PST_SCOPE_PIPELINE), wanted, level, held, d);
-    return take_scope(&s, narrowest(&s, PST_SCOPE_PROJECT), wanted & PST_A_OWNER, level, held, d);
+    unsigned project = s.any[PST_SCOPE_PROJECT] ? PST_SCOPE_PROJECT : PST_SCOPE_GLOBAL;
+    unsigned narrowest = s.any[PST_SCOPE_PIPELINE] ? PST_SCOPE_PIPELINE : project;
+    level = take_scope(&s, narrowest, wanted, level, held, d);
+    return take_scope(&s, project, wanted & PST_A_OWNER, level, held, d);
 }
 
 /* The level bits of built-in rows for the question that the entity asks. Few roles have such rows.
