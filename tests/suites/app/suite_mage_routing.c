@@ -227,9 +227,10 @@ static void run_vector(struct decide_world *w, const json_t *vector)
         decide_die(id, "too many roles");
     for (uint32_t i = 0; i < user.binding_count; i++)
         bindings[i] = (struct pst_binding){i + 1, i + 1, 0};
-    char *body = payload_of(request);
-    struct decide_request r = {
-        .method = text_in(request, "method"), .target = text_in(request, "path"), .body = body};
+    const char *method = text_in(request, "method");
+    bool writes = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
+    char *body = writes ? payload_of(request) : NULL;
+    struct decide_request r = {.method = method, .target = text_in(request, "path"), .body = body};
     w->policy = policy;
     w->facts = &user;
     struct decide_answer answer = decide(w, &r);
