@@ -245,7 +245,7 @@ static void run_vector(struct decide_world *w, const json_t *vector)
 static struct pst_policy *owner_policy(void)
 {
     struct pst_model model;
-    struct pst_policy *policy;
+    struct pst_policy *policy = NULL;
     struct pst_error error;
 
     pst_model_init(&model, 1u << 20);
