@@ -309,26 +309,64 @@ static struct pst_bytes pipeline_of(const struct pst_requirement *r, struct pst_
     return r->pipeline;
 }
 
-/* Those of one role. */
+#define SCOPES 4u /* as many as the bits of a row tell apart */
+
+/* What the built-in rows of one role say, by scope. */
+struct scoped {
+    uint64_t bits[SCOPES];
+    const struct pst_rule *by[SCOPES]; /* a row that has such bits */
+    bool any[SCOPES];                  /* a row counts, whatever its bits */
+};
+
+static struct scoped scoped_rows(const struct pst_question *q, const struct pst_requirement *r,
+                                 struct pst_bytes entity, enum pst_level_question asked,
+                                 const struct pst_role_rules *rules, uint64_t wanted)
+{
+    struct pst_bytes pipeline = pipeline_of(r, entity);
+    struct scoped s = {0};
+
+    for (uint32_t k = 0; k < rules->direct_count; k++) {
+        const struct pst_rule *rule = &rules->rules[k];
+        unsigned scope = rule->word >> PST_RULE_SCOPE & 3;
+        if (!direct_row_counts(q, asked, pipeline, rules, rule))
+            continue;
+        s.any[scope] = true;
+        s.bits[scope] |= rule->word & wanted;
+        if (s.by[scope] == NULL && (rule->word & wanted) != 0)
+            s.by[scope] = rule;
+    }
+    return s;
+}
+
+static uint64_t take_scope(const struct scoped *s, unsigned scope, uint64_t wanted, uint64_t level,
+                           const struct pst_held *held, struct pst_eval_detail *d)
+{
+    struct pst_range range = {.role_id = held->role->id, .binding = held->binding};
+    uint64_t bits = s->bits[scope] & wanted;
+
+    if (bits != 0 && level == 0)
+        pst_blame(d, &range, s->by[scope], pst_lowest_bit(bits));
+    return level | bits;
+}
+
+/* Those of one role. In the narrowest scope that has a row this row decides, as in Mage: a role
+ * that makes a viewer of one pipeline and an editor of the rest is no editor there. Who owns the
+ * project owns its pipelines all the same. */
 static uint64_t role_level(const struct pst_question *q, const struct pst_requirement *r,
                            struct pst_bytes entity, const struct pst_held *held, uint64_t wanted,
                            uint64_t level, struct pst_eval_detail *d)
 {
     enum pst_level_question asked = pst_levels_question(q->settings->levels, entity);
-    struct pst_bytes pipeline = pipeline_of(r, entity);
-    const struct pst_role_rules *rules = held->role->rules;
+    struct scoped s = scoped_rows(q, r, entity, asked, held->role->rules, wanted);
 
-    for (uint32_t k = 0; k < rules->direct_count; k++) {
-        uint64_t bits = rules->rules[k].word & wanted;
-        if (bits == 0 || !direct_row_counts(q, asked, pipeline, rules, &rules->rules[k]))
-            continue;
-        if (level == 0) {
-            struct pst_range range = {.role_id = held->role->id, .binding = held->binding};
-            pst_blame(d, &range, &rules->rules[k], pst_lowest_bit(bits));
-        }
-        level |= bits;
-    }
-    return level;
+    for (unsigned scope = 0; scope < SCOPES && asked == PST_ASK_ANY; scope++)
+        level = take_scope(&s, scope, wanted, level, held, d);
+    if (asked == PST_ASK_ANY)
+        return level;
+    unsigned project = s.any[PST_SCOPE_PROJECT] ? PST_SCOPE_PROJECT : PST_SCOPE_GLOBAL;
+    unsigned narrowest = s.any[PST_SCOPE_PIPELINE] ? PST_SCOPE_PIPELINE : project;
+    level = take_scope(&s, narrowest, wanted, level, held, d);
+    return take_scope(&s, project, wanted & PST_A_OWNER, level, held, d);
 }
 
 /* The level bits of built-in rows for the question that the entity asks. Few roles have such rows.
@@ -519,6 +557,30 @@ static enum pst_verdict judge_permissions(const struct pst_question *q,
     return PST_ALLOW;
 }
 
+/* What asks nobody is open for the attributes that the table names, and for no others. */
+static enum pst_verdict judge_open(const struct pst_question *q, const struct pst_requirement *r,
+                                   struct pst_bytes entity, struct pst_eval_detail *d)
+{
+    enum pst_op op = r->keys[0].op;
+
+    d->reason = PST_R_PUBLIC;
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+        for (uint32_t i = 0; i < r->attribute_count[kind]; i++) {
+            struct pst_bytes name = r->attributes[kind][i];
+            struct pst_level_rule rule = pst_levels_attribute(q->settings->levels, entity, op,
+                                                              (enum pst_attribute_kind)kind, name);
+            if (!is_asked(op, kind, name) ||
+                (q->caller.facts == NULL ? rule.signed_out : rule.signed_in) != 0)
+                continue;
+            d->attribute = name;
+            d->attribute_kind = (enum pst_attribute_kind)kind;
+            d->reason = PST_R_ATTRIBUTE;
+            return PST_DENY;
+        }
+    }
+    return PST_ALLOW;
+}
+
 enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct pst_requirement *r,
                                      struct pst_bytes entity, struct pst_eval_detail *d)
 {
@@ -536,10 +598,8 @@ enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct 
         return judge_authentication_off(q, r, entity, d);
     if (s->permissions_off && s->levels != NULL)
         return judge_levels(q, r, entity, d);
-    if (s->levels != NULL && pst_levels_open(s->levels, entity, op, signed_in)) {
-        d->reason = PST_R_PUBLIC;
-        return PST_ALLOW;
-    }
+    if (s->levels != NULL && pst_levels_open(s->levels, entity, op, signed_in))
+        return judge_open(q, r, entity, d);
     d->reason = signed_in ? PST_R_ROUTE_CLOSED : PST_R_NO_CREDENTIAL;
     if (!signed_in || (s->levels != NULL && pst_levels_closed(s->levels, entity, op)))
         return PST_DENY;

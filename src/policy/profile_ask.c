@@ -280,8 +280,6 @@ static bool keep(struct profile_asking *ask, struct profile_values *values, stru
     for (uint32_t i = 0; i < values->count; i++)
         if (pst_bytes_equal(values->items[i], key))
             return true;
-    if (is_ignored(ask->profile, key))
-        return true;
     enum pst_status status = profile_values_add(ask->arena, values, key);
     if (status == PST_E_LIMIT)
         return profile_refuse(ask, PST_R_BAD_REQUEST, PST_LIT("too many keys"));
@@ -298,11 +296,14 @@ static bool asks_write(enum pst_op op)
     return op == PST_OP_CREATE || op == PST_OP_UPDATE;
 }
 
+/* All of them: of those in an object, no app ignores any by its name alone. */
 static bool write_keys(struct profile_asking *ask, struct profile_values *out)
 {
     struct profile_values all = {0};
     enum pst_status status = profile_json_keys(ask->json, ask->entity->payload, ask->arena, &all);
 
+    if (status == PST_OK && ask->entity->as_child.len != 0)
+        status = profile_json_keys(ask->json, ask->entity->as_child, ask->arena, &all);
     if (status == PST_E_INVALID || status == PST_E_LIMIT)
         return profile_refuse(ask, PST_R_BAD_BODY, ask->entity->payload);
     if (status != PST_OK)
@@ -311,6 +312,31 @@ static bool write_keys(struct profile_asking *ask, struct profile_values *out)
         if (!keep(ask, out, all.items[i]))
             return false;
     return true;
+}
+
+static bool holds(const struct pst_bytes *names, uint32_t count, struct pst_bytes name)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (pst_bytes_equal(names[i], name))
+            return true;
+    return false;
+}
+
+/* A key that makes the app take another object than the one in the URL: which, it alone knows. */
+static bool ask_elsewhere(struct profile_asking *ask, const struct profile_values *write)
+{
+    const struct profile_entity *e = ask->entity;
+    struct pst_requirement other = ask->requirements[0];
+    bool named = false;
+
+    for (uint32_t i = 0; i < ask->query.count; i++)
+        named = named || holds(e->elsewhere, e->elsewhere_count, ask->query.pairs[i].key);
+    for (uint32_t i = 0; i < write->count; i++)
+        named = named || holds(e->elsewhere, e->elsewhere_count, write->items[i]);
+    if (!named || other.keys[0].id_state != PST_ID_KNOWN)
+        return true;
+    other.keys[0].id_state = PST_ID_UNKNOWN;
+    return profile_ask_push(ask, &other);
 }
 
 bool profile_ask_attributes(struct profile_asking *ask)
@@ -324,7 +350,8 @@ bool profile_ask_attributes(struct profile_asking *ask)
     for (uint32_t i = 0; asks_query(op) && i < ask->query.count; i++) {
         if (ask->query.pairs[i].doubtful)
             return profile_refuse(ask, PST_R_AMBIGUOUS, PST_LIT("';' in the query"));
-        if (!keep(ask, &query, ask->query.pairs[i].whole))
+        if (!is_ignored(ask->profile, ask->query.pairs[i].whole) &&
+            !keep(ask, &query, ask->query.pairs[i].whole))
             return false;
     }
     if (asks_write(op) && !write_keys(ask, &write))
@@ -335,5 +362,5 @@ bool profile_ask_attributes(struct profile_asking *ask)
     r->attribute_count[PST_ATTR_WRITE] = write.count;
     r->attributes[PST_ATTR_READ] = ask->entity->read[op];
     r->attribute_count[PST_ATTR_READ] = ask->entity->read_count[op];
-    return true;
+    return ask->entity->elsewhere_count == 0 || ask_elsewhere(ask, &write);
 }

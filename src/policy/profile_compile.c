@@ -141,14 +141,25 @@ static enum pst_status read_workspace(struct profile_builder *b,
 
 /* ---- entities ---- */
 
-static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
+static enum pst_status fold_name(struct profile_builder *b, const struct pst_node *at,
+                                 struct pst_bytes name, struct pst_bytes *out)
 {
-    static const char *const keys[] = {"resource",  "ids",       "pipeline",
-                                       "not_under", "not_shown", NULL};
-    static const char *const scopes[] = {"none", "self", "parent", NULL};
-    struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     char folded[128];
     size_t length;
+
+    if (name.len == 0)
+        return PST_OK;
+    if (!profile_fold_name(name, folded, sizeof(folded), &length))
+        return pst_node_fail(b->tree, at, b->error, "not a resource name");
+    return copy(b, pst_bytes_of(folded, length), out);
+}
+
+static enum pst_status read_entity(struct profile_builder *b, const struct pst_node *node)
+{
+    static const char *const keys[] = {"resource",  "as_child",  "ids",       "pipeline",
+                                       "elsewhere", "not_under", "not_shown", NULL};
+    static const char *const scopes[] = {"none", "self", "parent", NULL};
+    struct profile_entity *e = pst_arena_zalloc(&b->profile->arena, sizeof(*e));
     unsigned scope = 0;
 
     if (e == NULL)
@@ -162,19 +173,23 @@ static enum pst_status read_entity(struct profile_builder *b, const struct pst_n
         if (status == PST_OK)
             status = read_text(b, node, "resource", &e->resource);
         if (status == PST_OK)
+            status = read_text(b, node, "as_child", &e->as_child);
+        if (status == PST_OK)
+            status = read_list(b, pst_node_get(node, "elsewhere"), 0, &e->elsewhere,
+                               &e->elsewhere_count);
+        if (status == PST_OK)
             status = profile_form_read(b, node, "ids", &e->form);
         if (status == PST_OK)
             status = read_text(b, node, "not_under", &e->not_under);
         if (status == PST_OK)
             status = pst_node_enum(b->tree, node, "pipeline", scopes, &scope, b->error);
     }
+    if (status == PST_OK)
+        status = fold_name(b, node, e->resource, &e->payload);
+    if (status == PST_OK)
+        status = fold_name(b, node, e->as_child, &e->as_child);
     if (status != PST_OK)
         return status;
-    if (e->resource.len != 0) {
-        if (!profile_fold_name(e->resource, folded, sizeof(folded), &length))
-            return pst_node_fail(b->tree, node, b->error, "not a resource name");
-        status = copy(b, pst_bytes_of(folded, length), &e->payload);
-    }
     e->not_shown = pst_node_get(node, "not_shown");
     e->pipeline_self = scope == 1;
     e->pipeline_parent = scope == 2;

@@ -91,6 +91,16 @@ static bool read_body(struct profile_asking *ask)
     return profile_refuse(ask, PST_R_BAD_BODY, PST_LIT("not one JSON object with distinct keys"));
 }
 
+static bool climbs(struct pst_bytes path)
+{
+    for (size_t i = 0; path.len - i > 2; i++)
+        if (path.ptr[i] == '.' && path.ptr[i + 1] == '.' &&
+            (path.ptr[i + 2] == '/' || path.ptr[i + 2] == '\\'))
+            return true;
+    return false;
+}
+
+/* Apps that look for climbing paths may decode a value once more before they do. */
 static bool read_query(struct profile_asking *ask)
 {
     enum pst_status status = profile_query_read(ask->arena, ask->request->query, &ask->query);
@@ -100,12 +110,13 @@ static bool read_query(struct profile_asking *ask)
     if (status != PST_OK)
         return no_memory(ask);
     for (uint32_t i = 0; ask->profile->traversal && i < ask->query.count; i++) {
-        struct pst_bytes v = ask->query.pairs[i].value;
-        for (size_t k = 0; v.len - k > 2 && k < v.len; k++)
-            if (v.ptr[k] == '.' && v.ptr[k + 1] == '.' &&
-                (v.ptr[k + 2] == '/' || v.ptr[k + 2] == '\\'))
-                return profile_refuse(ask, PST_R_BAD_TARGET,
-                                      PST_LIT("a path that climbs, in the query"));
+        struct pst_bytes once = ask->query.pairs[i].value, twice;
+        status = profile_decode(ask->arena, once, false, &twice);
+        if (status == PST_E_NOMEM)
+            return no_memory(ask);
+        if (climbs(once) || (status == PST_OK && climbs(twice)))
+            return profile_refuse(ask, PST_R_BAD_TARGET,
+                                  PST_LIT("a path that climbs, in the query"));
     }
     return true;
 }

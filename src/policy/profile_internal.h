@@ -93,8 +93,12 @@ struct profile_class {
 struct profile_entity {
     struct profile_entity *next;
     struct pst_bytes name;
-    struct pst_bytes resource;  /* as the app writes it in URLs; empty: the name */
-    struct pst_bytes payload;   /* key of the object in a body: the singular of the resource */
+    struct pst_bytes resource; /* as the app writes it in URLs; empty: the name */
+    struct pst_bytes payload;  /* key of the object in a body: the singular of the resource */
+    struct pst_bytes as_child; /* that key where the app knows it by another name; empty: nowhere */
+    /* query and payload keys that name the object in place of the id in the URL */
+    struct pst_bytes *elsewhere;
+    uint32_t elsewhere_count;
     struct pst_bytes not_under; /* parent below which the app means another entity */
     enum profile_form form;     /* of its ids, beyond the form of the variable */
     bool pipeline_self, pipeline_parent;
@@ -194,8 +198,9 @@ struct profile_node {
     struct profile_leaf *leaves; /* while building */
     struct profile_leaf **slots; /* open addressing, a power of two, at most half full */
     uint32_t slot_mask, leaf_count;
-    struct profile_branch *branches; /* the most special first */
-    struct profile_node *tail;       /* one or more segments */
+    struct profile_branch *branches;        /* the most special first */
+    struct profile_node *tail;              /* one or more segments */
+    const struct profile_class *tail_class; /* of which each of them is; NULL: any */
     struct pst_route *routes[METHODS];
     const char *allow;     /* NULL: no route ends here */
     struct pst_route *any; /* of inner paths: the one that ends here */
@@ -233,7 +238,7 @@ struct pst_profile {
     struct profile_entity *entities;
     struct profile_entity **entity_slots; /* by folded resource name */
     uint32_t entity_mask;
-    struct pst_bytes *ignored; /* query and payload keys that nobody checks */
+    struct pst_bytes *ignored; /* query keys that nobody checks */
     uint32_t ignored_count;
     struct profile_node *root;
 };

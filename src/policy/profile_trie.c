@@ -89,7 +89,21 @@ static enum pst_status add_capture(struct profile_builder *b, const struct pst_n
     return pst_arena_copy(&b->profile->arena, name, &var->name);
 }
 
-/* "{name:class}suffix" or "{name...}"; *node moves on. */
+/* The tail of a node: segments of one class, or of any characters. */
+static enum pst_status add_tail(struct profile_builder *b, const struct pst_node *at,
+                                const struct profile_class *class, struct profile_node **node)
+{
+    if ((*node)->tail == NULL) {
+        (*node)->tail = new_node(b);
+        (*node)->tail_class = class;
+    }
+    if ((*node)->tail_class != class)
+        return pst_node_fail(b->tree, at, b->error, "two tails of different classes stand here");
+    *node = (*node)->tail;
+    return PST_OK;
+}
+
+/* "{name:class}suffix" or "{name:class...}"; *node moves on. */
 static enum pst_status add_parameter(struct profile_builder *b, const struct pst_node *at,
                                      struct pst_bytes segment, struct pst_route *route,
                                      struct profile_node **node)
@@ -112,12 +126,16 @@ static enum pst_status add_parameter(struct profile_builder *b, const struct pst
                                  (int)name.len, name.ptr);
         name.len = colon;
     }
-    if (name.len == 0 || (tail && (suffix.len != 0 || class != NULL)))
+    if (name.len == 0 || (tail && suffix.len != 0))
         return pst_node_fail(b->tree, at, b->error, "not a parameter: %.*s", (int)segment.len,
                              segment.ptr);
-    if (tail && (*node)->tail == NULL)
-        (*node)->tail = new_node(b);
-    *node = tail ? (*node)->tail : branch_node(b, *node, class, suffix);
+    enum pst_status status = PST_OK;
+    if (tail)
+        status = add_tail(b, at, class, node);
+    else
+        *node = branch_node(b, *node, class, suffix);
+    if (status != PST_OK)
+        return status;
     return *node == NULL ? PST_E_NOMEM : add_capture(b, at, route, name);
 }
 
@@ -277,15 +295,17 @@ static void capture(struct matching *m, uint32_t start, uint32_t length)
 
 static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index);
 
-static bool match_tail(struct matching *m, const struct profile_node *tail, uint32_t index)
+static bool match_tail(struct matching *m, const struct profile_node *node, uint32_t index)
 {
+    const struct profile_class *class = node->tail_class;
     uint32_t mark = m->captured;
 
     for (uint32_t end = index; end < m->count; end++) {
-        if (m->lengths[end] == 0)
+        if (m->lengths[end] == 0 ||
+            (class != NULL && !profile_class_all(class->bits, segment_at(m, end))))
             return false;
         capture(m, m->starts[index], m->starts[end] + m->lengths[end] - m->starts[index]);
-        if (match_from(m, tail, end + 1))
+        if (match_from(m, node->tail, end + 1))
             return true;
         m->captured = mark;
     }
@@ -350,7 +370,7 @@ static bool match_from(struct matching *m, const struct profile_node *node, uint
             return true;
     }
     m->captured = mark;
-    return node->tail != NULL && match_tail(m, node->tail, index);
+    return node->tail != NULL && match_tail(m, node, index);
 }
 
 void profile_trie_match(const struct profile_node *root, struct pst_bytes path,

@@ -393,6 +393,22 @@ static inline bool nv_check(const struct world *w, struct pst_bytes entity, unsi
     return granted && !denied;
 }
 
+static inline bool nv_project_row(const struct world *w, const struct pst_permission_row *p)
+{
+    return p->direct && p->has_access && (p->access & PST_A_KNOWN) != 0 &&
+           p->scope == PST_SCOPE_PROJECT && p->has_entity_id && p->entity_id.len > 0 &&
+           pst_bytes_equal(p->entity_id, w->settings.project_uuid);
+}
+
+/* Rows on the project hide the global ones of their role. */
+static inline bool nv_has_project_row(const struct world *w, uint32_t role)
+{
+    for (uint32_t i = 0; i < w->model.permission_count; i++)
+        if (w->model.permissions[i].role == role && nv_project_row(w, &w->model.permissions[i]))
+            return true;
+    return false;
+}
+
 static inline bool nv_owner_row(const struct world *w, const struct pst_permission_row *p,
                                 struct pst_bytes entity)
 {
@@ -401,13 +417,8 @@ static inline bool nv_owner_row(const struct world *w, const struct pst_permissi
 
     if (!p->has_access || !(p->access & PST_A_OWNER))
         return false;
-    if (p->direct) {
-        struct pst_bytes pipeline = w->requirement.pipeline;
-        (void)pipeline; /* without a table every entity asks for the project */
-        return p->scope == PST_SCOPE_GLOBAL ||
-               (p->scope == PST_SCOPE_PROJECT && p->has_entity_id && p->entity_id.len > 0 &&
-                pst_bytes_equal(p->entity_id, w->settings.project_uuid));
-    }
+    if (p->direct) /* without a table every entity asks for the project */
+        return p->scope == PST_SCOPE_GLOBAL ? !nv_has_project_row(w, p->role) : nv_project_row(w, p);
     if (!nv_entity_matches(p, entity) || !nv_type(w, p))
         return false;
     return !p->has_entity_id ||

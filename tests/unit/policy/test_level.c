@@ -75,6 +75,13 @@ static const char TABLE[] = "levels:\n"
                             "      list: viewer\n"
                             "  Status:\n"
                             "    closed: true\n"
+                            "    read:\n"
+                            "      list:\n"
+                            "        public_none[]:\n"
+                            "          - version\n"
+                            "        viewer[]:\n"
+                            "          - version\n"
+                            "          - user\n"
                             "    open:\n"
                             "      list: everybody\n"
                             "      detail: signed_out\n";
@@ -220,6 +227,41 @@ static void test_scopes_of_built_in_rows(void **state)
     pst_levels_free(levels);
 }
 
+/* Within a role the rows of the narrowest scope decide; between roles all count. */
+static void test_a_narrow_row_hides_the_wide_ones_of_its_role(void **state)
+{
+    struct pst_levels *levels = load(TABLE);
+    struct fixture f;
+
+    (void)state;
+    start(&f, levels);
+    level_row(&f, 1, PST_A_EDITOR, PST_SCOPE_GLOBAL, NULL);
+    level_row(&f, 1, PST_A_VIEWER, PST_SCOPE_PIPELINE, "p1");
+    fx_ask(&f, 0, "Run", "5", PST_OP_UPDATE);
+    f.requirements[0].pipeline = PST_LIT("p2");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    f.requirements[0].pipeline = PST_LIT("p1");
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL_TOO_LOW);
+    level_row(&f, 1, PST_A_OWNER, PST_SCOPE_PROJECT, "PROJ"); /* an owner of the project is one */
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    fx_fini(&f);
+
+    start(&f, levels);
+    level_row(&f, 1, PST_A_OWNER, PST_SCOPE_GLOBAL, NULL);
+    level_row(&f, 1, PST_A_VIEWER, PST_SCOPE_PROJECT, "PROJ");
+    fx_ask(&f, 0, "Run", "5", PST_OP_DELETE);
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL_TOO_LOW);
+    f.settings.permissions_off = false;
+    assert_int_equal(fx_decide(&f), PST_R_NOT_GRANTED);
+    f.settings.permissions_off = true;
+    fx_role(&f, 2, "s", 0);
+    fx_bind(&f, 2, 0);
+    level_row(&f, 2, PST_A_ADMIN, PST_SCOPE_GLOBAL, NULL);
+    assert_int_equal(fx_decide(&f), PST_R_LEVEL);
+    fx_fini(&f);
+    pst_levels_free(levels);
+}
+
 static void test_levels_and_the_editing_switch(void **state)
 {
     struct pst_levels *levels = load(TABLE);
@@ -300,6 +342,37 @@ static void test_nobody_passes_what_is_public_only(void **state)
     pst_levels_free(levels);
 }
 
+/* What asks nobody shows and takes what the table names, and nothing else. */
+static void test_what_is_open_has_its_attributes(void **state)
+{
+    const struct pst_bytes version[] = {PST_LIT("version"), PST_LIT("_limit")};
+    const struct pst_bytes user[] = {PST_LIT("user")};
+    struct pst_levels *levels = load(TABLE);
+    struct fixture f;
+
+    (void)state;
+    start(&f, levels);
+    f.settings.permissions_off = false;
+    fx_ask(&f, 0, "Status", NULL, PST_OP_LIST);
+    f.requirements[0].attributes[PST_ATTR_READ] = version;
+    f.requirements[0].attribute_count[PST_ATTR_READ] = 1;
+    f.requirements[0].attributes[PST_ATTR_QUERY] = version + 1; /* is never asked */
+    f.requirements[0].attribute_count[PST_ATTR_QUERY] = 1;
+    assert_int_equal(fx_decide(&f), PST_R_PUBLIC);
+    f.question.caller.facts = NULL;
+    assert_int_equal(fx_decide(&f), PST_R_PUBLIC);
+    f.requirements[0].attributes[PST_ATTR_READ] = user;
+    assert_int_equal(fx_decide(&f), PST_R_ATTRIBUTE);
+    assert_true(pst_bytes_equal(f.detail.attribute, PST_LIT("user")));
+    f.question.caller.facts = &f.facts;
+    assert_int_equal(fx_decide(&f), PST_R_PUBLIC);
+    f.requirements[0].attributes[PST_ATTR_QUERY] = user;
+    assert_int_equal(fx_decide(&f), PST_R_ATTRIBUTE);
+    assert_int_equal(f.detail.attribute_kind, PST_ATTR_QUERY);
+    fx_fini(&f);
+    pst_levels_free(levels);
+}
+
 /* A level that is bound to a pipeline counts only for entities that ask for the pipeline. */
 static void test_a_pipeline_level_stays_with_its_pipeline(void **state)
 {
@@ -368,9 +441,11 @@ int main(void)
         cmocka_unit_test(test_attributes_in_order),
         cmocka_unit_test(test_broken_tables_are_refused_with_their_place),
         cmocka_unit_test(test_scopes_of_built_in_rows),
+        cmocka_unit_test(test_a_narrow_row_hides_the_wide_ones_of_its_role),
         cmocka_unit_test(test_levels_and_the_editing_switch),
         cmocka_unit_test(test_attributes_are_asked_but_of_an_owner),
         cmocka_unit_test(test_nobody_passes_what_is_public_only),
+        cmocka_unit_test(test_what_is_open_has_its_attributes),
         cmocka_unit_test(test_a_pipeline_level_stays_with_its_pipeline),
         cmocka_unit_test(test_presets_build_on_each_other),
         cmocka_unit_test(test_broken_presets_are_refused),

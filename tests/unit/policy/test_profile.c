@@ -130,6 +130,26 @@ static void test_the_more_special_template_wins(void **state)
     pst_profile_destroy(p);
 }
 
+/* A path with a segment beyond the class is left to the other templates. */
+static void test_a_tail_of_one_class(void **state)
+{
+    struct pst_profile *p = compile("{" HEAD "'routes':["
+                                    "{'GET':'/a/{x:digits...}','need':'tail:$x list'},"
+                                    "{'GET':'/b/{x:digits...}/end','need':'ended:$x list'},"
+                                    "{'GET':'/{y}/{x...}','need':'other:$x list'}]}");
+
+    (void)state;
+    get(p, "/a/7", "tail list 7");
+    get(p, "/a/7/8", "tail list 7/8");
+    get(p, "/a/7/x", "other list 7/x");
+    get(p, "/a/x/7", "other list x/7");
+    get(p, "/b/7/8/end", "ended list 7/8");
+    get(p, "/b/7/x/end", "other list 7/x/end");
+    get(p, "/b/7/8", "other list 7/8");
+    get(p, "/a/7/", "no-route");
+    pst_profile_destroy(p);
+}
+
 static void test_the_path_decides_before_the_method(void **state)
 {
     struct pst_profile *p = compile("{" HEAD "'routes':[{'GET':'/a/b','need':'x list'},"
@@ -291,6 +311,9 @@ static void test_errors_name_place_and_cause(void **state)
                  "'{' without '}'");
     expect_error("{" HEAD "'routes':[{'GET':'/{x}/{x}','need':'x list'}]}", "routes[0]", "twice");
     expect_error("{" HEAD "'routes':[{'GET':'/{x:y}','need':'x list'}]}", "routes[0]", "class");
+    expect_error("{" HEAD "'routes':[{'GET':'/{x:digits...}','need':'x list'},"
+                 "{'GET':'/{x...}/a','need':'x list'}]}",
+                 "routes[1]", "two tails");
     expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x'}]}", "routes[0].need", "no operation");
     expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x fly'}]}", "routes[0].need",
                  "no such operation");
@@ -584,6 +607,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_more_special_template_wins),
+        cmocka_unit_test(test_a_tail_of_one_class),
         cmocka_unit_test(test_the_path_decides_before_the_method),
         cmocka_unit_test(test_a_long_or_winding_path_ends),
         cmocka_unit_test(test_matching_does_not_slow_down_with_the_number_of_routes),
