@@ -399,7 +399,8 @@ static bool read_workspace(struct profile_asking *ask)
         return false;
     if (ws->off) {
         if (name.len != 0)
-            return profile_refuse(ask, PST_R_BAD_WORKSPACE, PST_LIT("workspaces are switched off"));
+            return profile_refuse(ask, PST_R_WORKSPACES_OFF, name);
+        ask->out->workspace = ws->fallback; /* where the grants of such an app are kept */
         ask->out->workspace_optional = true;
         return true;
     }
@@ -498,7 +499,8 @@ static bool ask_inner(struct profile_asking *ask)
         ask->present |= UINT32_C(1) << i;
     }
     bool good = true;
-    if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL)
+    if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL &&
+        !ask->profile->workspace.off) /* then it is a folder of old */
         good = agree(ask, ask->vars[inner->workspace_var].values.items[0],
                      PST_LIT("workspaces/ in the path"), &ask->out->workspace);
     good = good && profile_ask_needs(ask, inner, inner->needs);

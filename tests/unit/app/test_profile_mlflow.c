@@ -318,9 +318,12 @@ static void test_options_change_the_workspace(void **state)
     other = world_load_file("policies/profiles", "mlflow.yaml", &off);
     assert_non_null(other);
     ask.fields[0].name = PST_LIT("X-Mlflow-Workspace");
-    assert_string_equal(world_line_of(other, &ask), "bad-workspace:workspaces are switched off");
+    assert_string_equal(world_line_of(other, &ask), "workspaces-off:blue");
     ask.field_count = 0;
-    assert_string_equal(world_line_of(other, &ask), "ws=; authenticated");
+    assert_string_equal(world_line_of(other, &ask), "ws=default; authenticated");
+    ask.path = ART "/workspaces/blue/5/a/artifacts/x"; /* a folder of old, where there are none */
+    assert_string_equal(world_line_of(other, &ask),
+                        "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     pst_profile_destroy(other);
 }
 
