@@ -76,7 +76,19 @@ static void test_shapes(void **state)
     get(V3 "/scorers/get", "experiment_id=11&name=a%2Fb+c",
         "ws=default; scorer:11/a%2Fb%20c detail; scorer_version not_denied");
     get(V3 "/mcp-servers/ns/slug/versions/1.0/x", NULL,
-        "ws=default; mcp_server:ns/slug detail; mcp_server_version not_denied");
+        "ws=default; mcp_server:ns/slug detail; mcp_server_version detail > mcp_server:ns/slug "
+        "detail");
+    send("PATCH", V3 "/mcp-servers/ns/slug/versions/1", "{}",
+         "ws=default; mcp_server:ns/slug update; mcp_server_version update > mcp_server:ns/slug "
+         "update");
+    send("POST", V3 "/mcp-servers/ns/slug/versions", "{}",
+         "ws=default; mcp_server:ns/slug update; mcp_server_version not_denied");
+    send("DELETE", V3 "/mcp-servers/ns/slug", NULL,
+         "ws=default; mcp_server:ns/slug delete; mcp_server_version delete > mcp_server:ns/slug "
+         "delete");
+    send("DELETE", V3 "/mcp-servers/ns/slug/aliases/a", NULL,
+         "ws=default; mcp_server:ns/slug delete; mcp_server_version detail > mcp_server:ns/slug "
+         "detail");
 }
 
 /* What a request reaches beside its own object must not be denied. */
