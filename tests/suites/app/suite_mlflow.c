@@ -556,7 +556,8 @@ static void run_case(const json_t *json, const struct pst_presets *presets)
                      .grant_default_workspace_access =
                          json_is_true(json_object_get(config, "grant_default_workspace_access"))},
         .facts = user_of(json)};
-    struct pst_policy *policy = policy_of(json_object_get(json, "grants"), text_of(json, "user"), presets);
+    struct pst_policy *policy =
+        policy_of(json_object_get(json, "grants"), text_of(json, "user"), presets);
     decide_load(&w, "mlflow", &options);
     w.policy = policy;
     ask_case(&w, json, id);

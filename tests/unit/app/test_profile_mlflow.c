@@ -105,7 +105,8 @@ static void test_what_else_is_reached(void **state)
          "ws=default; experiment:11 update; logged_model not_denied; experiment:? detail; "
          "run detail > experiment:? detail");
     send("POST", V3 "/traces",
-         "{\"trace\":{\"traceInfo\":{\"traceLocation\":{\"mlflowExperiment\":{\"experimentId\":\"11\"}},"
+         "{\"trace\":{\"traceInfo\":{\"traceLocation\":{\"mlflowExperiment\":{\"experimentId\":"
+         "\"11\"}},"
          "\"assessments\":[{\"assessmentName\":\"q\"}]}}}",
          "ws=default; experiment:11 update; trace not_denied; assessment not_denied");
     get(V2 "/traces", "experiment_ids=11&order_by=run_id",
