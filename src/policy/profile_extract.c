@@ -376,6 +376,9 @@ static bool workspace_headers(struct profile_asking *ask, struct pst_bytes *work
         const struct pst_field *field = find_field(ask->request, ws->headers[i], &count);
         if (count > 1)
             return profile_refuse(ask, PST_R_AMBIGUOUS, ws->headers[i]);
+        if (field != NULL && workspace->len == 0 &&
+            !pst_bytes_equal_nocase(field->name, ws->headers[i]))
+            continue; /* X_MLFLOW_WORKSPACE: may not contradict, but no app is led by it */
         if (field != NULL && !agree(ask, pst_bytes_trim(field->value), ws->headers[i], workspace))
             return false;
     }

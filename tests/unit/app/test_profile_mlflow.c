@@ -349,6 +349,21 @@ static void test_workspace_header(void **state)
     }
 }
 
+/* Another spelling names nothing, and beside the right one it is one too many. */
+static void test_another_spelling_of_the_workspace_header(void **state)
+{
+    struct world_ask ask = {.method = "GET", .path = "/version", .field_count = 1};
+
+    (void)state;
+    ask.fields[0] = (struct pst_field){PST_LIT("X_MLFLOW_WORKSPACE"), PST_LIT("team-a")};
+    assert_string_equal(world_line_of(profile, &ask), "ws=default; authenticated");
+    ask.fields[0].name = PST_LIT("x-mlflow.workspace");
+    assert_string_equal(world_line_of(profile, &ask), "ws=default; authenticated");
+    ask.field_count = 2;
+    ask.fields[1] = (struct pst_field){PST_LIT("X-MLFLOW-WORKSPACE"), PST_LIT("team-a")};
+    assert_string_equal(world_line_of(profile, &ask), "ambiguous:X-MLFLOW-WORKSPACE");
+}
+
 static void test_options_change_the_workspace(void **state)
 {
     const struct pst_bytes more[] = {PST_LIT("X-Workspace")};
@@ -439,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_artifact_paths),
         cmocka_unit_test(test_artifact_paths_that_change_when_decoded_again),
         cmocka_unit_test(test_workspace_header),
+        cmocka_unit_test(test_another_spelling_of_the_workspace_header),
         cmocka_unit_test(test_options_change_the_workspace),
         cmocka_unit_test(test_what_no_route_takes),
         cmocka_unit_test(test_a_preflight_needs_both_fields),
