@@ -69,6 +69,7 @@ bool pst_engine_may_be_shadowed(enum pst_reason reason)
     case PST_R_BAD_WORKSPACE:
     case PST_R_UNKNOWN_HOST:
     case PST_R_UPGRADE:
+    case PST_R_WORKSPACES_OFF:
     case PST_R_TWO_CREDENTIALS:
     case PST_R_KEYS_UNAVAILABLE:
     case PST_R_STALE:

@@ -137,6 +137,8 @@ static const char *mlflow_code(const struct pst_decision *d)
     case 503:
         return "TEMPORARILY_UNAVAILABLE";
     default:
+        if (d->reason == PST_R_WORKSPACES_OFF)
+            return "FEATURE_DISABLED";
         return d->status < 500 ? "BAD_REQUEST" : "INTERNAL_ERROR";
     }
 }

@@ -140,6 +140,18 @@ static uint32_t named_workspace(const struct pst_question *q, const struct pst_r
     return r->self.len == 0 ? q->workspace : pst_policy_workspace(q->policy, r->self);
 }
 
+/* A row on (workspace, *) speaks for the caller, also where it grants nothing or denies. */
+static bool has_workspace_row(const struct pst_question *q)
+{
+    for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
+        struct pst_held held = pst_held_at(q, i, q->workspace);
+        if (held.role != NULL &&
+            (held.role->rules->workspace_grants | held.role->rules->workspace_denies) != 0)
+            return true;
+    }
+    return false;
+}
+
 /* create_in_workspace: USE, or what the default permission gives where it applies. */
 static bool may_use(const struct pst_question *q, struct pst_eval_detail *d)
 {
@@ -151,7 +163,7 @@ static bool may_use(const struct pst_question *q, struct pst_eval_detail *d)
         return true;
     return s->grant_default_workspace_access && q->workspace != 0 &&
            q->workspace == q->policy->default_workspace &&
-           (s->default_permission & (PST_A_USE | FULL)) != 0;
+           (s->default_permission & (PST_A_USE | FULL)) != 0 && !has_workspace_row(q);
 }
 
 static enum pst_verdict refuse_workspace(struct pst_eval_detail *d, uint64_t missing)

@@ -387,6 +387,9 @@ static bool workspace_headers(struct profile_asking *ask, struct pst_bytes *work
         const struct pst_field *field = find_field(ask->request, ws->headers[i], &count);
         if (count > 1)
             return profile_refuse(ask, PST_R_AMBIGUOUS, ws->headers[i]);
+        if (field != NULL && workspace->len == 0 &&
+            !pst_bytes_equal_nocase(field->name, ws->headers[i]))
+            continue; /* X_MLFLOW_WORKSPACE: may not contradict, but no app is led by it */
         if (field != NULL && !agree(ask, pst_bytes_trim(field->value), ws->headers[i], workspace))
             return false;
     }
@@ -410,7 +413,8 @@ static bool read_workspace(struct profile_asking *ask)
         return false;
     if (ws->off) {
         if (name.len != 0)
-            return profile_refuse(ask, PST_R_BAD_WORKSPACE, PST_LIT("workspaces are switched off"));
+            return profile_refuse(ask, PST_R_WORKSPACES_OFF, name);
+        ask->out->workspace = ws->fallback; /* where the grants of such an app are kept */
         ask->out->workspace_optional = true;
         return true;
     }
@@ -509,7 +513,8 @@ static bool ask_inner(struct profile_asking *ask)
         ask->present |= UINT32_C(1) << i;
     }
     bool good = true;
-    if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL)
+    if (inner->workspace_var != PROFILE_VARS && ask->out->workspace.ptr != NULL &&
+        !ask->profile->workspace.off) /* then it is a folder of old */
         good = agree(ask, ask->vars[inner->workspace_var].values.items[0],
                      PST_LIT("workspaces/ in the path"), &ask->out->workspace);
     good = good && profile_ask_needs(ask, inner, inner->needs);

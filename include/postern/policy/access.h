@@ -97,6 +97,7 @@ enum pst_reason {
     PST_R_NO_ROUTE,       /* 404 */
     PST_R_METHOD,         /* 405 */
     PST_R_UPGRADE,        /* 403 upgrade to a protocol that is not passed on */
+    PST_R_WORKSPACES_OFF, /* 500, as MLflow: a workspace is named, but the app is run without */
     /* identity */
     PST_R_NO_CREDENTIAL,    /* 401 */
     PST_R_BAD_CREDENTIAL,   /* 401 the token does not hold; the detail goes to the log only */

@@ -93,9 +93,8 @@ struct pst_extracted {
     struct pst_bytes
         detail; /* with refuse: which key, field or segment; safe to show (no values) */
     struct pst_bytes workspace; /* name after decoding; empty: the route needs none */
-    bool
-        workspace_optional; /* the route works without an existing workspace (MLflow server-info) */
-    struct pst_bytes entity; /* for logs: the first requirement's entity and operation */
+    bool workspace_optional;    /* it need not exist: the route needs none, or workspaces are off */
+    struct pst_bytes entity;    /* for logs: the first requirement's entity and operation */
     enum pst_op op;
     const struct pst_requirement *requirements;
     uint32_t requirement_count; /* 0 on a route that is not public: authenticated is enough */

@@ -112,7 +112,7 @@ static inline struct decide_answer decide_eval(struct decide_world *w, struct ps
     q->requirement_count = answer.extracted.requirement_count;
     if (answer.extracted.workspace.len != 0) {
         q->workspace = pst_policy_workspace(w->policy, answer.extracted.workspace);
-        if (q->workspace == 0) {
+        if (q->workspace == 0 && !answer.extracted.workspace_optional) {
             answer.reason = PST_R_UNKNOWN_WORKSPACE;
             answer.status = pst_reason_status(answer.reason);
             return answer;

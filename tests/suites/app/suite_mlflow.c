@@ -357,17 +357,18 @@ static void check_extras(const json_t *routes)
 
 /* ---- cases ---- */
 
-enum { WS_DEFAULT = 1, WS_A, WS_B };
+#define WORKSPACES 16
 
+/* The workspaces of the world that the cases play in; the first is the default one. */
+static const json_t *world_workspaces;
+
+/* Ids of workspaces count from 1; 0 is none of the world. */
 static uint32_t workspace_of(const char *name)
 {
-    if (strcmp(name, "default") == 0)
-        return WS_DEFAULT;
-    if (strcmp(name, "team-a") == 0)
-        return WS_A;
-    if (strcmp(name, "team-b") != 0)
-        decide_die("workspace", name);
-    return WS_B;
+    for (uint32_t i = 0; i < json_array_size(world_workspaces); i++)
+        if (strcmp(json_string_value(json_array_get(world_workspaces, i)), name) == 0)
+            return i + 1;
+    return 0;
 }
 
 static uint64_t preset(const struct pst_presets *presets, const char *name)
@@ -385,39 +386,53 @@ static void must(enum pst_status status, const char *what)
         decide_die(what, pst_status_name(status));
 }
 
-/* Role 1 is the administrator's, roles 2 to 4 are alice's in each workspace. */
-static struct pst_policy *policy_of(const json_t *grants, const struct pst_presets *presets)
+/* Role 1 is the administrator's; each workspace has one for the caller of the case. */
+static void add_world(struct pst_model *model)
 {
-    static const char *const names[] = {"default", "team-a", "team-b"};
+    for (uint32_t i = 0; i < json_array_size(world_workspaces); i++) {
+        struct pst_bytes name = decide_text(json_string_value(json_array_get(world_workspaces, i)));
+        enum pst_workspace_kind kind = i == 0 ? PST_WORKSPACE_DEFAULT : PST_WORKSPACE_PROJECT;
+        must(pst_model_add_workspace(
+                 model, &(struct pst_workspace_row){.id = i + 1, .name = name, .kind = kind}),
+             "workspace");
+        must(pst_model_add_role(
+                 model, &(struct pst_role_row){.id = i + 2, .name = name, .workspace = i + 1}),
+             "role");
+    }
+    must(pst_model_add_role(model, &(struct pst_role_row){.id = 1, .name = PST_LIT("admin")}),
+         "role");
+    must(pst_model_add_permission(model, &(struct pst_permission_row){.id = 1,
+                                                                      .role = 1,
+                                                                      .has_access = true,
+                                                                      .access = PST_A_OWNER,
+                                                                      .entity = PST_LIT("ALL")}),
+         "permission");
+}
+
+/* Grants to others than the caller are in no role of the caller's. */
+static bool is_callers(const json_t *grant, const char *caller)
+{
+    return strcmp(text_of(grant, "user"), caller) == 0;
+}
+
+static struct pst_policy *policy_of(const json_t *grants, const char *caller,
+                                    const struct pst_presets *presets)
+{
     struct pst_model model;
     struct pst_policy *policy;
     struct pst_error error;
 
     pst_model_init(&model, 1u << 20);
-    for (uint32_t i = 0; i < 3; i++) {
-        must(pst_model_add_workspace(
-                 &model, &(struct pst_workspace_row){.id = i + 1,
-                                                     .name = decide_text(names[i]),
-                                                     .kind = i == 0 ? PST_WORKSPACE_DEFAULT
-                                                                    : PST_WORKSPACE_PROJECT}),
-             "workspace");
-        must(pst_model_add_role(&model, &(struct pst_role_row){.id = i + 2,
-                                                               .name = decide_text(names[i]),
-                                                               .workspace = i + 1}),
-             "role");
-    }
-    must(pst_model_add_role(&model, &(struct pst_role_row){.id = 1, .name = PST_LIT("admin")}),
-         "role");
-    must(pst_model_add_permission(&model, &(struct pst_permission_row){.id = 1,
-                                                                       .role = 1,
-                                                                       .has_access = true,
-                                                                       .access = PST_A_OWNER,
-                                                                       .entity = PST_LIT("ALL")}),
-         "permission");
+    add_world(&model);
     for (size_t i = 0; i < json_array_size(grants); i++) {
         const json_t *g = json_array_get(grants, i);
+        uint32_t workspace = workspace_of(text_of(g, "workspace"));
+        if (workspace == 0)
+            decide_die("workspace", text_of(g, "workspace"));
+        if (!is_callers(g, caller))
+            continue;
         struct pst_permission_row row = {.id = i + 2,
-                                         .role = workspace_of(text_of(g, "workspace")) + 1,
+                                         .role = workspace + 1,
                                          .has_access = true,
                                          .access = preset(presets, text_of(g, "permission")),
                                          .entity = decide_text(text_of(g, "type")),
@@ -437,34 +452,34 @@ static const struct pst_facts admin = {.user_id = 1,
                                        .binding_count = 1,
                                        .bindings = admin_bindings};
 
-/* alice is bound to the role of each workspace in which the case grants her something. */
-static const struct pst_facts *alice_of(const json_t *grants)
+/* The caller is bound to the role of each workspace in which the case grants something. */
+static const struct pst_facts *caller_of(const json_t *grants, const char *caller)
 {
-    static struct pst_binding bindings[3];
-    static struct pst_facts alice;
-    bool bound[4] = {false};
+    static struct pst_binding bindings[WORKSPACES];
+    static struct pst_facts facts;
+    bool bound[WORKSPACES + 1] = {false};
 
-    alice = (struct pst_facts){.user_id = 2, .name = PST_LIT("alice"), .bindings = bindings};
+    facts = (struct pst_facts){.user_id = 2, .name = decide_text(caller), .bindings = bindings};
     for (size_t i = 0; i < json_array_size(grants); i++) {
-        uint32_t workspace = workspace_of(text_of(json_array_get(grants, i), "workspace"));
-        if (!bound[workspace])
-            bindings[alice.binding_count++] = (struct pst_binding){2, workspace + 1, workspace};
-        bound[workspace] = true;
+        const json_t *g = json_array_get(grants, i);
+        uint32_t workspace = workspace_of(text_of(g, "workspace"));
+        if (is_callers(g, caller) && !bound[workspace])
+            bindings[facts.binding_count++] = (struct pst_binding){2, workspace + 1, workspace};
+        bound[workspace] = bound[workspace] || is_callers(g, caller);
     }
-    return &alice;
+    return &facts;
 }
 
+/* Every plain name is a user; nobody is who sends no credential, or one that does not hold. */
 static const struct pst_facts *user_of(const json_t *json)
 {
     const char *user = text_of(json, "user");
 
     if (strcmp(user, "admin") == 0)
         return &admin;
-    if (strcmp(user, "alice") == 0)
-        return alice_of(json_object_get(json, "grants"));
-    if (user[0] != '\0' && strchr(user, ':') == NULL && strncmp(user, "Bearer ", 7) != 0)
-        decide_die("user", user);
-    return NULL; /* nobody, or a credential that does not hold */
+    if (user[0] == '\0' || strchr(user, ':') != NULL || strncmp(user, "Bearer ", 7) == 0)
+        return NULL;
+    return caller_of(json_object_get(json, "grants"), user);
 }
 
 static void add_field(struct decide_request *r, const char *name, const char *value)
@@ -494,7 +509,7 @@ static void ask_case(struct decide_world *w, const json_t *json, const char *id)
     const json_t *request = json_object_get(json, "request"),
                  *expect = json_object_get(json, "expect");
     json_t *body = json_object_get(request, "json");
-    char *dumped = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
+    char *dumped = body == NULL ? NULL : json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
     struct decide_request r = {.method = text_of(request, "method"),
                                .target = text_of(request, "path")};
     char detail[256];
@@ -541,7 +556,8 @@ static void run_case(const json_t *json, const struct pst_presets *presets)
                      .grant_default_workspace_access =
                          json_is_true(json_object_get(config, "grant_default_workspace_access"))},
         .facts = user_of(json)};
-    struct pst_policy *policy = policy_of(json_object_get(json, "grants"), presets);
+    struct pst_policy *policy =
+        policy_of(json_object_get(json, "grants"), text_of(json, "user"), presets);
     decide_load(&w, "mlflow", &options);
     w.policy = policy;
     ask_case(&w, json, id);
@@ -582,8 +598,11 @@ int main(int argc, char **argv)
     struct decide_world w = {.facts = &nobody_special};
 
     load_presets(&presets);
+    world_workspaces = json_object_get(json_object_get(cases, "world"), "workspaces");
+    if (json_array_size(world_workspaces) > WORKSPACES)
+        decide_die("world", "too many workspaces");
     decide_load(&w, "mlflow", NULL);
-    struct pst_policy *policy = policy_of(NULL, &presets);
+    struct pst_policy *policy = policy_of(NULL, "", &presets);
     w.policy = policy;
     for (size_t i = 0; i < json_array_size(routes); i++) {
         check_route(&w, json_array_get(routes, i));

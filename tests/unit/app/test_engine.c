@@ -324,6 +324,37 @@ static void shadow_forwards_what_policy_refuses_and_says_so(void **state)
     assert_false(d.forward);
 }
 
+/* MLflow's clients make their exception of the error code. */
+static void a_refusal_bears_the_code_that_mlflow_gives(void **state)
+{
+    static const struct {
+        enum pst_reason reason;
+        const char *code;
+    } cases[] = {
+        {PST_R_BAD_ID, "INVALID_PARAMETER_VALUE"},
+        {PST_R_NO_CREDENTIAL, "UNAUTHENTICATED"},
+        {PST_R_NOT_GRANTED, "PERMISSION_DENIED"},
+        {PST_R_UNKNOWN_WORKSPACE, "RESOURCE_DOES_NOT_EXIST"},
+        {PST_R_ROUTE_CLOSED, "PERMISSION_DENIED"},
+        {PST_R_WORKSPACES_OFF, "FEATURE_DISABLED"},
+        {PST_R_INTERNAL, "INTERNAL_ERROR"},
+        {PST_R_STALE, "TEMPORARILY_UNAVAILABLE"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct pst_decision d = {.form = PST_FORM_MLFLOW,
+                                 .reason = cases[i].reason,
+                                 .status = pst_reason_status(cases[i].reason)};
+        char space[2048], begin[80];
+        struct pst_buf body = pst_buf_of(space, sizeof(space));
+        const char *type;
+        pst_engine_refusal_body(&d, &body, &type);
+        int n = snprintf(begin, sizeof(begin), "{\"error_code\":\"%s\",", cases[i].code);
+        assert_true(pst_bytes_starts(pst_buf_bytes(&body), pst_bytes_of(begin, (size_t)n)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_change_is_seen_by_the_next_decision_after_its_news,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_lease_nothing_is_decided, set_up, tear_down),
+        cmocka_unit_test(a_refusal_bears_the_code_that_mlflow_gives),
         cmocka_unit_test_setup_teardown(shadow_forwards_what_policy_refuses_and_says_so,
                                         set_up_shadow, tear_down),
     };

@@ -45,7 +45,8 @@ static void test_shapes(void **state)
         "ws=default; experiment:? detail; run detail > experiment:? detail");
     send("POST", V2 "/runs/create", "{\"experiment_id\":11}",
          "ws=default; experiment:11 update; run not_denied");
-    send("POST", V2 "/experiments/create", "{}", "ws=default; workspace-use");
+    send("POST", V2 "/experiments/create", "{}",
+         "ws=default; workspace-use; experiment not_denied");
     send("POST", V2 "/experiments/delete", "{\"experiment_id\":\"11\"}",
          "ws=default; experiment:11 delete; run delete > experiment:11 delete; "
          "trace delete > experiment:11 delete; logged_model delete > experiment:11 delete; "
@@ -73,9 +74,58 @@ static void test_shapes(void **state)
     get(V2 "/users/get", "username=bob", "ws=default; self bob | admin");
     get(V3 "/workspaces/team-a", NULL, "ws=default; workspace-view team-a");
     get(V3 "/scorers/get", "experiment_id=11&name=a%2Fb+c",
-        "ws=default; scorer:11/a%2Fb%20c detail > experiment:11 detail; scorer_version not_denied");
+        "ws=default; scorer:11/a%2Fb%20c detail; scorer_version not_denied");
     get(V3 "/mcp-servers/ns/slug/versions/1.0/x", NULL,
-        "ws=default; mcp_server:ns/slug detail; mcp_server_version not_denied");
+        "ws=default; mcp_server:ns/slug detail; mcp_server_version detail > mcp_server:ns/slug "
+        "detail");
+    send("PATCH", V3 "/mcp-servers/ns/slug/versions/1", "{}",
+         "ws=default; mcp_server:ns/slug update; mcp_server_version update > mcp_server:ns/slug "
+         "update");
+    send("POST", V3 "/mcp-servers/ns/slug/versions", "{}",
+         "ws=default; mcp_server:ns/slug update; mcp_server_version not_denied");
+    send("DELETE", V3 "/mcp-servers/ns/slug", NULL,
+         "ws=default; mcp_server:ns/slug delete; mcp_server_version delete > mcp_server:ns/slug "
+         "delete");
+    send("DELETE", V3 "/mcp-servers/ns/slug/aliases/a", NULL,
+         "ws=default; mcp_server:ns/slug delete; mcp_server_version detail > mcp_server:ns/slug "
+         "detail");
+}
+
+/* What a request reaches beside its own object must not be denied. */
+static void test_what_else_is_reached(void **state)
+{
+    (void)state;
+    send("POST", V2 "/registered-models/create", "{\"name\":\"m\"}",
+         "ws=default; workspace-use; registered_model:m not_denied ~prompt");
+    send("POST", V2 "/registered-models/alias", "{\"name\":\"m\",\"alias\":\"a\"}",
+         "ws=default; registered_model:m update ~prompt; "
+         "registered_model_version detail > registered_model:m detail; "
+         "prompt_version detail > prompt:m detail");
+    send("POST", V2 "/logged-models", "{\"experiment_id\":\"11\",\"sourceRunId\":\"a\"}",
+         "ws=default; experiment:11 update; logged_model not_denied; experiment:? detail; "
+         "run detail > experiment:? detail");
+    send("POST", V3 "/traces",
+         "{\"trace\":{\"traceInfo\":{\"traceLocation\":{\"mlflowExperiment\":{\"experimentId\":"
+         "\"11\"}},"
+         "\"assessments\":[{\"assessmentName\":\"q\"}]}}}",
+         "ws=default; experiment:11 update; trace not_denied; assessment not_denied");
+    get(V2 "/traces", "experiment_ids=11&order_by=run_id",
+        "ws=default; experiment:11 detail; trace detail > experiment:11 detail; "
+        "assessment detail > experiment:11 detail; run detail > experiment:11 detail; "
+        "logged_model detail > experiment:11 detail");
+    send("POST", V3 "/gateway/endpoints/create", "{\"experimentId\":\"11\"}",
+         "ws=default; gateway_endpoint not_denied; experiment not_denied; "
+         "experiment:11 not_denied; workspace-use");
+    send("POST", V3 "/gateway/model-definitions/create", "{}",
+         "ws=default; gateway_model_definition not_denied");
+    send("POST", V3 "/prompt-optimization/jobs",
+         "{\"experiment_id\":\"11\",\"source_prompt_uri\":\"prompts:/p/1\","
+         "\"config\":{\"scorers\":[\"judge\"],\"optimizer_config_json\":\"{}\"}}",
+         "ws=default; experiment:11 update; run not_denied; scorer_version not_denied; "
+         "prompt:? not_denied; prompt_version not_denied; scorer:11/judge not_denied; "
+         "gateway_endpoint:? not_denied");
+    get(V3 "/review-queues/get", "queue_id=q",
+        "ws=default; experiment:? detail; review_queue manage > experiment:? manage");
 }
 
 static void test_lists_are_certain_or_refused(void **state)
@@ -90,8 +140,7 @@ static void test_lists_are_certain_or_refused(void **state)
     send("POST", V3 "/traces/search", "{\"locations\":[]}", "ws=default; admin");
     get(V3 "/workspaces", NULL, "ws=default; closed <needs-filter> | admin");
     get(V3 "/scorers/list", NULL,
-        "ws=default; <needs-filter>experiment:? detail; <needs-filter>scorer:? detail > "
-        "experiment:? detail");
+        "ws=default; <needs-filter>experiment:? detail; <needs-filter>scorer:? detail");
 }
 
 static void test_one_field_in_two_spellings(void **state)
@@ -240,12 +289,14 @@ static void test_artifact_paths(void **state)
     send("PUT", ART "/5/traces/t/artifacts/x", NULL,
          "ws=default; experiment:5 detail; trace update > experiment:5 update");
     get(ART "/5/other", NULL, "ws=default; experiment:5 detail");
-    get(ART "/other", NULL, "ws=default; workspace manage");
+    get(ART "/other", NULL, "ws=default; workspace detail");
+    send("PUT", ART "/other", NULL, "ws=default; workspace update");
+    send("DELETE", ART "/other", NULL, "ws=default; workspace manage");
     get(ART "/workspaces/default/5/abc/artifacts/x", NULL,
         "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     get(ART "/workspaces/team-a/5/abc/artifacts/x", NULL, "ambiguous:workspaces/ in the path");
     get(ART "/workspaces", NULL, "ws=default; admin");
-    get(ART "/workspaces/default", NULL, "ws=default; workspace manage");
+    get(ART "/workspaces/default", NULL, "ws=default; workspace detail");
     get(ART, "path=5%2Fabc%2Fartifacts",
         "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     get(ART, "path=", "ws=default; admin");
@@ -298,6 +349,21 @@ static void test_workspace_header(void **state)
     }
 }
 
+/* Another spelling names nothing, and beside the right one it is one too many. */
+static void test_another_spelling_of_the_workspace_header(void **state)
+{
+    struct world_ask ask = {.method = "GET", .path = "/version", .field_count = 1};
+
+    (void)state;
+    ask.fields[0] = (struct pst_field){PST_LIT("X_MLFLOW_WORKSPACE"), PST_LIT("team-a")};
+    assert_string_equal(world_line_of(profile, &ask), "ws=default; authenticated");
+    ask.fields[0].name = PST_LIT("x-mlflow.workspace");
+    assert_string_equal(world_line_of(profile, &ask), "ws=default; authenticated");
+    ask.field_count = 2;
+    ask.fields[1] = (struct pst_field){PST_LIT("X-MLFLOW-WORKSPACE"), PST_LIT("team-a")};
+    assert_string_equal(world_line_of(profile, &ask), "ambiguous:X-MLFLOW-WORKSPACE");
+}
+
 static void test_options_change_the_workspace(void **state)
 {
     const struct pst_bytes more[] = {PST_LIT("X-Workspace")};
@@ -318,9 +384,12 @@ static void test_options_change_the_workspace(void **state)
     other = world_load_file("policies/profiles", "mlflow.yaml", &off);
     assert_non_null(other);
     ask.fields[0].name = PST_LIT("X-Mlflow-Workspace");
-    assert_string_equal(world_line_of(other, &ask), "bad-workspace:workspaces are switched off");
+    assert_string_equal(world_line_of(other, &ask), "workspaces-off:blue");
     ask.field_count = 0;
-    assert_string_equal(world_line_of(other, &ask), "ws=; authenticated");
+    assert_string_equal(world_line_of(other, &ask), "ws=default; authenticated");
+    ask.path = ART "/workspaces/blue/5/a/artifacts/x"; /* a folder of old, where there are none */
+    assert_string_equal(world_line_of(other, &ask),
+                        "ws=default; experiment:5 detail; run detail > experiment:5 detail");
     pst_profile_destroy(other);
 }
 
@@ -374,6 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_what_else_is_reached),
         cmocka_unit_test(test_lists_are_certain_or_refused),
         cmocka_unit_test(test_one_field_in_two_spellings),
         cmocka_unit_test(test_bodies_that_readers_disagree_on),
@@ -384,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_artifact_paths),
         cmocka_unit_test(test_artifact_paths_that_change_when_decoded_again),
         cmocka_unit_test(test_workspace_header),
+        cmocka_unit_test(test_another_spelling_of_the_workspace_header),
         cmocka_unit_test(test_options_change_the_workspace),
         cmocka_unit_test(test_what_no_route_takes),
         cmocka_unit_test(test_a_preflight_needs_both_fields),

@@ -492,6 +492,29 @@ static void test_what_makes_a_workspace_visible(void **state)
     assert_false(pst_eval_workspace_visible(&f->question, 99));
 }
 
+/* What the default permission gives in the default workspace is for who holds no row on it. */
+static void test_a_row_on_the_workspace_stands_before_the_default(void **state)
+{
+    static const uint64_t rows[] = {PST_A_SPEAKS, FX_READ, FX_DENY};
+    static const char *const names[] = {"s", "t", "u"};
+    struct fixture *f = *state;
+
+    f->question.workspace = RED;
+    f->settings.grant_default_workspace_access = true;
+    f->settings.default_permission = FX_USE;
+    ask_need(f, PST_NEED_WORKSPACE_USE, NULL);
+    assert_int_equal(fx_decide(f), PST_R_GRANTED);
+    for (uint32_t i = 0; i < 3; i++) {
+        fx_role(f, i + 1, names[i], 0);
+        fx_grant(f, i + 1, "workspace", NULL, rows[i]);
+        f->facts.binding_count = 0;
+        fx_bind(f, i + 1, BLUE);
+        assert_int_equal(fx_decide(f), PST_R_GRANTED);
+        fx_bind(f, i + 1, RED);
+        assert_int_equal(fx_decide(f), PST_R_NOT_GRANTED);
+    }
+}
+
 /* ---- most-specific ---- */
 
 static void child_of(struct fixture *f, const char *experiment, enum pst_op op)
@@ -705,6 +728,7 @@ int main(void)
         OVERRIDES(test_needs_of_people),
         SPECIFIC(test_needs_of_workspaces),
         SPECIFIC(test_what_makes_a_workspace_visible),
+        SPECIFIC(test_a_row_on_the_workspace_stands_before_the_default),
         SPECIFIC(test_deny_wins_inside_a_key_and_the_largest_grant_else),
         SPECIFIC(test_the_first_key_that_speaks_decides),
         SPECIFIC(test_no_permissions_speaks_and_grants_nothing),
