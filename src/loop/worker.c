@@ -2,12 +2,14 @@
  * A turn of the loop:
  *
  *   event_base_loop(ONCE)   waits, then runs the callbacks of all ready events
- *   deferred                what those callbacks put off (one pass; what is put off again runs next
- * turn) graves                  memory of what died in this turn
+ *   deferred                what those callbacks put off (one pass; what is put off again runs in
+ *                           the next turn)
+ *   last                    what comes behind that, until nothing is left
+ *   graves                  memory of what died in this turn
  *
  * I1  A timer in slot s is due at a tick t with t % SLOTS == s, or was moved later since; firing
- * looks at due_ns, never at the slot. I2  A ticket slot's generation is odd while it is in use and
- * even while it is free.
+ *     looks at due_ns, never at the slot.
+ * I2  A ticket slot's generation is odd while it is in use and even while it is free.
  */
 #include "postern/loop/worker.h"
 
@@ -126,6 +128,12 @@ void pst_worker_defer(struct pst_worker *worker, struct pst_deferred *deferred)
         pst_list_append(&worker->own.deferred, &deferred->node_);
 }
 
+void pst_worker_put_last(struct pst_worker *worker, struct pst_deferred *deferred)
+{
+    if (deferred->node_.next == NULL)
+        pst_list_append(&worker->own.last, &deferred->node_);
+}
+
 void pst_deferred_cancel(struct pst_deferred *deferred)
 {
     if (deferred->node_.next == NULL)
@@ -134,12 +142,12 @@ void pst_deferred_cancel(struct pst_deferred *deferred)
     deferred->node_.next = NULL;
 }
 
-static void run_deferred(struct pst_worker *worker)
+static void run_all(struct pst_list *list)
 {
     struct pst_list batch;
 
     pst_list_init(&batch);
-    pst_list_take(&batch, &worker->own.deferred);
+    pst_list_take(&batch, list);
     while (!pst_list_empty(&batch)) {
         struct pst_deferred *deferred = pst_container_of(batch.next, struct pst_deferred, node_);
         pst_deferred_cancel(deferred);
@@ -360,6 +368,7 @@ enum pst_status pst_worker_create(uint32_t index, struct pst_worker **out)
         pst_list_init(&worker->own.wheel[i]);
     pst_list_init(&worker->own.tickers);
     pst_list_init(&worker->own.deferred);
+    pst_list_init(&worker->own.last);
     pst_list_init(&worker->own.graves);
     worker->own.wheel_at = pst_clock_boot_ns() / PST_TICK_NS;
 
@@ -406,7 +415,9 @@ void pst_worker_destroy(struct pst_worker *worker)
 
 static void finish_turn(struct pst_worker *worker)
 {
-    run_deferred(worker);
+    run_all(&worker->own.deferred);
+    while (!pst_list_empty(&worker->own.last))
+        run_all(&worker->own.last);
     empty_graves(worker);
     if (worker->own.now_fresh && ++worker->own.turns % 64 == 0 &&
         pst_clock_boot_ns() - worker->own.now_ns > STALL_NS)

@@ -1,7 +1,10 @@
 /*
  * I1  fd < 0 means that no event is registered and both buffers are gone.
- * I2  The write event is registered exactly while connecting or while `out` holds bytes.
- * I3  The input block exists exactly while in.end > 0 or a read runs.
+ * I2  The write event is registered exactly while connecting or while `out` holds bytes that the
+ *     kernel did not take.
+ * I3  What was put off does not outlive the turn: it is flushed at the end of it, before anything
+ *     else is sent or the socket is closed.
+ * I4  The input block exists exactly while in.end > 0 or a read runs.
  */
 #include "postern/net/stream.h"
 
@@ -13,7 +16,8 @@
 
 #include "stream_internal.h"
 
-#define SMALL_BYTES 2048
+#define SMALL_BYTES   2048
+#define PUT_OFF_BYTES 4096
 
 void pst_stream_drop_in_(struct pst_stream *s)
 {
@@ -32,6 +36,7 @@ static void drop_out(struct pst_stream *s)
     s->out.data = NULL;
     s->out.start = s->out.end = s->out.cap = 0;
     s->stalled_ns = 0;
+    s->put_off_ = false;
 }
 
 void pst_stream_set_reading_(struct pst_stream *s, bool on)
@@ -59,6 +64,7 @@ static void set_writing(struct pst_stream *s, bool on)
 void pst_stream_break_(struct pst_stream *s)
 {
     s->broken = s->send_broken = true;
+    pst_deferred_cancel(&s->flush_);
     drop_out(s);
     pst_stream_set_reading_(s, false);
     set_writing(s, false);
@@ -82,6 +88,10 @@ bool pst_stream_read(struct pst_stream *s)
 {
     if (s->fd < 0 || s->eof || s->broken)
         return false;
+    if (pst_deferred_waits(&s->news_)) { /* read in this turn, and told herewith */
+        pst_deferred_cancel(&s->news_);
+        return true;
+    }
     if (s->tls_ != NULL)
         return pst_tls_read_(s);
     if (!pst_stream_room_(s)) {
@@ -121,7 +131,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     if (s->connecting || s->paused)
         return;
     if (pst_stream_read(s))
-        s->ops->readable(s);
+        pst_worker_defer(s->worker, &s->news_);
+}
+
+static void tell(struct pst_deferred *deferred)
+{
+    struct pst_stream *s = pst_container_of(deferred, struct pst_stream, news_);
+
+    s->ops->readable(s);
 }
 
 void pst_stream_consume(struct pst_stream *s, size_t len)
@@ -225,6 +242,60 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
 
+/* False: it is to be sent at once. */
+static bool put_off(struct pst_stream *s, const struct iovec *pieces, int count, size_t total)
+{
+    if (!s->gathers || s->connecting || total > PUT_OFF_BYTES || pst_stream_sending(s))
+        return false;
+    if (s->put_off_ ? total > s->out.cap - s->out.end : !grow_out(s, total))
+        return false;
+    for (int i = 0; i < count; i++) {
+        memcpy(s->out.data + s->out.end, pieces[i].iov_base, pieces[i].iov_len);
+        s->out.end += pieces[i].iov_len;
+    }
+    s->sent += total;
+    s->put_off_ = true;
+    pst_worker_put_last(s->worker, &s->flush_);
+    return true;
+}
+
+static void shut_when_sent(struct pst_stream *s)
+{
+    if (s->fin_wanted_ && s->out.end == s->out.start && s->fd >= 0 && !s->connecting) {
+        s->fin_wanted_ = false;
+        shutdown(s->fd, SHUT_WR);
+    }
+}
+
+static void send_put_off(struct pst_stream *s)
+{
+    size_t len = s->out.end - s->out.start;
+    ssize_t n = send(s->fd, s->out.data + s->out.start, len, MSG_NOSIGNAL);
+    bool failed = n < 0 && errno != EAGAIN && errno != EINTR;
+
+    pst_deferred_cancel(&s->flush_);
+    s->put_off_ = false;
+    s->out.start += n < 0 ? 0 : (size_t)n;
+    s->sent -= s->out.end - s->out.start;
+    if (failed || s->out.start == s->out.end) {
+        s->send_broken = s->send_broken || failed;
+        drop_out(s);
+        shut_when_sent(s);
+        return;
+    }
+    s->stalled_ns = pst_worker_now(s->worker);
+    set_writing(s, true);
+}
+
+static void flush(struct pst_deferred *deferred)
+{
+    struct pst_stream *s = pst_container_of(deferred, struct pst_stream, flush_);
+
+    send_put_off(s);
+    if (s->send_broken || pst_stream_sending(s))
+        s->ops->drained(s);
+}
+
 enum pst_status pst_stream_send_raw_(struct pst_stream *s, const struct iovec *pieces, int count)
 {
     size_t total = 0, sent = 0;
@@ -233,8 +304,12 @@ enum pst_status pst_stream_send_raw_(struct pst_stream *s, const struct iovec *p
         return PST_E_IO;
     for (int i = 0; i < count; i++)
         total += pieces[i].iov_len;
-    if (total == 0)
+    if (total == 0 || put_off(s, pieces, count, total))
         return PST_OK;
+    if (s->put_off_)
+        send_put_off(s);
+    if (s->send_broken)
+        return PST_E_IO;
     if (!pst_stream_sending(s) && !s->connecting) {
         ssize_t n = send_now(s, pieces, count, total);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
@@ -257,14 +332,6 @@ enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces
     if (s->tls_ != NULL)
         return pst_tls_send_(s, pieces, count);
     return pst_stream_send_raw_(s, pieces, count);
-}
-
-static void shut_when_sent(struct pst_stream *s)
-{
-    if (s->fin_wanted_ && !pst_stream_sending(s) && s->fd >= 0 && !s->connecting) {
-        s->fin_wanted_ = false;
-        shutdown(s->fd, SHUT_WR);
-    }
 }
 
 void pst_stream_finish(struct pst_stream *s)
@@ -335,7 +402,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 static enum pst_status init_stream(struct pst_stream *s, struct pst_worker *worker,
                                    const struct pst_stream_ops *ops, int fd)
 {
-    *s = (struct pst_stream){.worker = worker, .ops = ops, .fd = fd};
+    *s = (struct pst_stream){
+        .worker = worker, .ops = ops, .fd = fd, .news_.run = tell, .flush_.run = flush};
     if (event_assign(&s->read_event_, worker->base, fd, EV_READ | EV_PERSIST, on_readable, s) !=
             0 ||
         event_assign(&s->write_event_, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, s) !=
@@ -395,6 +463,9 @@ void pst_stream_close(struct pst_stream *s)
 {
     if (s->fd < 0)
         return;
+    if (s->put_off_)
+        send_put_off(s);
+    pst_deferred_cancel(&s->news_);
     pst_stream_set_reading_(s, false);
     set_writing(s, false);
     pst_stream_drop_in_(s);

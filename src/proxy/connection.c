@@ -375,6 +375,7 @@ void pst_connection_accept(struct pst_open_listener *listener, int fd,
         close(fd);
         return;
     }
+    c->stream.gathers = true;
     c->server = server;
     c->listener = listener;
     c->timer.fire = on_timer;

@@ -5,7 +5,8 @@
  * a graveyard, tickets for asynchronous replies, a mailbox for other threads, and blocks of memory
  * for buffers.
  *
- * How       A turn is: wait for events, run their callbacks, run what was deferred, bury the dead.
+ * How       A turn is: wait for events, run their callbacks, run what was deferred, run what comes
+ *           last, bury the dead.
  *           The clock is read at most once a turn.  Timers stand in a wheel of 250 ms; moving one
  * to a later time is a store.
  *
@@ -92,7 +93,7 @@ struct pst_worker {
         uint64_t stalls; /* turns that took more than 10 ms */
         struct pst_list wheel[PST_WHEEL_SLOTS];
         uint64_t wheel_at; /* ticks since the clock's beginning that have been run */
-        struct pst_list tickers, deferred, graves;
+        struct pst_list tickers, deferred, last, graves;
         uint32_t ticks;
         struct event tick_event, mail_event;
         struct pst_ticket_slot *tickets;
@@ -177,7 +178,13 @@ void pst_worker_remove_ticker(struct pst_ticker *ticker);
 
 /* Queues it once, however often it is called. */
 void pst_worker_defer(struct pst_worker *worker, struct pst_deferred *deferred);
+/* The same, behind all that was deferred. */
+void pst_worker_put_last(struct pst_worker *worker, struct pst_deferred *deferred);
 void pst_deferred_cancel(struct pst_deferred *deferred);
+static inline bool pst_deferred_waits(const struct pst_deferred *deferred)
+{
+    return deferred->node_.next != NULL;
+}
 
 void pst_worker_bury(struct pst_worker *worker, struct pst_grave *grave,
                      void (*free)(struct pst_grave *grave));

@@ -11,6 +11,10 @@
  * empty the owner should stop producing (pst_stream_pause on the side it reads from) and goes on
  * when `drained` is called.
  *
+ *           A turn of the loop reads all that is ready first, then tells the owners, and what those
+ *           who gather sent goes out at its end: each of the three finds its code in the CPU's
+ *           cache (a tenth of a check's time).
+ *
  * Memory    Blocks of the worker; at most one each way, unless one single send is larger.
  *
  * Threads   The worker's.
@@ -33,7 +37,8 @@ struct pst_tls;
 struct pst_stream_ops {
     /* New bytes, or eof, or broken. */
     void (*readable)(struct pst_stream *stream);
-    /* `out` was not empty and is now; or the connection failed meanwhile (broken). */
+    /* `out` was not empty and is now; or the connection failed meanwhile (broken, send_broken). Of
+     * one that gathers also: not all was taken of what had seemed to be sent. */
     void (*drained)(struct pst_stream *stream);
     /* The connection stands, or broken. Only of streams that were opened with connect. */
     void (*connected)(struct pst_stream *stream);
@@ -48,6 +53,8 @@ struct pst_stream {
     bool send_broken; /* nothing can be sent any more; what the peer sent may still be read */
     bool paused;      /* reading is off by pst_stream_pause */
     bool connecting;
+    bool gathers;     /* the owner's: little that is sent goes out when the turn's work is done */
+    bool put_off_;    /* `out` is such bytes, which the kernel was not offered yet */
     bool reading_;    /* the read event is registered */
     bool writing_;    /* the write event is registered */
     bool fin_wanted_; /* shut the sending side down once `out` is empty */
@@ -57,6 +64,7 @@ struct pst_stream {
     } in, out;
     uint64_t received, sent; /* bytes in all */
     uint64_t stalled_ns;     /* since when `out` makes no progress; 0: it is empty */
+    struct pst_deferred news_, flush_;
     struct event read_event_, write_event_;
     struct pst_tls *tls_; /* NULL: plain */
 };
@@ -83,7 +91,8 @@ static inline struct pst_bytes pst_stream_in(const struct pst_stream *stream)
  * reported came before anything that is sent now. */
 static inline bool pst_stream_has_news(const struct pst_stream *stream)
 {
-    return (stream->read_event_.ev_evcallback.evcb_flags & EVLIST_ACTIVE) != 0;
+    return (stream->read_event_.ev_evcallback.evcb_flags & EVLIST_ACTIVE) != 0 ||
+           pst_deferred_waits(&stream->news_);
 }
 /* Drops `len` bytes from the front of the input. */
 void pst_stream_consume(struct pst_stream *stream, size_t len);
@@ -98,7 +107,7 @@ PST_MUST_USE enum pst_status pst_stream_send(struct pst_stream *stream, const st
 void pst_stream_finish(struct pst_stream *stream);
 static inline bool pst_stream_sending(const struct pst_stream *stream)
 {
-    return stream->out.end > stream->out.start;
+    return stream->out.end > stream->out.start && !stream->put_off_;
 }
 
 void pst_stream_pause(struct pst_stream *stream);

@@ -140,6 +140,151 @@ static void keeps_what_the_kernel_does_not_take(void **state)
     close_pair(&p);
 }
 
+/* ---- what is put off to the end of the turn ---- */
+
+static void nothing_has_come(const struct pair *p)
+{
+    char byte;
+
+    assert_int_equal(read(p->peer, &byte, 1), -1);
+    assert_int_equal(errno, EAGAIN);
+}
+
+static void has_come(const struct pair *p, const char *text)
+{
+    char got[64];
+
+    assert_int_equal(read(p->peer, got, sizeof(got)), strlen(text));
+    assert_memory_equal(got, text, strlen(text));
+}
+
+static void what_is_gathered_goes_out_at_the_end_of_the_turn(void **state)
+{
+    struct pair p;
+    (void)state;
+    open_pair(&p);
+    p.end.stream.gathers = true;
+    assert_int_equal(send_text(&p.end.stream, "a", "b"), PST_OK);
+    assert_int_equal(send_text(&p.end.stream, "c", ""), PST_OK);
+    assert_int_equal(p.end.stream.sent, 3);
+    assert_false(pst_stream_sending(&p.end.stream)); /* whoever sent need not wait */
+    nothing_has_come(&p);
+    pst_worker_turn(p.worker, 0);
+    has_come(&p, "abc");
+    assert_int_equal(p.end.drained, 0);
+    assert_int_equal(p.worker->own.blocks_out, 0);
+    pst_worker_turn(p.worker, 0);
+    nothing_has_come(&p);
+    close_pair(&p);
+}
+
+static void what_is_gathered_goes_before_what_comes_later(void **state)
+{
+    struct pair p;
+    static char big[8192], got[8192 + 1];
+    struct iovec piece = {big, sizeof(big)};
+    (void)state;
+    open_pair(&p);
+    p.end.stream.gathers = true;
+    assert_int_equal(send_text(&p.end.stream, "a", ""), PST_OK);
+    assert_int_equal(pst_stream_send(&p.end.stream, &piece, 1),
+                     PST_OK); /* too much to be put off */
+    assert_int_equal(read(p.peer, got, sizeof(got)), sizeof(got));
+    assert_int_equal(got[0], 'a');
+    assert_int_equal(send_text(&p.end.stream, "b", ""), PST_OK);
+    pst_stream_finish(&p.end.stream);
+    nothing_has_come(&p);
+    pst_worker_turn(p.worker, 0);
+    has_come(&p, "b");
+    assert_int_equal(read(p.peer, got, 1), 0); /* and the end behind it */
+    pst_worker_turn(p.worker, 0);
+    close_pair(&p);
+
+    open_pair(&p);
+    p.end.stream.gathers = true;
+    assert_int_equal(send_text(&p.end.stream, "last", ""), PST_OK);
+    pst_stream_close(&p.end.stream);
+    has_come(&p, "last");
+    pst_worker_turn(p.worker, 0);
+    close_pair(&p);
+}
+
+static void what_is_gathered_and_not_taken_is_told(void **state)
+{
+    struct pair p;
+    static char big[4096], got[1 << 20];
+    struct iovec piece = {big, sizeof(big)};
+    uint64_t have = 0;
+    (void)state;
+    open_pair(&p);
+    p.end.stream.gathers = true;
+    while (p.end.drained == 0) { /* a turn each, until the kernel has enough */
+        assert_false(pst_stream_sending(&p.end.stream));
+        assert_int_equal(pst_stream_send(&p.end.stream, &piece, 1), PST_OK);
+        pst_worker_turn(p.worker, 0);
+    }
+    assert_true(pst_stream_sending(&p.end.stream));
+    assert_true(p.end.stream.stalled_ns != 0);
+    for (ssize_t n; (n = read(p.peer, got, sizeof(got))) > 0;) {
+        have += (uint64_t)n;
+        pst_worker_turn(p.worker, 0);
+    }
+    assert_int_equal(p.end.drained, 2);
+    assert_false(pst_stream_sending(&p.end.stream));
+    assert_int_equal(p.end.stream.sent, have);
+    assert_int_equal(have % sizeof(big), 0);
+
+    assert_int_equal(send_text(&p.end.stream, "x", ""), PST_OK);
+    close(p.peer);
+    p.peer = -1;
+    pst_worker_turn(p.worker, 0);
+    assert_true(p.end.stream.send_broken);
+    assert_int_equal(p.end.drained, 3);
+    assert_int_equal(p.end.stream.sent, have);
+    close_pair(&p);
+}
+
+static struct end *other;
+static size_t other_had;
+
+static void look_at_the_other(struct pst_stream *s)
+{
+    if (s != &other->stream) {
+        other_had = pst_stream_in(&other->stream).len;
+        assert_int_equal(pst_stream_has_news(&other->stream), other->readable == 0);
+    }
+    on_readable(s);
+}
+
+static void all_that_is_ready_is_read_before_anybody_is_told(void **state)
+{
+    static const struct pst_stream_ops looks = {look_at_the_other, on_drained, on_connected};
+    struct pair p;
+    struct end second;
+    int fds[2];
+    (void)state;
+    open_pair(&p);
+    memset(&second, 0, sizeof(second));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    assert_int_equal(pst_stream_open(&second.stream, p.worker, &looks, fds[0]), PST_OK);
+    p.end.stream.ops = &looks;
+    for (int i = 0; i < 2; i++) { /* whichever is told first */
+        other = i == 0 ? &p.end : &second;
+        p.end.readable = second.readable = 0;
+        other_had = 0;
+        assert_int_equal(write(p.peer, "abc", 3), 3);
+        assert_int_equal(write(fds[1], "abc", 3), 3);
+        pst_worker_turn(p.worker, 100);
+        assert_int_equal(other_had, 3);
+        assert_int_equal(p.end.readable + second.readable, 2);
+        pst_stream_consume(&p.end.stream, 3);
+        pst_stream_consume(&second.stream, 3);
+    }
+    pst_stream_close(&second.stream);
+    close(fds[1]);
+    close_pair(&p);
+}
+
 static void a_gone_peer_is_an_error_of_send(void **state)
 {
     struct pair p;
@@ -290,6 +435,10 @@ int main(void)
         cmocka_unit_test(reads_what_comes_and_holds_nothing_when_idle),
         cmocka_unit_test(end_and_pause),
         cmocka_unit_test(keeps_what_the_kernel_does_not_take),
+        cmocka_unit_test(what_is_gathered_goes_out_at_the_end_of_the_turn),
+        cmocka_unit_test(what_is_gathered_goes_before_what_comes_later),
+        cmocka_unit_test(what_is_gathered_and_not_taken_is_told),
+        cmocka_unit_test(all_that_is_ready_is_read_before_anybody_is_told),
         cmocka_unit_test(a_gone_peer_is_an_error_of_send),
         cmocka_unit_test(tcp_and_unix),
         cmocka_unit_test(refused_is_told),
