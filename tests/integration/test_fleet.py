@@ -107,8 +107,11 @@ class Fleet(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
+    def rows(self):
+        return json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]
+
     def listed(self):
-        return {n["node"][:-9]: n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]}
+        return {n["node"][:-9]: n for n in self.rows()}
 
     def publishes(self):
         return self.pg.sql(self.name, "SELECT node FROM publisher").strip()[:-9]
@@ -181,7 +184,28 @@ class Fleet(unittest.TestCase):
         self.assertEqual(self.listed()["n1"]["state"], "asleep")
         other.ask("COMMIT")
         self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
-        self.assertEqual(self.listed()["n1"]["state"], "awake")
+        self.assertIn("awake", [n["state"] for n in self.rows()])  # under another name, and the one before goes
+        self.assertTrue(proc.wait_until(lambda: [n["state"] for n in self.rows()] == ["awake"], 5), self.rows())
+
+    def test_word_that_it_sleeps_may_arrive_when_it_is_awake_again(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        node = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)},
+                          sync={"redis": {"addresses": ["127.0.0.1:%d" % self.redis.port]}, "publish": False})
+        self.assertEqual(self.ask(node).status, 200)
+        time.sleep(BOUND + 1)  # the last renewal, and its lease goes on for a while
+        link.slow(4 * BOUND, "up")  # what a network that comes back delivers although its sender has closed
+        time.sleep(BOUND + 1)
+        self.assertEqual(self.ask(node).status, 503)
+        link.slow(0, "up")
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
+        asleep, end = 0, time.monotonic() + 4 * BOUND
+        while time.monotonic() < end:  # who commits and looks now has to wait for it
+            self.assertEqual(self.ask(node).status, 200)
+            asleep += not any(n["state"] == "awake" for n in self.rows())
+        self.assertEqual(asleep, 0)
+        self.assertEqual([n["state"] for n in self.rows()], ["awake"])
 
     def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
         nodes = self.two()
