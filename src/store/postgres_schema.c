@@ -57,14 +57,18 @@ static const char FIND_PROBLEMS[] =
     " OR (b.workspace_id IS NOT NULL"
     " AND NOT EXISTS (SELECT FROM workspaces w WHERE w.id = b.workspace_id))";
 
-/* Everybody who writes or waits has the table's lock; who waits for nobody has the row's. */
+/* Everybody who writes or waits has the lock of the log's table; who waits for nobody has its
+ * row's, or holds up the writer that has: by a lock on another table, or on rows of one. */
 static const char FIND_HOLDER[] =
     "SELECT format('pid %s, %s%s', a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),"
     " coalesce(' at ' || host(a.client_addr), ''))"
-    " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.relation = 'public.log_head'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted"
+    " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = "
+    "l.relation"
+    " WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND c.relnamespace = 'public'::regnamespace AND l.mode <> 'AccessShareLock' AND l.granted"
     " AND l.pid <> pg_backend_pid() AND cardinality(pg_blocking_pids(l.pid)) = 0"
-    " ORDER BY a.xact_start LIMIT 1";
+    " ORDER BY CASE WHEN c.relname = 'log_head' AND l.mode = 'RowExclusiveLock' THEN 0 ELSE 1 END,"
+    " a.xact_start LIMIT 1";
 
 struct pair {
     uint64_t a, b;

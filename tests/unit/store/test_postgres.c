@@ -451,6 +451,73 @@ static void test_holder_is_named(void **state)
     pst_store_close(s);
 }
 
+/* Not only who has the log's row can hold up a change. */
+static void test_holder_of_another_lock_is_named(void **state)
+{
+    static const char *const LOCKS[] = {"BEGIN; LOCK TABLE users IN SHARE MODE",
+                                        "BEGIN; SELECT FROM users FOR UPDATE",
+                                        "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE"};
+    const struct place *p = *state;
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+    struct pst_row_user user = {.name = PST_LIT("u")};
+    struct pst_change *c = begin(s);
+
+    MUST(pst_change_put_user(c, &user, &why));
+    (void)commit(c);
+    for (size_t i = 0; i < sizeof(LOCKS) / sizeof(LOCKS[0]); i++) {
+        struct pst_error e = {0};
+        char says[64];
+        PGconn *other = place_admin(p->name);
+        PQclear(PQexec(other, "SET application_name = 'import'"));
+        PQclear(PQexec(other, LOCKS[i]));
+        (void)snprintf(says, sizeof(says), "pid %d, import", PQbackendPID(other));
+        c = begin(s);
+        user.legacy_level++;
+        assert_int_equal(pst_change_put_user(c, &user, &e), PST_E_BUSY);
+        pst_change_abort(c);
+        PQfinish(other);
+        if (strstr(e.message, says) == NULL)
+            fail_msg("%s: %s", LOCKS[i], e.message);
+    }
+    pst_store_close(s);
+}
+
+/* Who sets it for a role, or through a pooler for everybody, has other transactions in mind. */
+static void test_a_change_is_on_the_disk_when_it_is_acknowledged(void **state)
+{
+    const struct place *p = *state;
+    char sql[128];
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+
+    pst_store_close(s);
+    place_command(
+        p->name,
+        "CREATE TABLE seen (setting text); CREATE FUNCTION see() RETURNS trigger LANGUAGE"
+        " plpgsql AS $$BEGIN INSERT INTO seen SELECT current_setting('synchronous_commit');"
+        " RETURN NULL; END$$; CREATE TRIGGER seen AFTER INSERT ON audit FOR EACH ROW"
+        " EXECUTE FUNCTION see()");
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = off", p->name);
+    place_command("postgres", sql);
+    s = place_open(p, PST_STORE_WRITE);
+    struct pst_change *c = begin(s);
+    (void)add_role(c, "r", 0);
+    (void)commit(c);
+    pst_store_close(s);
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = remote_write",
+                   p->name);
+    place_command("postgres", sql);
+    s = place_open(p, PST_STORE_WRITE);
+    c = begin(s);
+    (void)add_role(c, "q", 0);
+    (void)commit(c);
+    pst_store_close(s);
+    PGconn *admin = place_admin(p->name);
+    PGresult *r = PQexec(admin, "SELECT string_agg(setting, ',') FROM seen");
+    assert_string_equal(PQgetvalue(r, 0, 0), "on,remote_write");
+    PQclear(r);
+    PQfinish(admin);
+}
+
 /* Through a pooler nothing of a session is used; without one, statements are prepared. */
 static void test_prepared_statements(void **state)
 {
@@ -601,6 +668,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_guards_refuse, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_check_finds, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_holder_is_named, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_holder_of_another_lock_is_named, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_a_change_is_on_the_disk_when_it_is_acknowledged,
+                                        make_postgres, drop),
         BOTH(test_prepared_statements),
         BOTH(test_a_list_can_be_ended),
         BOTH(test_many_permissions),
