@@ -350,7 +350,7 @@ class Fleet(unittest.TestCase):
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
         self.assertEqual(self.ask(nodes[0]).status, 200)
-        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        self.pg.sql(self.name, "DELETE FROM nodes WHERE node LIKE 'n1.%'")
         self.assertNotIn("n1", self.listed())
         self.disable(nodes[0], False)
         self.disable(nodes[0], True)  # the next report finds no row
@@ -361,7 +361,7 @@ class Fleet(unittest.TestCase):
         node = self.two()[0]
         self.assertTrue(self.heartbeats(self.nodes))  # nothing but the lease makes it read
         self.assertEqual(self.ask(node).status, 200)
-        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        self.pg.sql(self.name, "DELETE FROM nodes WHERE node LIKE 'n1.%'")
         began = time.monotonic()
         while "n1" not in self.listed() and time.monotonic() < began + 3 * BOUND:
             self.assertEqual(self.ask(node).status, 200)
@@ -369,6 +369,21 @@ class Fleet(unittest.TestCase):
         self.assertLess(time.monotonic() - began, BOUND / 2 + paths.slack())  # its report comes after ten seconds
         self.assertEqual(self.disable(node, True, "--wait")["enforced"]["pending"], 0)
         self.assertEqual(self.ask(node).status, 403)
+
+    def test_forgotten_is_only_who_cannot_decide_any_more(self):
+        node = self.two()[0]
+        self.assertEqual(self.ask(node).status, 200)
+        name = self.listed()["n1"]["node"]
+        done = cli("nodes", "forget", name, "--store", self.url)  # a barrier would not wait for it
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("may still decide", done.stderr)
+        self.assertIn("n1", self.listed())
+        done = cli("nodes", "forget", name[:-1], "--store", self.url)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("no node of that name", done.stderr)
+        self.pg.sql(self.name, "UPDATE nodes SET reported = reported - %d WHERE node LIKE 'n2.%%'" % (1000 * (BOUND + 11)))
+        cli("nodes", "forget", self.listed()["n2"]["node"], "--store", self.url, check=True)
+        self.assertNotIn("n2", self.listed())
 
     def bound_to(self, seconds, *options):
         self.tree["max_staleness_s"] = seconds

@@ -85,6 +85,20 @@ class Rights(Database):
                                      "pronamespace = 'public'::regnamespace AND proconfig IS NULL"), "")
         self.assertEqual(self.db("check").stdout.strip(), "ok")
 
+    def test_only_db_migrate_makes_a_schema(self):
+        tree = os.path.join(self.folder, "one.yaml")
+        with open(tree, "w", encoding="utf-8") as f:
+            f.write("users: [{name: zoe}]\n")
+        self.pg.sql("postgres", "CREATE DATABASE bare TEMPLATE template0")
+        self.pg.sql("bare", "GRANT ALL ON SCHEMA public TO postern_migrate, postern_manage")
+        for role in ("migrate", "manage"):     # it would be the owner, of tables without grants
+            done = cli("apply", "--store", self.pg.url("bare", "postern_" + role), "-f", tree)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("migrate it first", done.stderr)
+        self.assertEqual(cli("db", "migrate", "--store", self.pg.url("bare", "postern_migrate")).returncode, 0)
+        done = cli("apply", "--store", self.pg.url("bare", "postern_manage"), "-f", tree)
+        self.assertIn("grants.sql", done.stderr)
+
     def test_restored_is_another_epoch_and_not_for_everyone(self):
         before = self.db("status").stdout
         done = self.db("restored", "manage")
