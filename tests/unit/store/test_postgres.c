@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -170,7 +171,59 @@ int getaddrinfo(const char *restrict name, const char *restrict service,
         return EAI_NONAME;
     atomic_fetch_add(&resolver_asked, 1);
     (void)usleep(resolver_ms * 1000);
+    if (strcmp(name, "both.test") == 0) { /* the replica first */
+        int code = real("127.0.0.2", service, hints, out);
+        return code != 0 ? code : real("127.0.0.1", service, hints, &(*out)->ai_next);
+    }
     return strcmp(name, "db.test") == 0 ? real("127.0.0.1", service, hints, out) : EAI_NONAME;
+}
+
+/* Says that it is a replica, to whoever connects, and no more. */
+static void *replica(void *arg)
+{
+    static const char GREETING[] = "R\0\0\0\x08\0\0\0\0"
+                                   "S\0\0\0\x18server_version\0"
+                                   "15.0\0"
+                                   "S\0\0\0\x16in_hot_standby\0on\0"
+                                   "S\0\0\0\x26"
+                                   "default_transaction_read_only\0off\0"
+                                   "K\0\0\0\x0c\0\0\0\x01\0\0\0\x01"
+                                   "Z\0\0\0\x05I";
+    const int *listening = arg;
+    char room[1024];
+
+    for (int fd; (fd = accept(*listening, NULL, NULL)) >= 0; close(fd))
+        if (read(fd, room, sizeof(room)) > 0 &&
+            write(fd, GREETING, sizeof(GREETING) - 1) == (ssize_t)sizeof(GREETING) - 1)
+            while (read(fd, room, sizeof(room)) > 0)
+                ;
+    return NULL;
+}
+
+/* One name of all servers, as orchestrators make it. */
+static void test_the_primary_among_the_addresses_of_a_name(void **state)
+{
+    const struct place *p = *state;
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(server_port())),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pthread_t thread;
+    struct pst_store *s;
+    char url[512];
+
+    pst_store_close(place_open(p, PST_STORE_CREATE));
+    assert_int_equal(bind(listening, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(listening, 8), 0);
+    assert_int_equal(pthread_create(&thread, NULL, replica, &listening), 0);
+    (void)snprintf(url, sizeof(url), "postgresql://postgres@both.test:%s/%s?sslmode=disable",
+                   server_port(), p->name);
+    resolver_ms = 0;
+    MUST(pst_store_open(text_of(url), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+    (void)shutdown(listening, SHUT_RDWR);
+    (void)pthread_join(thread, NULL);
+    close(listening);
 }
 
 /* A name server that is silent costs what a silent host does; a slow one delays. */
@@ -660,6 +713,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),
         cmocka_unit_test_setup_teardown(test_hosts_one_after_the_other, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_the_primary_among_the_addresses_of_a_name,
+                                        make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_names, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_at_the_first_statement, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_costs_a_deadline, make_postgres, drop),
