@@ -23,6 +23,13 @@ static const char FIND_SCHEMA[] =
 static const char FIND_PROBLEMS[] =
     "SELECT 'synchronous_commit is off: a change that was acknowledged may be lost'"
     " WHERE current_setting('synchronous_commit') = 'off'"
+    " UNION ALL SELECT 'synchronous_commit is off for ' || coalesce('the role ' || r.rolname, 'a "
+    "database')"
+    " || ': what was acknowledged, or that a node decides, may be lost'"
+    " FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole"
+    " WHERE 'synchronous_commit=off' = ANY (s.setconfig) AND s.setdatabase IN"
+    " (0, (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    " AND (s.setrole = 0 OR has_table_privilege(s.setrole, 'public.log_head', 'SELECT'))"
     " UNION ALL SELECT 'the database is not encoded in UTF8'"
     " WHERE current_setting('server_encoding') <> 'UTF8'"
     " UNION ALL SELECT 'the trigger ' || t.name || ' is missing or not ENABLE ALWAYS'"

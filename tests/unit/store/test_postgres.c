@@ -471,7 +471,7 @@ static void test_check_finds(void **state)
     }
     pst_store_close(s);
 
-    char sql[128];
+    char sql[256];
     (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = off", p->name);
     place_command("postgres", sql);
     s = place_open(p, PST_STORE_READ);
@@ -479,6 +479,16 @@ static void test_check_finds(void **state)
     place_command("postgres", sql);
     assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
     assert_non_null(strstr(e.message, "synchronous_commit"));
+    pst_store_close(s);
+
+    s = place_open(p, PST_STORE_READ);
+    MUST(pst_store_check(s, &why));
+    (void)snprintf(sql, sizeof(sql),
+                   "ALTER ROLE CURRENT_USER IN DATABASE %s SET synchronous_commit = off",
+                   p->name); /* that of others, of whom this connection is none */
+    place_command("postgres", sql);
+    assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
+    assert_non_null(strstr(e.message, "for the role postgres"));
     pst_store_close(s);
 }
 
