@@ -480,16 +480,25 @@ static void test_check_finds(void **state)
     assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
     assert_non_null(strstr(e.message, "synchronous_commit"));
     pst_store_close(s);
+}
 
-    s = place_open(p, PST_STORE_READ);
+/* Of roles that this connection is none of. */
+static void test_check_finds_what_roles_have(void **state)
+{
+    const struct place *p = *state;
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+    struct pst_error e = {0};
+    char sql[256];
+
     MUST(pst_store_check(s, &why));
     (void)snprintf(sql, sizeof(sql),
-                   "ALTER ROLE CURRENT_USER IN DATABASE %s SET synchronous_commit = off",
-                   p->name); /* that of others, of whom this connection is none */
+                   "ALTER ROLE CURRENT_USER IN DATABASE %s SET synchronous_commit = off", p->name);
     place_command("postgres", sql);
     assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
     assert_non_null(strstr(e.message, "for the role postgres"));
     pst_store_close(s);
+    (void)snprintf(sql, sizeof(sql), "ALTER ROLE CURRENT_USER IN DATABASE %s RESET ALL", p->name);
+    place_command("postgres", sql);
 }
 
 static void test_holder_is_named(void **state)
@@ -579,6 +588,8 @@ static void test_a_change_is_on_the_disk_when_it_is_acknowledged(void **state)
     assert_string_equal(PQgetvalue(r, 0, 0), "on,remote_write");
     PQclear(r);
     PQfinish(admin);
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s RESET ALL", p->name);
+    place_command("postgres", sql);
 }
 
 /* Through a pooler nothing of a session is used; without one, statements are prepared. */
@@ -732,6 +743,7 @@ int main(void)
         BOTH(test_each_question_has_its_answer),
         cmocka_unit_test_setup_teardown(test_guards_refuse, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_check_finds, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_check_finds_what_roles_have, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_holder_is_named, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_holder_of_another_lock_is_named, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_a_change_is_on_the_disk_when_it_is_acknowledged,
