@@ -129,6 +129,8 @@ struct control {
     int signal_fd;
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
+    struct pst_error tail_failure; /* as it was told last, and when */
+    uint64_t tail_told_ns;
     bool moved;  /* the batch that was applied holds a change */
     bool untold; /* `policy` or `revision` is one that not all workers were told */
     _Atomic uint32_t drained;

@@ -185,11 +185,12 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
         f->dozing = false;
         break;
     case PST_NODE_UNREGISTER:
-        f->left = f->leaving;
+        f->left = f->leaving && m->reply.status == PST_OK;
         if (m->reply.status == PST_OK)
             f->has_former = false;
         else
             f->report_from_ns = pst_clock_boot_ns() + REPORT_REST_NS;
+        f->leaving = f->left; /* or once more, while there is time: who waits would wait for it */
         break;
     case PST_NODE_CLAIM:
         f->publishes = m->reply.status == PST_OK && m->reply.mine;

@@ -247,6 +247,29 @@ class Nodes(Database):
         self.bind(prune=False)
         self.all_answer(200, BOUND)
 
+    def test_it_says_what_is_wrong_each_time_and_leaves_no_row(self):
+        functions = self.pg.sql("postern", "SELECT string_agg(oid::regprocedure::text, ', ') FROM pg_proc WHERE proname "
+                                "LIKE 'node\\_%' AND pronamespace = 'public'::regnamespace")
+        self.pg.sql("postern", "CREATE ROLE half LOGIN", "GRANT USAGE ON SCHEMA public TO half",
+                    "GRANT CONNECT ON DATABASE postern TO half")
+        self.addCleanup(self.pg.sql, "postern", "DROP OWNED BY half", "DROP ROLE half")
+        node = self.make("half", self.pg.url("postern", "half"))
+        node.child = proc.Child([paths.binary(), "serve", "--config", node.path], out_dir=node.folder, name=node.name,
+                                cwd=paths.ROOT)
+        try:
+            for grants, says in (((), "permission denied for table meta"),
+                                 (("GRANT SELECT ON meta, log_head, nodes TO half",), "permission denied for function"),
+                                 (("GRANT EXECUTE ON FUNCTION %s TO half" % functions,), "permission denied for view state")):
+                self.pg.sql("postern", *grants)
+                self.assertTrue(proc.wait_until(lambda: says in node.child.err(), 10 * paths.slack()), node.child.err())
+                self.assertIn("grants.sql", node.child.err())
+            self.assertLess(node.child.err().count("store.unreadable"), 8)
+            time.sleep(0.5)
+        finally:
+            self.assertEqual(node.stop(), 0)
+        listed = json.loads(cli("nodes", "--store", self.url("data"), "--json").stdout)["nodes"]
+        self.assertEqual(len(listed), len(self.nodes), listed)
+
     def test_a_silent_server_ends_leases_and_holds_nobody(self):
         self.all_answer(200, 1)
         self.pg.signal_all(signal.SIGSTOP)
