@@ -100,7 +100,7 @@ static void take_another_name(struct fleet *f)
     memcpy(f->former, f->node, f->node_len);
     f->has_former = true;
     draw_digits(f);
-    f->unsure = false;
+    f->unsure = f->awake = false;
 }
 
 const struct pst_node_row *pst_fleet_registers(void *ctx)
@@ -163,6 +163,21 @@ static void doubt_row(struct control *c)
     }
 }
 
+static void take_report(struct control *c, enum pst_status status)
+{
+    struct fleet *f = &c->fleet;
+
+    if (f->dozing && (status == PST_OK || status == PST_E_ABSENT))
+        f->awake = false;
+    else if (status == PST_E_ABSENT && f->awake)
+        pst_fleet_unlisted(c);
+    else if (status != PST_OK)
+        f->report_due = true;
+    f->report_from_ns = status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
+    if (f->dozing && status != PST_OK)
+        doubt_row(c);
+}
+
 static void on_node_reply(struct pst_worker *worker, struct pst_message *message)
 {
     struct node_message *m = (struct node_message *)(void *)message;
@@ -173,15 +188,10 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
     f->calling = false;
     switch (m->reply.call) {
     case PST_NODE_REPORT:
-        if (f->dozing && (m->reply.status == PST_OK || m->reply.status == PST_E_ABSENT))
-            f->awake = false;
-        else if (m->reply.status == PST_E_ABSENT && f->awake)
-            pst_fleet_unlisted(c);
-        else if (m->reply.status != PST_OK)
-            f->report_due = true;
-        f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
-        if (m->reply.status != PST_OK && f->dozing)
-            doubt_row(c);
+        if (memcmp(m->node, f->node, f->node_len) == 0)
+            take_report(c, m->reply.status);
+        else
+            f->report_due = true; /* it was about the row of before */
         f->dozing = false;
         break;
     case PST_NODE_UNREGISTER:
