@@ -94,6 +94,43 @@ static enum pst_status list_nodes(struct pst_store *store, bool json, struct pst
     return status;
 }
 
+struct forgetting {
+    struct pst_bytes node;
+    struct pst_error *error;
+    bool found;
+};
+
+/* One that decides would be waited for by nobody until it finds its row gone. A node at work
+ * reports at least every 10 s, and a lease that it has then ends with its bound. */
+static enum pst_status on_forgotten(void *ctx, const struct pst_node_row *row)
+{
+    struct forgetting *f = ctx;
+    uint64_t over_ms = row->bound_ms + UINT64_C(10000);
+
+    if (!pst_bytes_equal(row->node, f->node))
+        return PST_OK;
+    f->found = true;
+    return row->bound_ms == 0 || row->silent_ms > over_ms
+               ? PST_OK
+               : pst_error_set(f->error, PST_E_BUSY, NULL,
+                               "it reported %llu s ago and may still decide: stop it, and forget "
+                               "it %llu s after its last report",
+                               (unsigned long long)row->silent_ms / 1000,
+                               (unsigned long long)over_ms / 1000 + 1);
+}
+
+static enum pst_status forget_node(struct pst_store *store, const char *name,
+                                   struct pst_error *error)
+{
+    struct forgetting f = {.node = pst_bytes_of(name, strlen(name)), .error = error};
+    enum pst_status status = pst_store_each_node(store, on_forgotten, &f, error);
+
+    if (status == PST_OK && !f.found)
+        status = pst_error_set(error, PST_E_ABSENT, NULL,
+                               "no node of that name is registered (postern nodes lists them)");
+    return status == PST_OK ? pst_store_node_unregister(store, f.node, error) : status;
+}
+
 static int run_nodes(int argc, char **argv)
 {
     const char *config = NULL, *url = NULL, *rest[PST_CLI_REPEAT_MAX];
@@ -124,9 +161,7 @@ static int run_nodes(int argc, char **argv)
     enum pst_status status =
         pst_cli_open_store(config, url, forget ? PST_STORE_WRITE : PST_STORE_READ, &store, &error);
     if (status == PST_OK)
-        status = forget ? pst_store_node_unregister(store, pst_bytes_of(rest[1], strlen(rest[1])),
-                                                    &error)
-                        : list_nodes(store, json, &error);
+        status = forget ? forget_node(store, rest[1], &error) : list_nodes(store, json, &error);
     pst_store_close(store);
     return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(json, &error);
 }

@@ -42,10 +42,15 @@ int pst_cli_fail(bool json, const struct pst_error *error);
 
 /* -c, or POSTERN_CONFIG, or NULL: the embedded default. */
 const char *pst_cli_config_path(const char *given);
-/* The store of a configuration, or of --store URL. */
+/* The store of a configuration, or of --store URL. PST_STORE_CREATE makes an embedded database and
+ * brings it up to date; one that many share has to be there already. */
 enum pst_status pst_cli_open_store(const char *config_path, const char *url,
                                    enum pst_store_mode mode, struct pst_store **out,
                                    struct pst_error *error);
+
+/* The same, made and brought up to date in any case. */
+enum pst_status pst_cli_migrate_store(const char *config_path, const char *url,
+                                      struct pst_store **out, struct pst_error *error);
 
 /* After a commit: tells the nodes through the configuration's Redis, if it names one. */
 void pst_cli_publish(const char *config_path, const struct pst_revision *revision);

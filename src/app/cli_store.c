@@ -359,8 +359,9 @@ static int run_db_action(enum db_action action, const struct store_args *a)
     struct pst_store *store;
     int code;
     enum pst_status status =
-        pst_cli_open_store(a->config, a->store,
-                           action == DB_MIGRATE ? PST_STORE_CREATE : PST_STORE_ANY, &store, &error);
+        action == DB_MIGRATE
+            ? pst_cli_migrate_store(a->config, a->store, &store, &error)
+            : pst_cli_open_store(a->config, a->store, PST_STORE_ANY, &store, &error);
 
     if (status != PST_OK)
         code = pst_cli_fail(a->json, &error);

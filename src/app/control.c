@@ -12,8 +12,9 @@
 #include "control_internal.h"
 #include "postern/base/clock.h"
 
-#define TICK_MS     50
-#define FACTS_QUEUE 2048 /* users that are read at the same time; about 1 KiB each */
+#define TICK_MS       50
+#define TELL_EVERY_NS (5 * PST_NS_PER_S)
+#define FACTS_QUEUE   2048 /* users that are read at the same time; about 1 KiB each */
 
 /* --- the control loop --- */
 
@@ -83,13 +84,26 @@ static void refuse_waiting(struct control *c)
         return; /* without memory: their own deadline ends the wait */
 }
 
+/* Once; and again when the reason is another one, though not as often as it may change. */
+static void tell_unreadable(struct control *c, const struct pst_error *error)
+{
+    uint64_t now_ns = pst_clock_boot_ns();
+
+    if (c->tail_failed && (now_ns - c->tail_told_ns < TELL_EVERY_NS ||
+                           strcmp(error->message, c->tail_failure.message) == 0))
+        return;
+    c->tail_failure = *error;
+    c->tail_told_ns = now_ns;
+    pst_control_log_failure(c, "store.unreadable", error);
+}
+
 static void on_read_ended(void *ctx, enum pst_status status, const struct pst_error *error)
 {
     struct control *c = ctx;
 
-    if (status != PST_OK && !c->tail_failed)
-        pst_control_log_failure(c, "store.unreadable", error);
-    else if (status == PST_OK && c->tail_failed)
+    if (status != PST_OK)
+        tell_unreadable(c, error);
+    else if (c->tail_failed)
         pst_log_event(c->log, PST_LOG_INFO, "store.readable", "%s", "");
     c->tail_failed = status != PST_OK;
     if (status != PST_OK) {

@@ -52,7 +52,9 @@ struct fleet {
     size_t node_len;
     bool shared; /* the database is one that others write to, over a network */
     bool awake, registering, dozing;
-    bool unsure; /* a call that was to say "asleep" was not answered: the row may say either */
+    bool unsure; /* a call that was to say "asleep" was not answered: it may arrive at any time */
+    char former[PST_NODE_NAME_MAX]; /* of the row that it is about; to be taken away */
+    bool has_former;
     bool known;  /* a registration was sent: there may be a row */
     bool stopped;
     struct pst_node_row row;          /* of the registration that is under way, */
@@ -127,6 +129,8 @@ struct control {
     int signal_fd;
     uint64_t jwks_due_ns;
     bool tail_failed, reload_wanted;
+    struct pst_error tail_failure; /* as it was told last, and when */
+    uint64_t tail_told_ns;
     bool moved;  /* the batch that was applied holds a change */
     bool untold; /* `policy` or `revision` is one that not all workers were told */
     _Atomic uint32_t drained;

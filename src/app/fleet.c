@@ -13,7 +13,8 @@
  * I2  The row's bound is at least as long as any that a worker may decide under: the tail uses no
  *     longer one than it has read there.
  * I3  The row says "asleep" only after every lease has ended; the service does what is posted
- * first.
+ * first.  What a connection that was given up still carries may arrive long after: when that may be
+ * word that we are asleep, we go on under another name, in a row of which no such word was sent.
  */
 #include "control_internal.h"
 
@@ -83,6 +84,25 @@ static uint64_t bound_of(const struct control *c)
     return wanted_ns > used_ns ? wanted_ns : used_ns; /* 0: nobody has told it yet */
 }
 
+/* Of this process among those of its name. */
+static void draw_digits(struct fleet *f)
+{
+    struct pst_buf b = pst_buf_of(f->node + f->node_len - PST_NODE_OWN_DIGITS, PST_NODE_OWN_DIGITS);
+    uint32_t own;
+
+    pst_random(&own, sizeof(own));
+    pst_buf_hex(&b, own, PST_NODE_OWN_DIGITS);
+}
+
+/* No read of the log is under way, and calls have copies: nobody else looks at the name. */
+static void take_another_name(struct fleet *f)
+{
+    memcpy(f->former, f->node, f->node_len);
+    f->has_former = true;
+    draw_digits(f);
+    f->unsure = f->awake = false;
+}
+
 const struct pst_node_row *pst_fleet_registers(void *ctx)
 {
     struct control *c = ctx;
@@ -90,6 +110,8 @@ const struct pst_node_row *pst_fleet_registers(void *ctx)
 
     if (f->awake && !f->dozing && !f->unsure)
         return NULL;
+    if (f->unsure)
+        take_another_name(f);
     f->registering = f->known = true;
     f->told_ns = f->used_ns = bound_of(c);
     f->row = row_of(c, f->told_ns, f->routes);
@@ -102,7 +124,8 @@ struct node_message {
     struct pst_message message; /* first */
     struct control *control;
     struct pst_node_reply reply;
-    char routes[PST_NODE_ROUTES_MAX]; /* of the row that is told */
+    char node[PST_NODE_NAME_MAX]; /* of the row that is told, as */
+    char routes[PST_NODE_ROUTES_MAX];
 };
 
 static void heartbeat(struct control *c, const struct pst_revision *head)
@@ -127,6 +150,34 @@ void pst_fleet_unlisted(void *ctx)
     pst_tail_demand(c->tail);
 }
 
+/* That it sleeps may be written all the same, now or later. A lease that a read under way would
+ * bring counts on that row, too. */
+static void doubt_row(struct control *c)
+{
+    struct fleet *f = &c->fleet;
+
+    f->unsure = true;
+    if (f->registering) {
+        f->registering = f->awake = false;
+        pst_tail_drop_lease(c->tail);
+    }
+}
+
+static void take_report(struct control *c, enum pst_status status)
+{
+    struct fleet *f = &c->fleet;
+
+    if (f->dozing && (status == PST_OK || status == PST_E_ABSENT))
+        f->awake = false;
+    else if (status == PST_E_ABSENT && f->awake)
+        pst_fleet_unlisted(c);
+    else if (status != PST_OK)
+        f->report_due = true;
+    f->report_from_ns = status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
+    if (f->dozing && status != PST_OK)
+        doubt_row(c);
+}
+
 static void on_node_reply(struct pst_worker *worker, struct pst_message *message)
 {
     struct node_message *m = (struct node_message *)(void *)message;
@@ -137,19 +188,19 @@ static void on_node_reply(struct pst_worker *worker, struct pst_message *message
     f->calling = false;
     switch (m->reply.call) {
     case PST_NODE_REPORT:
-        if (f->dozing && (m->reply.status == PST_OK || m->reply.status == PST_E_ABSENT))
-            f->awake = false;
-        else if (m->reply.status == PST_E_ABSENT && f->awake)
-            pst_fleet_unlisted(c);
-        else if (m->reply.status != PST_OK)
-            f->report_due = true;
-        f->report_from_ns = m->reply.status == PST_OK ? 0 : pst_clock_boot_ns() + REPORT_REST_NS;
-        if (m->reply.status != PST_OK)
-            f->unsure = f->unsure || f->dozing; /* it may have been written all the same */
+        if (memcmp(m->node, f->node, f->node_len) == 0)
+            take_report(c, m->reply.status);
+        else
+            f->report_due = true; /* it was about the row of before */
         f->dozing = false;
         break;
     case PST_NODE_UNREGISTER:
-        f->left = true;
+        f->left = f->leaving && m->reply.status == PST_OK;
+        if (m->reply.status == PST_OK)
+            f->has_former = false;
+        else
+            f->report_from_ns = pst_clock_boot_ns() + REPORT_REST_NS;
+        f->leaving = f->left; /* or once more, while there is time: who waits would wait for it */
         break;
     case PST_NODE_CLAIM:
         f->publishes = m->reply.status == PST_OK && m->reply.mine;
@@ -178,11 +229,14 @@ static bool call(struct control *c, enum pst_node_call what, uint64_t bound_ns)
         return false;
     m->message.run = on_node_reply;
     m->control = c;
-    const struct pst_node_request request = {.call = what,
-                                             .row = row_of(c, bound_ns, m->routes),
-                                             .ttl_ms = CLAIM_TTL_MS,
-                                             .deliver = deliver,
-                                             .ctx = m};
+    struct pst_node_request request = {.call = what,
+                                       .row = row_of(c, bound_ns, m->routes),
+                                       .ttl_ms = CLAIM_TTL_MS,
+                                       .deliver = deliver,
+                                       .ctx = m};
+    bool former = what == PST_NODE_UNREGISTER && !f->leaving;
+    memcpy(m->node, former ? f->former : f->node, f->node_len);
+    request.row.node.ptr = m->node;
     if (pst_service_node(c->service, &request) != PST_PENDING) {
         free(m);
         return false;
@@ -217,7 +271,6 @@ void pst_fleet_applied(struct control *c, bool moved)
     if (f->registering) {
         f->registering = false;
         f->awake = true;
-        f->unsure = false;
     }
     f->applied_batch = c->batches;
     if ((moved || lease_bound(c) < f->used_ns) && f->awaited_batch == 0)
@@ -250,6 +303,16 @@ void pst_fleet_read_failed(struct control *c)
     c->fleet.registering = false; /* the row may stand there: it is written anew */
 }
 
+/* Of the workers, too: one that has not taken a shorter bound yet decides under the one before. */
+static bool all_lapsed(const struct control *c, uint64_t now_ns)
+{
+    uint64_t start_ns =
+        atomic_load_explicit(&pst_tail_lease(c->tail)->start_ns, memory_order_relaxed);
+    uint64_t bound_ns = lease_bound(c), used_ns = c->fleet.used_ns;
+
+    return start_ns == 0 || now_ns - start_ns > (bound_ns > used_ns ? bound_ns : used_ns);
+}
+
 static void report(struct control *c, uint64_t now_ns, bool at_work)
 {
     struct fleet *f = &c->fleet;
@@ -257,11 +320,15 @@ static void report(struct control *c, uint64_t now_ns, bool at_work)
     if (!f->awake || f->calling || now_ns < f->report_from_ns ||
         now_ns - f->reported_ns < REPORT_PACE_NS)
         return;
-    bool lapsed = !pst_lease_holds(pst_tail_lease(c->tail), now_ns);
-    if (f->shared && lapsed && !at_work && !pst_tail_reading(c->tail)) {
+    if (f->shared && all_lapsed(c, now_ns) && !at_work && !pst_tail_reading(c->tail)) {
         /* One that fails leaves the row as it is or not; we stay awake, and register before the
          * next lease. */
         f->dozing = call(c, PST_NODE_REPORT, 0);
+        f->reported_ns = now_ns;
+        return;
+    }
+    if (f->has_former && !f->unsure) { /* it stood for this one until now */
+        (void)call(c, PST_NODE_UNREGISTER, 0);
         f->reported_ns = now_ns;
         return;
     }
@@ -393,11 +460,9 @@ static void name_node(struct control *c)
         pst_buf_char(&b, '-');
         pst_buf_hex(&b, hash & UINT32_MAX, 8);
     }
-    uint32_t own;
-    pst_random(&own, sizeof(own));
     pst_buf_char(&b, '.');
-    pst_buf_hex(&b, own, PST_NODE_OWN_DIGITS);
-    f->node_len = b.len;
+    f->node_len = b.len + PST_NODE_OWN_DIGITS; /* the configuration leaves room */
+    draw_digits(f);
 }
 
 enum pst_status pst_fleet_start(struct control *c, struct pst_error *error)
@@ -423,8 +488,11 @@ void pst_fleet_leave(struct control *c)
         return;
     for (; !f->left && now_ns - begun_ns < LEAVE_NS; now_ns = pst_clock_boot_ns()) {
         /* A read that was asked for may register us once more; that is its beginning. */
-        if (!f->leaving && (!pst_tail_reading(c->tail) || now_ns - begun_ns >= LEAVE_NS / 2))
+        if (!f->calling && !f->leaving &&
+            (!pst_tail_reading(c->tail) || now_ns - begun_ns >= LEAVE_NS / 2)) {
+            f->leaving = true; /* which of its names the call is about */
             f->leaving = call(c, PST_NODE_UNREGISTER, 0);
+        }
         pst_worker_turn(c->loop, 20);
     }
 }

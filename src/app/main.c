@@ -138,34 +138,59 @@ const char *pst_cli_config_path(const char *given)
     return given != NULL ? given : getenv("POSTERN_CONFIG");
 }
 
-enum pst_status pst_cli_open_store(const char *config_path, const char *url,
-                                   enum pst_store_mode mode, struct pst_store **out,
-                                   struct pst_error *error)
+struct opening {
+    enum pst_store_mode mode;
+    bool migrates; /* what many share, too */
+};
+
+/* What many share is made and brought up to date by `db migrate` alone: with other rights, and its
+ * grants come behind it. */
+static enum pst_status open_store(struct pst_bytes url, const struct opening *how,
+                                  struct pst_store **out, struct pst_error *error)
+{
+    bool creates = how->mode == PST_STORE_CREATE &&
+                   (how->migrates || pst_bytes_starts(url, PST_LIT("sqlite:")));
+
+    return pst_store_open(
+        url, how->mode == PST_STORE_CREATE && !creates ? PST_STORE_WRITE : how->mode, out, error);
+}
+
+static enum pst_status open_configured(const char *config_path, const char *url,
+                                       const struct opening *how, struct pst_store **out,
+                                       struct pst_error *error)
 {
     struct pst_config *config;
     struct pst_arena arena;
-    uint32_t steps;
 
     *out = NULL;
-    if (url != NULL) {
-        enum pst_status opened = pst_store_open(pst_bytes_of(url, strlen(url)), mode, out, error);
-        return opened != PST_OK || mode != PST_STORE_CREATE
-                   ? opened
-                   : pst_store_migrate(*out, &steps, error);
-    }
+    if (url != NULL)
+        return open_store(pst_bytes_of(url, strlen(url)), how, out, error);
     enum pst_status status = pst_config_load(pst_cli_config_path(config_path), &config, error);
     if (status != PST_OK)
         return status;
     pst_arena_init(&arena, 4096, 1u << 20);
-    if (mode == PST_STORE_CREATE)
+    if (how->mode == PST_STORE_CREATE)
         status = pst_state_prepare(config, error);
     if (status == PST_OK)
-        status = pst_store_open(pst_store_url(config, &arena), mode, out, error);
-    if (status == PST_OK && mode == PST_STORE_CREATE)
-        status = pst_store_migrate(*out, &steps, error);
+        status = open_store(pst_store_url(config, &arena), how, out, error);
     pst_arena_fini(&arena);
     pst_config_free(config);
     return status;
+}
+
+enum pst_status pst_cli_open_store(const char *config_path, const char *url,
+                                   enum pst_store_mode mode, struct pst_store **out,
+                                   struct pst_error *error)
+{
+    return open_configured(config_path, url, &(struct opening){.mode = mode}, out, error);
+}
+
+enum pst_status pst_cli_migrate_store(const char *config_path, const char *url,
+                                      struct pst_store **out, struct pst_error *error)
+{
+    return open_configured(config_path, url,
+                           &(struct opening){.mode = PST_STORE_CREATE, .migrates = true}, out,
+                           error);
 }
 
 /* --- the small commands --- */

@@ -336,9 +336,17 @@ static enum pst_step without_lease(struct pst_decide *d)
     return run(d);
 }
 
-/* C3: all that wait share one read of the log. What it brings may be about this caller, so he is
- * looked at again from the beginning of what memory says about him. A read that was under way may
- * be older than the revision that he has seen, so the second one counts. */
+/* He is looked at again from the beginning of what memory says about him. */
+static void forget_facts(struct pst_decide *d)
+{
+    pst_fact_entry_release(d->facts_);
+    d->facts_ = NULL;
+    d->decision.user = (struct pst_bytes){0};
+    d->state_ = d->principal_ == NULL ? BODY : FACTS;
+}
+
+/* C3: all that wait share one read of the log. What it brings may be about this caller. A read that
+ * was under way may be older than the revision that he has seen, so the second one counts. */
 static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
 {
     struct pst_engine *e = d->engine_;
@@ -351,10 +359,7 @@ static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
     if (e->want_lease == NULL || now > d->deadline_ns_ || d->lease_asks_ == LEASE_ASKS_MAX)
         return without_lease(d);
     d->lease_asks_++;
-    pst_fact_entry_release(d->facts_);
-    d->facts_ = NULL;
-    d->decision.user = (struct pst_bytes){0};
-    d->state_ = d->principal_ == NULL ? BODY : FACTS;
+    forget_facts(d);
     pst_engine_wait(d, &e->stale);
     e->want_lease(e->ctx);
     *waits = true;
@@ -451,6 +456,7 @@ static enum pst_step do_body(struct pst_decide *d, bool *waits)
     if (d->routed_.inspect_body && d->request_->has_body && !d->body_given_) {
         d->body_limit =
             d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
+        d->news_ = d->engine_->news;
         *waits = true;
         return PST_STEP_BODY;
     }
@@ -676,7 +682,14 @@ enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool 
         return refuse(d, PST_R_BODY_TOO_LARGE);
     d->body_ = body;
     d->body_given_ = true;
-    return pst_clock_boot_ns() - d->started_ns_ > BODY_FRESH_NS ? ask_anew(d) : run(d);
+    if (pst_clock_boot_ns() - d->started_ns_ > BODY_FRESH_NS)
+        return ask_anew(d);
+    /* A lease that came meanwhile, or a revision, is not that of what was looked up before. */
+    if (d->news_ != d->engine_->news) {
+        forget_facts(d);
+        follow_policy(d);
+    }
+    return run(d);
 }
 
 void pst_engine_end(struct pst_decide *d)

@@ -62,6 +62,7 @@ struct pst_engine {
     _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
                                  * its age counts */
     struct pst_wall wall;    /* for exp and nbf */
+    uint64_t news;      /* how many messages of news have become effective */
     uint64_t histories; /* how often everything that was known was dropped */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     _Atomic uint64_t taken; /* the last number of news */

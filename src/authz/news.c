@@ -159,6 +159,7 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
     }
     if (m->news.with != NULL)
         m->news.with(m->news.with_ctx);
+    e->news++;
     if (!e->behind || m->snapshot != NULL)
         invalidate(e, &m->news);
     if (m->news.lease_start_ns != 0 && !e->behind) {

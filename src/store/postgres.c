@@ -25,9 +25,13 @@
 #define BINARY 1
 
 static const char *const BEGIN_READ[] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL};
-/* READ COMMITTED: who waited for the log's row goes on from what it holds then. */
+/* READ COMMITTED: who waited for the log's row goes on from what it holds then. What was
+ * acknowledged must not be gone after a crash, whatever role, database or pooler say. */
 static const char *const BEGIN_WRITE[] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                                          "SET LOCAL lock_timeout = '2s'", NULL};
+                                          "SET LOCAL lock_timeout = '2s'",
+                                          "SELECT set_config('synchronous_commit', 'on', true)"
+                                          " WHERE current_setting('synchronous_commit') = 'off'",
+                                          NULL};
 /* "postern": who migrates. Statements of a migration wait less: behind one that waits for a table's
  * lock, readers would wait, too. */
 static const char *const BEGIN_MIGRATE[] = {
@@ -75,8 +79,11 @@ enum pst_status pst_pg_failed(const PGresult *result, const char *what, struct p
         return pst_error_set(error, status, NULL,
                              "%s: another process holds the write lock of the database", what);
     if (pst_bytes_equal(c, PST_LIT("42501")))
-        return pst_error_set(error, status, NULL,
-                             "%s: the role of the store's url may not do this (%s)", what, text);
+        return pst_error_set(
+            error, status, NULL,
+            "%s: the role of the store's url may not do this (%s); deploy/postgres/"
+            "grants.sql gives roles what they may",
+            what, text);
     if (pst_bytes_equal(c, PST_LIT("25006")))
         return pst_error_set(error, status, NULL,
                              "%s: the server is in recovery (a replica), or read-only (%s)", what,

@@ -27,6 +27,8 @@ struct target {
     bool pgbouncer;
     unsigned hosts;
     uint64_t patience_ns, silence_ns; /* per host */
+    bool writes;                      /* the store was not opened to read */
+    bool chooses; /* the host that is tried has several addresses: perhaps of several servers */
 };
 
 static enum pst_status bad_url(struct pst_error *error, const char *why)
@@ -147,7 +149,7 @@ static PGconn *start(const struct target *t, unsigned index, const char *address
         }
         n++;
     }
-    if (t->hosts > 1 && option(t, "target_session_attrs") == NULL) {
+    if ((t->hosts > 1 || t->chooses) && option(t, "target_session_attrs") == NULL) {
         keys[n] = "target_session_attrs"; /* a replica answers, too, and must not be asked */
         values[n++] = "read-write";
     }
@@ -224,7 +226,7 @@ static enum pst_status connect_at(const struct target *t, unsigned index, const 
 }
 
 /* The path of a socket, and a host whose address is given, need no name server. */
-static enum pst_status connect_host(const struct target *t, unsigned index, struct pst_backend *b,
+static enum pst_status connect_host(struct target *t, unsigned index, struct pst_backend *b,
                                     struct pst_error *error)
 {
     struct pst_bytes host = item_of(option(t, "host"), index);
@@ -232,6 +234,7 @@ static enum pst_status connect_host(const struct target *t, unsigned index, stru
     char name[URL_MAX];
     struct pst_buf room = pst_buf_of(name, sizeof(name));
 
+    t->chooses = false;
     if (host.len == 0 || host.ptr[0] == '/' || host.ptr[0] == '@' ||
         item_of(option(t, "hostaddr"), index).len > 0)
         return connect_at(t, index, NULL, b, error);
@@ -240,14 +243,14 @@ static enum pst_status connect_host(const struct target *t, unsigned index, stru
     enum pst_status status = pst_pg_resolve(name, t->silence_ns, &addresses, error);
     if (status != PST_OK)
         return status;
+    t->chooses = t->writes && addresses.count > 1;
     status = PST_E_IO;
     for (unsigned i = 0; i < addresses.count && status != PST_OK; i++)
         status = connect_at(t, index, addresses.text[i], b, error);
     return status;
 }
 
-static enum pst_status connect_any(const struct target *t, struct pst_backend *b,
-                                   struct pst_error *error)
+static enum pst_status connect_any(struct target *t, struct pst_backend *b, struct pst_error *error)
 {
     enum pst_status status = PST_E_IO;
 
@@ -283,6 +286,7 @@ enum pst_status pst_pg_connect(struct pst_bytes where, enum pst_store_mode mode,
     }
     enum pst_status status = read_url(where, t, error);
     if (status == PST_OK) {
+        t->writes = mode == PST_STORE_WRITE || mode == PST_STORE_CREATE;
         (*out)->mode = mode;
         (*out)->pgbouncer = t->pgbouncer;
         status = connect_any(t, *out, error);

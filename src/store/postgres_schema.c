@@ -23,6 +23,13 @@ static const char FIND_SCHEMA[] =
 static const char FIND_PROBLEMS[] =
     "SELECT 'synchronous_commit is off: a change that was acknowledged may be lost'"
     " WHERE current_setting('synchronous_commit') = 'off'"
+    " UNION ALL SELECT 'synchronous_commit is off for ' || coalesce('the role ' || r.rolname, 'a "
+    "database')"
+    " || ': what was acknowledged, or that a node decides, may be lost'"
+    " FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole"
+    " WHERE 'synchronous_commit=off' = ANY (s.setconfig) AND s.setdatabase IN"
+    " (0, (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    " AND (s.setrole = 0 OR has_table_privilege(s.setrole, 'public.log_head', 'SELECT'))"
     " UNION ALL SELECT 'the database is not encoded in UTF8'"
     " WHERE current_setting('server_encoding') <> 'UTF8'"
     " UNION ALL SELECT 'the trigger ' || t.name || ' is missing or not ENABLE ALWAYS'"
@@ -57,14 +64,18 @@ static const char FIND_PROBLEMS[] =
     " OR (b.workspace_id IS NOT NULL"
     " AND NOT EXISTS (SELECT FROM workspaces w WHERE w.id = b.workspace_id))";
 
-/* Everybody who writes or waits has the table's lock; who waits for nobody has the row's. */
+/* Everybody who writes or waits has the lock of the log's table; who waits for nobody has its
+ * row's, or holds up the writer that has: by a lock on another table, or on rows of one. */
 static const char FIND_HOLDER[] =
     "SELECT format('pid %s, %s%s', a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),"
     " coalesce(' at ' || host(a.client_addr), ''))"
-    " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.relation = 'public.log_head'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted"
+    " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = "
+    "l.relation"
+    " WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND c.relnamespace = 'public'::regnamespace AND l.mode <> 'AccessShareLock' AND l.granted"
     " AND l.pid <> pg_backend_pid() AND cardinality(pg_blocking_pids(l.pid)) = 0"
-    " ORDER BY a.xact_start LIMIT 1";
+    " ORDER BY CASE WHEN c.relname = 'log_head' AND l.mode = 'RowExclusiveLock' THEN 0 ELSE 1 END,"
+    " a.xact_start LIMIT 1";
 
 struct pair {
     uint64_t a, b;

@@ -107,8 +107,11 @@ class Fleet(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
+    def rows(self):
+        return json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]
+
     def listed(self):
-        return {n["node"][:-9]: n for n in json.loads(cli("nodes", "--store", self.url, "--json").stdout)["nodes"]}
+        return {n["node"][:-9]: n for n in self.rows()}
 
     def publishes(self):
         return self.pg.sql(self.name, "SELECT node FROM publisher").strip()[:-9]
@@ -181,7 +184,28 @@ class Fleet(unittest.TestCase):
         self.assertEqual(self.listed()["n1"]["state"], "asleep")
         other.ask("COMMIT")
         self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
-        self.assertEqual(self.listed()["n1"]["state"], "awake")
+        self.assertIn("awake", [n["state"] for n in self.rows()])  # under another name, and the one before goes
+        self.assertTrue(proc.wait_until(lambda: [n["state"] for n in self.rows()] == ["awake"], 5), self.rows())
+
+    def test_word_that_it_sleeps_may_arrive_when_it_is_awake_again(self):
+        link = Link(self.pg.port)
+        self.addCleanup(link.stop)
+        cli("apply", "--store", self.url, "-f", self.declared(), check=True)
+        node = self.start("n1", store={"url": self.url.replace(":%d/" % self.pg.port, ":%d/" % link.port)},
+                          sync={"redis": {"addresses": ["127.0.0.1:%d" % self.redis.port]}, "publish": False})
+        self.assertEqual(self.ask(node).status, 200)
+        time.sleep(BOUND + 1)  # the last renewal, and its lease goes on for a while
+        link.slow(4 * BOUND, "up")  # what a network that comes back delivers although its sender has closed
+        time.sleep(BOUND + 1)
+        self.assertEqual(self.ask(node).status, 503)
+        link.slow(0, "up")
+        self.assertTrue(proc.wait_until(lambda: self.ask(node).status == 200, 5))
+        asleep, end = 0, time.monotonic() + 4 * BOUND
+        while time.monotonic() < end:  # who commits and looks now has to wait for it
+            self.assertEqual(self.ask(node).status, 200)
+            asleep += not any(n["state"] == "awake" for n in self.rows())
+        self.assertEqual(asleep, 0)
+        self.assertEqual([n["state"] for n in self.rows()], ["awake"])
 
     def test_idle_nodes_sleep_and_nobody_waits_for_them(self):
         nodes = self.two()
@@ -326,7 +350,7 @@ class Fleet(unittest.TestCase):
     def test_a_row_that_somebody_takes_away_comes_back_before_anything_is_decided(self):
         nodes = self.two()
         self.assertEqual(self.ask(nodes[0]).status, 200)
-        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        self.pg.sql(self.name, "DELETE FROM nodes WHERE node LIKE 'n1.%'")
         self.assertNotIn("n1", self.listed())
         self.disable(nodes[0], False)
         self.disable(nodes[0], True)  # the next report finds no row
@@ -337,7 +361,7 @@ class Fleet(unittest.TestCase):
         node = self.two()[0]
         self.assertTrue(self.heartbeats(self.nodes))  # nothing but the lease makes it read
         self.assertEqual(self.ask(node).status, 200)
-        cli("nodes", "forget", self.listed()["n1"]["node"], "--store", self.url, check=True)
+        self.pg.sql(self.name, "DELETE FROM nodes WHERE node LIKE 'n1.%'")
         began = time.monotonic()
         while "n1" not in self.listed() and time.monotonic() < began + 3 * BOUND:
             self.assertEqual(self.ask(node).status, 200)
@@ -345,6 +369,21 @@ class Fleet(unittest.TestCase):
         self.assertLess(time.monotonic() - began, BOUND / 2 + paths.slack())  # its report comes after ten seconds
         self.assertEqual(self.disable(node, True, "--wait")["enforced"]["pending"], 0)
         self.assertEqual(self.ask(node).status, 403)
+
+    def test_forgotten_is_only_who_cannot_decide_any_more(self):
+        node = self.two()[0]
+        self.assertEqual(self.ask(node).status, 200)
+        name = self.listed()["n1"]["node"]
+        done = cli("nodes", "forget", name, "--store", self.url)  # a barrier would not wait for it
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("may still decide", done.stderr)
+        self.assertIn("n1", self.listed())
+        done = cli("nodes", "forget", name[:-1], "--store", self.url)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("no node of that name", done.stderr)
+        self.pg.sql(self.name, "UPDATE nodes SET reported = reported - %d WHERE node LIKE 'n2.%%'" % (1000 * (BOUND + 11)))
+        cli("nodes", "forget", self.listed()["n2"]["node"], "--store", self.url, check=True)
+        self.assertNotIn("n2", self.listed())
 
     def bound_to(self, seconds, *options):
         self.tree["max_staleness_s"] = seconds

@@ -85,6 +85,20 @@ class Rights(Database):
                                      "pronamespace = 'public'::regnamespace AND proconfig IS NULL"), "")
         self.assertEqual(self.db("check").stdout.strip(), "ok")
 
+    def test_only_db_migrate_makes_a_schema(self):
+        tree = os.path.join(self.folder, "one.yaml")
+        with open(tree, "w", encoding="utf-8") as f:
+            f.write("users: [{name: zoe}]\n")
+        self.pg.sql("postgres", "CREATE DATABASE bare TEMPLATE template0")
+        self.pg.sql("bare", "GRANT ALL ON SCHEMA public TO postern_migrate, postern_manage")
+        for role in ("migrate", "manage"):     # it would be the owner, of tables without grants
+            done = cli("apply", "--store", self.pg.url("bare", "postern_" + role), "-f", tree)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("migrate it first", done.stderr)
+        self.assertEqual(cli("db", "migrate", "--store", self.pg.url("bare", "postern_migrate")).returncode, 0)
+        done = cli("apply", "--store", self.pg.url("bare", "postern_manage"), "-f", tree)
+        self.assertIn("grants.sql", done.stderr)
+
     def test_restored_is_another_epoch_and_not_for_everyone(self):
         before = self.db("status").stdout
         done = self.db("restored", "manage")
@@ -232,6 +246,29 @@ class Nodes(Database):
         self.assertLess(time.monotonic() - done, BOUND * paths.slack())
         self.bind(prune=False)
         self.all_answer(200, BOUND)
+
+    def test_it_says_what_is_wrong_each_time_and_leaves_no_row(self):
+        functions = self.pg.sql("postern", "SELECT string_agg(oid::regprocedure::text, ', ') FROM pg_proc WHERE proname "
+                                "LIKE 'node\\_%' AND pronamespace = 'public'::regnamespace")
+        self.pg.sql("postern", "CREATE ROLE half LOGIN", "GRANT USAGE ON SCHEMA public TO half",
+                    "GRANT CONNECT ON DATABASE postern TO half")
+        self.addCleanup(self.pg.sql, "postern", "DROP OWNED BY half", "DROP ROLE half")
+        node = self.make("half", self.pg.url("postern", "half"))
+        node.child = proc.Child([paths.binary(), "serve", "--config", node.path], out_dir=node.folder, name=node.name,
+                                cwd=paths.ROOT)
+        try:
+            for grants, says in (((), "permission denied for table meta"),
+                                 (("GRANT SELECT ON meta, log_head, nodes TO half",), "permission denied for function"),
+                                 (("GRANT EXECUTE ON FUNCTION %s TO half" % functions,), "permission denied for view state")):
+                self.pg.sql("postern", *grants)
+                self.assertTrue(proc.wait_until(lambda: says in node.child.err(), 10 * paths.slack()), node.child.err())
+                self.assertIn("grants.sql", node.child.err())
+            self.assertLess(node.child.err().count("store.unreadable"), 8)
+            time.sleep(0.5)
+        finally:
+            self.assertEqual(node.stop(), 0)
+        listed = json.loads(cli("nodes", "--store", self.url("data"), "--json").stdout)["nodes"]
+        self.assertEqual(len(listed), len(self.nodes), listed)
 
     def test_a_silent_server_ends_leases_and_holds_nobody(self):
         self.all_answer(200, 1)

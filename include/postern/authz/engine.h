@@ -87,6 +87,7 @@ struct pst_decide {
     struct pst_facts *early_facts_;   /* own: rows of a revision that the log has not brought yet */
     uint64_t early_epoch_, early_n_;
     struct pst_revision min_; /* epoch 0: none is asked for */
+    uint64_t news_;           /* the engine's, when it began to wait for the body */
     uint64_t history_; /* the engine's, when facts were asked for: rows of another one are none */
     struct pst_policy_pin
         *policy_pin_; /* after a wait: the policy that fits the facts; else pin_'s does */

@@ -18,8 +18,8 @@
 static const char CONFIG[] =
     "state_dir: %s\n"
     "identity: {issuers: [{issuer: 'https://postern.local/', audiences: [postern]}]}\n"
-    "listeners: [{kind: auth_request, address: '127.0.0.1:1', mounts: [{host: '*', prefix: /, "
-    "profile: rest}]}]\n";
+    "listeners: [{kind: auth_request, address: '127.0.0.1:1', mounts: [{host: mlflow, prefix: /, "
+    "profile: mlflow}, {host: '*', prefix: /, profile: rest}]}]\n";
 
 static const char POLICY[] =
     "workspaces: [{name: blue, kind: project}, {name: red, kind: project}]\n"
@@ -518,6 +518,93 @@ static void no_lease_is_refused_when_it_is_said(void **state)
     assert_true(w->decide.decision.retry_after_s > 0);
 }
 
+/* ---- bodies: a decision that waits for its client while the log goes on ---- */
+
+static const char SEARCH[] = "{\"experiment_ids\":[\"1\"]}";
+
+/* Alice, who is in memory, sends the head of a request whose body is looked into. */
+static void begin_body(struct world *w, const struct pst_revision *min)
+{
+    static const struct pst_field BLUE = {.name = {"X-MLFLOW-WORKSPACE", 18}, .value = {"blue", 4}};
+    static char room[PST_REVISION_TEXT_MAX];
+    struct pst_buf text = pst_buf_of(room, sizeof(room));
+
+    if (min != NULL)
+        assert_true(pst_revision_token_write(KEY, min, &text));
+    w->request = (struct pst_request){.method = PST_LIT("POST"),
+                                      .host = PST_LIT("mlflow"),
+                                      .path = PST_LIT("/api/2.0/mlflow/runs/search"),
+                                      .fields = &BLUE,
+                                      .field_count = 1,
+                                      .has_body = true,
+                                      .min_revision = pst_buf_bytes(&text)};
+    w->decide = (struct pst_decide){.resume = on_resume};
+    w->resumed = false;
+    assert_int_equal(pst_engine_begin_as(w->engine, &w->decide, 0, &w->request, &w->arena, &ALICE),
+                     PST_STEP_BODY);
+}
+
+static void read_for_another(struct world *w)
+{
+    poll_tail(w);
+    pst_worker_turn(w->worker, 0);
+}
+
+static enum pst_reason end_body(struct world *w)
+{
+    w->decide.step = pst_engine_body(&w->decide, pst_bytes_of(SEARCH, sizeof(SEARCH) - 1), false);
+    w->resumed = w->decide.step == PST_STEP_DONE;
+    run_until_resumed(w);
+    enum pst_reason reason = w->decide.decision.reason;
+    pst_engine_end(&w->decide);
+    return reason;
+}
+
+/* The head came when there was no lease; another request's read of the log brings one, and the
+ * change, before the body is there. */
+static void a_lease_that_came_with_the_body_is_not_that_of_the_head(void **state)
+{
+    struct world *w = *state;
+
+    w->follows = true;
+    assert_int_equal(decide(w), PST_R_GRANTED);
+    begin_body(w, NULL);
+    assert_int_equal(end_body(w), PST_R_GRANTED);
+
+    lose_lease(w);
+    begin_body(w, NULL);
+    apply(w, "users: [{name: alice, disabled: true}]");
+    read_for_another(w);
+    assert_int_equal(end_body(w), PST_R_USER_DISABLED);
+}
+
+static void nor_is_its_policy(void **state)
+{
+    struct world *w = *state;
+
+    w->follows = true;
+    assert_int_equal(decide(w), PST_R_GRANTED);
+    lose_lease(w);
+    begin_body(w, NULL);
+    apply(w, "roles: [{name: all, workspace: blue, permissions: [{entity: y, allow: [detail]}]}]");
+    read_for_another(w);
+    assert_int_equal(end_body(w), PST_R_NOT_GRANTED);
+}
+
+/* The revision that was asked for is reached while the body comes: it counts from then on. */
+static void a_revision_that_came_with_the_body_is_decided_at(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision at = {w->told.epoch, w->told.n + 1};
+
+    w->follows = true;
+    assert_int_equal(decide(w), PST_R_GRANTED);
+    apply(w, "users: [{name: alice, disabled: true}]");
+    begin_body(w, &at);
+    read_for_another(w);
+    assert_int_equal(end_body(w), PST_R_USER_DISABLED);
+}
+
 /* ---- what outlasts its decision (C10) ---- */
 
 static void on_cut(struct pst_decide *d)
@@ -687,6 +774,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lapsed_lease_costs_one_read_and_sees_what_it_brings,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_lease_is_refused_when_it_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lease_that_came_with_the_body_is_not_that_of_the_head,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nor_is_its_policy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_revision_that_came_with_the_body_is_decided_at, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_needs_no_request_and_no_bundle, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_change_before_it_was_held_counts, set_up, tear_down),

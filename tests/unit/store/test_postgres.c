@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -170,7 +171,59 @@ int getaddrinfo(const char *restrict name, const char *restrict service,
         return EAI_NONAME;
     atomic_fetch_add(&resolver_asked, 1);
     (void)usleep(resolver_ms * 1000);
+    if (strcmp(name, "both.test") == 0) { /* the replica first */
+        int code = real("127.0.0.2", service, hints, out);
+        return code != 0 ? code : real("127.0.0.1", service, hints, &(*out)->ai_next);
+    }
     return strcmp(name, "db.test") == 0 ? real("127.0.0.1", service, hints, out) : EAI_NONAME;
+}
+
+/* Says that it is a replica, to whoever connects, and no more. */
+static void *replica(void *arg)
+{
+    static const char GREETING[] = "R\0\0\0\x08\0\0\0\0"
+                                   "S\0\0\0\x18server_version\0"
+                                   "15.0\0"
+                                   "S\0\0\0\x16in_hot_standby\0on\0"
+                                   "S\0\0\0\x26"
+                                   "default_transaction_read_only\0off\0"
+                                   "K\0\0\0\x0c\0\0\0\x01\0\0\0\x01"
+                                   "Z\0\0\0\x05I";
+    const int *listening = arg;
+    char room[1024];
+
+    for (int fd; (fd = accept(*listening, NULL, NULL)) >= 0; close(fd))
+        if (read(fd, room, sizeof(room)) > 0 &&
+            write(fd, GREETING, sizeof(GREETING) - 1) == (ssize_t)sizeof(GREETING) - 1)
+            while (read(fd, room, sizeof(room)) > 0)
+                ;
+    return NULL;
+}
+
+/* One name of all servers, as orchestrators make it. */
+static void test_the_primary_among_the_addresses_of_a_name(void **state)
+{
+    const struct place *p = *state;
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(server_port())),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pthread_t thread;
+    struct pst_store *s;
+    char url[512];
+
+    pst_store_close(place_open(p, PST_STORE_CREATE));
+    assert_int_equal(bind(listening, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(listening, 8), 0);
+    assert_int_equal(pthread_create(&thread, NULL, replica, &listening), 0);
+    (void)snprintf(url, sizeof(url), "postgresql://postgres@both.test:%s/%s?sslmode=disable",
+                   server_port(), p->name);
+    resolver_ms = 0;
+    MUST(pst_store_open(text_of(url), PST_STORE_WRITE, &s, &why));
+    pst_store_close(s);
+    (void)shutdown(listening, SHUT_RDWR);
+    (void)pthread_join(thread, NULL);
+    close(listening);
 }
 
 /* A name server that is silent costs what a silent host does; a slow one delays. */
@@ -418,7 +471,7 @@ static void test_check_finds(void **state)
     }
     pst_store_close(s);
 
-    char sql[128];
+    char sql[256];
     (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = off", p->name);
     place_command("postgres", sql);
     s = place_open(p, PST_STORE_READ);
@@ -427,6 +480,25 @@ static void test_check_finds(void **state)
     assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
     assert_non_null(strstr(e.message, "synchronous_commit"));
     pst_store_close(s);
+}
+
+/* Of roles that this connection is none of. */
+static void test_check_finds_what_roles_have(void **state)
+{
+    const struct place *p = *state;
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+    struct pst_error e = {0};
+    char sql[256];
+
+    MUST(pst_store_check(s, &why));
+    (void)snprintf(sql, sizeof(sql),
+                   "ALTER ROLE CURRENT_USER IN DATABASE %s SET synchronous_commit = off", p->name);
+    place_command("postgres", sql);
+    assert_int_equal(pst_store_check(s, &e), PST_E_INVALID);
+    assert_non_null(strstr(e.message, "for the role postgres"));
+    pst_store_close(s);
+    (void)snprintf(sql, sizeof(sql), "ALTER ROLE CURRENT_USER IN DATABASE %s RESET ALL", p->name);
+    place_command("postgres", sql);
 }
 
 static void test_holder_is_named(void **state)
@@ -449,6 +521,75 @@ static void test_holder_is_named(void **state)
     (void)add_role(c, "r", 0);
     assert_int_equal(commit(c).n, 1);
     pst_store_close(s);
+}
+
+/* Not only who has the log's row can hold up a change. */
+static void test_holder_of_another_lock_is_named(void **state)
+{
+    static const char *const LOCKS[] = {"BEGIN; LOCK TABLE users IN SHARE MODE",
+                                        "BEGIN; SELECT FROM users FOR UPDATE",
+                                        "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE"};
+    const struct place *p = *state;
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+    struct pst_row_user user = {.name = PST_LIT("u")};
+    struct pst_change *c = begin(s);
+
+    MUST(pst_change_put_user(c, &user, &why));
+    (void)commit(c);
+    for (size_t i = 0; i < sizeof(LOCKS) / sizeof(LOCKS[0]); i++) {
+        struct pst_error e = {0};
+        char says[64];
+        PGconn *other = place_admin(p->name);
+        PQclear(PQexec(other, "SET application_name = 'import'"));
+        PQclear(PQexec(other, LOCKS[i]));
+        (void)snprintf(says, sizeof(says), "pid %d, import", PQbackendPID(other));
+        c = begin(s);
+        user.legacy_level++;
+        assert_int_equal(pst_change_put_user(c, &user, &e), PST_E_BUSY);
+        pst_change_abort(c);
+        PQfinish(other);
+        if (strstr(e.message, says) == NULL)
+            fail_msg("%s: %s", LOCKS[i], e.message);
+    }
+    pst_store_close(s);
+}
+
+/* Who sets it for a role, or through a pooler for everybody, has other transactions in mind. */
+static void test_a_change_is_on_the_disk_when_it_is_acknowledged(void **state)
+{
+    const struct place *p = *state;
+    char sql[128];
+    struct pst_store *s = place_open(p, PST_STORE_CREATE);
+
+    pst_store_close(s);
+    place_command(
+        p->name,
+        "CREATE TABLE seen (setting text); CREATE FUNCTION see() RETURNS trigger LANGUAGE"
+        " plpgsql AS $$BEGIN INSERT INTO seen SELECT current_setting('synchronous_commit');"
+        " RETURN NULL; END$$; CREATE TRIGGER seen AFTER INSERT ON audit FOR EACH ROW"
+        " EXECUTE FUNCTION see()");
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = off", p->name);
+    place_command("postgres", sql);
+    s = place_open(p, PST_STORE_WRITE);
+    struct pst_change *c = begin(s);
+    (void)add_role(c, "r", 0);
+    (void)commit(c);
+    pst_store_close(s);
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET synchronous_commit = remote_write",
+                   p->name);
+    place_command("postgres", sql);
+    s = place_open(p, PST_STORE_WRITE);
+    c = begin(s);
+    (void)add_role(c, "q", 0);
+    (void)commit(c);
+    pst_store_close(s);
+    PGconn *admin = place_admin(p->name);
+    PGresult *r = PQexec(admin, "SELECT string_agg(setting, ',') FROM seen");
+    assert_string_equal(PQgetvalue(r, 0, 0), "on,remote_write");
+    PQclear(r);
+    PQfinish(admin);
+    (void)snprintf(sql, sizeof(sql), "ALTER DATABASE %s RESET ALL", p->name);
+    place_command("postgres", sql);
 }
 
 /* Through a pooler nothing of a session is used; without one, statements are prepared. */
@@ -593,6 +734,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),
         cmocka_unit_test_setup_teardown(test_hosts_one_after_the_other, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_the_primary_among_the_addresses_of_a_name,
+                                        make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_names, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_at_the_first_statement, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_silence_costs_a_deadline, make_postgres, drop),
@@ -600,7 +743,11 @@ int main(void)
         BOTH(test_each_question_has_its_answer),
         cmocka_unit_test_setup_teardown(test_guards_refuse, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_check_finds, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_check_finds_what_roles_have, make_postgres, drop),
         cmocka_unit_test_setup_teardown(test_holder_is_named, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_holder_of_another_lock_is_named, make_postgres, drop),
+        cmocka_unit_test_setup_teardown(test_a_change_is_on_the_disk_when_it_is_acknowledged,
+                                        make_postgres, drop),
         BOTH(test_prepared_statements),
         BOTH(test_a_list_can_be_ended),
         BOTH(test_many_permissions),
