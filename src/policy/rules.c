@@ -236,7 +236,7 @@ static enum pst_status entity_number(struct builder *b, struct pst_bytes name, u
     uint32_t text;
 
     *number = b->last_number;
-    if (name.ptr == b->last_entity.ptr && name.len == b->last_entity.len && name.len > 0)
+    if (name.len > 0 && name.len == b->last_entity.len && name.ptr == b->last_entity.ptr)
         return PST_OK;
     if (!intern(&b->texts, b->key, name, &text))
         return PST_E_NOMEM;
