@@ -130,8 +130,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what;
     if (s->connecting || s->paused)
         return;
-    if (pst_stream_read(s))
+    if (!pst_stream_read(s))
+        return;
+    if (s->worker->own.blocks_out < PST_BLOCKS_KEPT)
         pst_worker_defer(s->worker, &s->news_);
+    else
+        s->ops->readable(s); /* a flood takes no more blocks at once than are kept anyhow */
 }
 
 static void tell(struct pst_deferred *deferred)

@@ -285,6 +285,50 @@ static void all_that_is_ready_is_read_before_anybody_is_told(void **state)
     close_pair(&p);
 }
 
+static uint32_t most_blocks;
+
+static void consume_all(struct pst_stream *s)
+{
+    if (s->worker->own.blocks_out > most_blocks)
+        most_blocks = s->worker->own.blocks_out;
+    pst_stream_consume(s, pst_stream_in(s).len);
+    on_readable(s);
+}
+
+static void a_flood_does_not_take_a_block_for_each(void **state)
+{
+    enum { MANY = PST_BLOCKS_KEPT + 40, ROUNDS = 12 }; /* the loop looks at more and more at once */
+    static const struct pst_stream_ops consumes = {consume_all, on_drained, on_connected};
+    static struct end ends[MANY];
+    static int fds[MANY][2];
+    struct pst_worker *worker;
+    (void)state;
+    most_blocks = 0;
+    memset(ends, 0, sizeof(ends));
+    assert_int_equal(pst_worker_create(0, &worker), PST_OK);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds[i]), 0);
+        assert_int_equal(pst_stream_open(&ends[i].stream, worker, &consumes, fds[i][0]), PST_OK);
+    }
+    for (int round = 1; round <= ROUNDS; round++) {
+        for (int i = 0; i < MANY; i++)
+            assert_int_equal(write(fds[i][1], "x", 1), 1);
+        for (int turn = 0; turn < 100 && ends[0].readable + ends[MANY - 1].readable < 2 * round;
+             turn++)
+            pst_worker_turn(worker, 0);
+    }
+    for (int i = 0; i < 10; i++)
+        pst_worker_turn(worker, 0);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(ends[i].stream.received, ROUNDS);
+        pst_stream_close(&ends[i].stream);
+        close(fds[i][1]);
+    }
+    assert_int_equal(worker->own.blocks_out, 0);
+    assert_int_equal(most_blocks, PST_BLOCKS_KEPT); /* reached, and not passed */
+    pst_worker_destroy(worker);
+}
+
 static void a_gone_peer_is_an_error_of_send(void **state)
 {
     struct pair p;
@@ -439,6 +483,7 @@ int main(void)
         cmocka_unit_test(what_is_gathered_goes_before_what_comes_later),
         cmocka_unit_test(what_is_gathered_and_not_taken_is_told),
         cmocka_unit_test(all_that_is_ready_is_read_before_anybody_is_told),
+        cmocka_unit_test(a_flood_does_not_take_a_block_for_each),
         cmocka_unit_test(a_gone_peer_is_an_error_of_send),
         cmocka_unit_test(tcp_and_unix),
         cmocka_unit_test(refused_is_told),
