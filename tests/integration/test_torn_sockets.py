@@ -12,6 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths  # noqa: E402
 from lib.base import WorldCase  # noqa: E402
+from lib.upstream import Upstream  # noqa: E402
 
 REQUESTS = 4000
 CLIENTS = 8
@@ -22,48 +23,25 @@ def body_of(nonce, size):
     return (hashlib.sha256(nonce).hexdigest().encode() * (size // 64 + 1))[:size]
 
 
-class Honest:
+class Honest(Upstream):
     """Answers with the nonce, and remembers whose body was not what its nonce says; ends one connection in thirty."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self.listener.getsockname()[1]
-        self.posts, self.wrong, self.lock = {}, [], threading.Lock()
-        threading.Thread(target=self.accepting, daemon=True).start()
+        self.wrong = []
+        super().__init__()
 
-    def accepting(self):
-        n = 0
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            n += 1
-            threading.Thread(target=self.serve, args=(s, random.Random(n)), daemon=True).start()
+    def goes_on(self, dice):
+        return dice.randrange(30) != 0
 
-    def serve(self, s, dice):
-        buf = b""
-        try:
-            while dice.randrange(30):
-                msg = http1.read_request(buf)
-                while not msg.complete:
-                    data = s.recv(65536)
-                    if not data:
-                        return
-                    buf += data
-                    msg = http1.read_request(buf)
-                buf = buf[msg.size:]
-                nonce, _, size = msg.target.rsplit(b"/", 1)[1].partition(b"-")
-                with self.lock:
-                    if msg.method == b"POST":
-                        self.posts[nonce] = self.posts.get(nonce, 0) + 1
-                    if msg.faults or msg.body != body_of(nonce, int(size)):
-                        self.wrong.append((msg.method, nonce, size, len(msg.body), msg.faults))
-                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(nonce), nonce))
-        except OSError:
-            pass
-        finally:
-            s.close()
+    def answer(self, s, msg, dice):
+        nonce, _, size = msg.target.rsplit(b"/", 1)[1].partition(b"-")
+        with self.lock:
+            if msg.method == b"POST":
+                self.posts[nonce] = self.posts.get(nonce, 0) + 1
+            if msg.faults or msg.body != body_of(nonce, int(size)):
+                self.wrong.append((msg.method, nonce, size, len(msg.body), msg.faults))
+        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(nonce), nonce))
+        return True
 
 
 class TornSockets(WorldCase):

@@ -12,50 +12,15 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from lib import http1, paths, proc  # noqa: E402
 from lib.base import WorldCase  # noqa: E402
+from lib.upstream import Upstream  # noqa: E402
 from lib.world import declarations  # noqa: E402
 
 REQUESTS = 20000
 CLIENTS = 8
 
 
-class Faulty:
+class Faulty(Upstream):
     """Answers with nonce and user; one time in ten it fails: reset, half an answer, two answers, late bytes, ..."""
-
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self.listener.getsockname()[1]
-        self.posts, self.lock = {}, threading.Lock()
-        threading.Thread(target=self.accepting, daemon=True).start()
-
-    def accepting(self):
-        n = 0
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            n += 1
-            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self.serve, args=(s, random.Random(n)), daemon=True).start()
-
-    def serve(self, s, dice):
-        buf = b""
-        try:
-            while True:
-                msg = http1.read_request(buf)
-                while not msg.complete:
-                    data = s.recv(65536)
-                    if not data:
-                        return
-                    buf += data
-                    msg = http1.read_request(buf)
-                buf = buf[msg.size:]
-                if not self.answer(s, msg, dice):
-                    return
-        except OSError:
-            pass
-        finally:
-            s.close()
 
     def answer(self, s, msg, dice):
         nonce = msg.target.rsplit(b"/", 1)[1]
