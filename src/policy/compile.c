@@ -226,23 +226,63 @@ static bool *mark_roles(const struct pst_policy *p, const uint32_t *ids, uint32_
     return marks;
 }
 
-/* The roles that share nothing. */
-static enum pst_status build_roles(struct pst_policy *p, const struct pst_model *m,
-                                   struct pst_error *error)
+static int compare_ids(const void *x, const void *y)
 {
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+
+    return (a > b) - (a < b);
+}
+
+static uint32_t *sorted_gone(const struct pst_model *m)
+{
+    uint32_t *gone = calloc((size_t)m->gone_count + 1, sizeof(*gone));
+
+    if (gone == NULL || m->gone_count == 0)
+        return gone;
+    memcpy(gone, m->gone, m->gone_count * sizeof(*gone));
+    qsort(gone, m->gone_count, sizeof(*gone), compare_ids);
+    return gone;
+}
+
+/* base NULL: there is none. */
+static enum pst_status build_role(struct pst_policy *p, struct pst_policy_role *role,
+                                  const struct pst_role_row *row, const struct pst_policy *base,
+                                  struct pst_rules_change *c, struct pst_error *error)
+{
+    const struct pst_policy_role *old = base == NULL ? NULL : pst_policy_find_role(base, row->id);
+
+    if (!row->partial)
+        return pst_rules_build(&p->key, c->rows, c->count, &role->rules, error);
+    if (old == NULL)
+        return pst_error_set(error, PST_E_INVALID, NULL, "a part of role %u without the rest",
+                             row->id);
+    c->base = old->rules;
+    c->total = row->total;
+    return pst_rules_change(&p->key, c, &role->rules, error);
+}
+
+/* Those of the model, which are the policy's last; what is before them has its rules. */
+static enum pst_status build_roles(struct pst_policy *p, const struct pst_model *m,
+                                   const struct pst_policy *base, struct pst_error *error)
+{
+    uint32_t shared = p->role_count - m->role_count, *gone = sorted_gone(m);
     struct grouping g = {0};
     enum pst_status status = group_rows(p, m, &g, error);
 
-    for (uint32_t i = 0; i < p->role_count && status == PST_OK; i++) {
-        uint32_t count = g.first[i + 1] - g.first[i];
-        if (p->roles[i].rules != NULL)
-            continue;
-        order_rows(g.rows + g.first[i], count, g.late);
-        status = pst_rules_build(&p->key, g.rows + g.first[i], count, &p->roles[i].rules, error);
+    if (status == PST_OK && gone == NULL)
+        status = pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy");
+    for (uint32_t i = shared; i < p->role_count && status == PST_OK; i++) {
+        struct pst_rules_change c = {.gone = gone,
+                                     .gone_count = m->gone_count,
+                                     .rows = g.rows + g.first[i],
+                                     .count = g.first[i + 1] - g.first[i]};
+        order_rows(g.rows + g.first[i], c.count, g.late);
+        status = build_role(p, &p->roles[i], &m->roles[i - shared], base, &c, error);
     }
     free(g.rows);
     free(g.late);
     free(g.first);
+    free(gone);
     return status;
 }
 
@@ -294,44 +334,7 @@ enum pst_status pst_policy_compile(const struct pst_model *m, struct pst_policy 
     if (status == PST_OK)
         status = add_roles(p, m, error);
     if (status == PST_OK)
-        status = build_roles(p, m, error);
-    return pst_policy_finish(p, status, out);
-}
-
-/* Every role that is not marked has its rules from base. */
-static enum pst_status share_unmarked(struct pst_policy *p, const struct pst_policy *base,
-                                      const bool *marks, struct pst_error *error)
-{
-    for (uint32_t i = 0; i < p->role_count; i++) {
-        const struct pst_policy_role *old = pst_policy_find_role(base, p->roles[i].id);
-        if (marks[i])
-            continue;
-        if (old == NULL)
-            return pst_error_set(error, PST_E_ABSENT, NULL,
-                                 "role %u is new and not named as changed", p->roles[i].id);
-        share_rules(&p->roles[i], old);
-    }
-    return PST_OK;
-}
-
-enum pst_status pst_policy_rebuild(const struct pst_policy *base, const struct pst_model *m,
-                                   const uint32_t *changed, uint32_t changed_count,
-                                   struct pst_policy **out, struct pst_error *error)
-{
-    struct pst_policy *p;
-    enum pst_status status = pst_policy_start(base->key, m->workspaces, m->workspace_count,
-                                              m->role_count, role_text(m), &p, error);
-
-    if (status == PST_OK)
-        status = add_roles(p, m, error);
-    if (status == PST_OK) {
-        bool *marks = mark_roles(p, changed, changed_count);
-        status = marks == NULL ? pst_error_set(error, PST_E_NOMEM, NULL, "no memory for the policy")
-                               : share_unmarked(p, base, marks, error);
-        free(marks);
-    }
-    if (status == PST_OK)
-        status = build_roles(p, m, error);
+        status = build_roles(p, m, NULL, error);
     return pst_policy_finish(p, status, out);
 }
 
@@ -376,7 +379,7 @@ static enum pst_status patch_marked(const struct pst_policy *base, const struct 
     if (status == PST_OK)
         status = add_roles(p, m, error);
     if (status == PST_OK)
-        status = build_roles(p, m, error);
+        status = build_roles(p, m, base, error);
     return pst_policy_finish(p, status, out);
 }
 
@@ -392,6 +395,15 @@ enum pst_status pst_policy_patch(const struct pst_policy *base,
     enum pst_status status = patch_marked(base, patch, marks, out, error);
     free(marks);
     return status;
+}
+
+uint32_t *pst_policy_permissions(const struct pst_policy *p, uint32_t role, uint32_t *count)
+{
+    const struct pst_policy_role *found = pst_policy_find_role(p, role);
+    uint32_t *ids = found == NULL ? NULL : pst_rules_permissions(found->rules);
+
+    *count = ids == NULL ? 0 : (uint32_t)found->rules->permissions;
+    return ids;
 }
 
 #define FEW_WORKSPACES 4u /* are compared sooner than hashed */

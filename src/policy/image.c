@@ -1,6 +1,6 @@
 /*
- * head | workspace, its texts | ... | role, its name, rules, entities, lists, names, extras, text |
- * ...
+ * head | workspace, its texts | ... | role, its name, rules, entities, lists, names, extras,
+ * others, text | ...
  *
  * Records are copied as they are, so they have no padding. Ranges are stored as counts and laid end
  * to end again: what is not written down cannot be wrong. For the same reason hashes, tables and
@@ -13,7 +13,7 @@
 #include "compile_internal.h"
 #include "postern/base/secret.h"
 
-#define FORMAT 1
+#define FORMAT 2
 #define ORDER  UINT32_C(0x01020304)
 
 struct head {
@@ -31,7 +31,7 @@ struct workspace {
 struct role {
     uint64_t permissions;
     uint32_t id, workspace, builtin, name;
-    uint32_t rules, direct, entities, ids, lists, names, text, zero;
+    uint32_t rules, direct, entities, ids, lists, names, others, text;
 };
 
 struct entity {
@@ -43,7 +43,7 @@ _Static_assert(sizeof(struct head) == 48 && sizeof(struct workspace) == 16 &&
                    sizeof(struct role) == 56 && sizeof(struct entity) == 20,
                "records have no padding");
 _Static_assert(sizeof(struct pst_rule) == 24 && sizeof(struct pst_rule_name) == 8 &&
-                   sizeof(struct pst_rule_extra) == 20,
+                   sizeof(struct pst_rule_extra) == 20 && sizeof(struct pst_rule_other) == 8,
                "nor have those that are copied");
 
 static const struct head HEAD = {
@@ -108,6 +108,7 @@ static void put_rules(struct writer *w, const struct pst_role_rules *r)
         put(w, &r->lists[i].count, sizeof(r->lists[i].count));
     put(w, r->names, r->name_count * sizeof(*r->names));
     put(w, r->extras, r->list_count * sizeof(*r->extras));
+    put(w, r->others, r->other_count * sizeof(*r->others));
     put(w, r->text, r->text_len);
 }
 
@@ -125,6 +126,7 @@ static void put_role(struct writer *w, const struct pst_policy_role *role)
                           .ids = r->id_count,
                           .lists = r->list_count,
                           .names = r->name_count,
+                          .others = r->other_count,
                           .text = r->text_len};
 
     put(w, &record, sizeof(record));
@@ -368,7 +370,8 @@ static bool is_possible(const struct role *record, size_t left)
            record->rules * (uint64_t)sizeof(struct pst_rule) +
                    record->entities * (uint64_t)sizeof(struct entity) +
                    record->lists * (uint64_t)(sizeof(uint32_t) + sizeof(struct pst_rule_extra)) +
-                   record->names * (uint64_t)sizeof(struct pst_rule_name) + record->text <=
+                   record->names * (uint64_t)sizeof(struct pst_rule_name) +
+                   record->others * (uint64_t)sizeof(struct pst_rule_other) + record->text <=
                left;
 }
 
@@ -377,6 +380,8 @@ static bool fill_block(struct pst_bytes *in, const struct pst_hash_key *key,
 {
     return take(in, to->rules, r->rule_count * sizeof(*to->rules)) &&
            take_entities(in, r, to->entities) && take_lists(in, r, to) &&
+           pst_rules_rows(r) == r->permissions &&
+           take(in, to->others, r->other_count * sizeof(*to->others)) &&
            take(in, to->text, r->text_len) && check_lists(r) && check_rules(r) &&
            pst_rules_seal(key, r, to) && fill_slots(key, r, to->slots);
 }
@@ -390,6 +395,7 @@ static enum pst_status take_rules(struct pst_bytes *in, const struct pst_hash_ke
                                         .ids = record->ids,
                                         .lists = record->lists,
                                         .names = record->names,
+                                        .others = record->others,
                                         .text = record->text};
     struct pst_rules_parts to;
 
@@ -416,8 +422,7 @@ static enum pst_status take_role(struct pst_bytes *in, struct pst_policy *p, uin
     struct pst_bytes name;
 
     if (!take(in, &record, sizeof(record)) || record.id == 0 || record.builtin > 1 ||
-        record.zero != 0 || record.name == 0 || record.name > *room ||
-        !take_bytes(in, record.name, &name))
+        record.name == 0 || record.name > *room || !take_bytes(in, record.name, &name))
         return damaged(error, "a role");
     *room -= record.name;
     struct pst_role_row row = {.id = record.id,

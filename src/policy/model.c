@@ -17,6 +17,7 @@ void pst_model_fini(struct pst_model *model)
     free(model->workspaces);
     free(model->roles);
     free(model->permissions);
+    free(model->gone);
     pst_arena_fini(&model->arena_);
     *model = (struct pst_model){0};
 }
@@ -167,5 +168,16 @@ enum pst_status pst_model_add_permission(struct pst_model *model,
         return PST_E_NOMEM;
     model->permissions = moved;
     model->permissions[model->permission_count++] = copy;
+    return PST_OK;
+}
+
+enum pst_status pst_model_add_gone(struct pst_model *model, uint32_t permission)
+{
+    void *moved = grow(model->gone, model->gone_count, &model->gone_cap_, sizeof(*model->gone));
+
+    if (moved == NULL)
+        return PST_E_NOMEM;
+    model->gone = moved;
+    model->gone[model->gone_count++] = permission;
     return PST_OK;
 }

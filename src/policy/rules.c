@@ -2,7 +2,7 @@
  * Builds the index of one role (rules.h) from its rows. Everything is collected in a builder of
  * temporary arrays and copied into one block (rules_block.c) at the end.
  *
- * Texts and lists are interned: an interner gives equal bytes one number. A list is interned as the
+ * Texts and lists are interned (intern.h). A list is interned as the
  * bytes of its sorted text numbers, lists and subtype of a row as the bytes of their numbers, so
  * that equal rows are rows whose five numbers are equal.
  */
@@ -10,16 +10,8 @@
 
 #include <stdlib.h>
 
+#include "intern.h"
 #include "postern/policy/model.h"
-
-struct interner {
-    char *blob;
-    struct pst_rule_name *items;
-    uint64_t *hashes; /* of the items */
-    uint32_t *slots;
-    size_t len, cap;
-    uint32_t count, item_cap, mask;
-};
 
 /* What a row becomes before it is sorted. */
 struct draft {
@@ -29,7 +21,7 @@ struct draft {
 
 struct builder {
     const struct pst_hash_key *key;
-    struct interner texts, lists;
+    struct pst_interner texts, lists;
     uint32_t *entity_of_text; /* entity number + 1, by text number */
     size_t entity_of_cap;
     struct draft *drafts;
@@ -40,110 +32,19 @@ struct builder {
     uint32_t last_number;
     struct draft *wide;
     uint32_t wide_count, wide_cap;
+    struct pst_rule_other *others;
+    uint32_t other_count;
 };
-
-/* expected: how many different items it is sized for; more may come. */
-static bool interner_init(struct interner *in, uint32_t expected)
-{
-    *in = (struct interner){.mask = 63};
-    while (in->mask / 2 < expected && in->mask < UINT32_MAX / 2)
-        in->mask = in->mask * 2 + 1;
-    in->slots = calloc(in->mask + 1u, sizeof(*in->slots));
-    return in->slots != NULL;
-}
-
-static void interner_fini(struct interner *in)
-{
-    free(in->blob);
-    free(in->items);
-    free(in->hashes);
-    free(in->slots);
-}
-
-static struct pst_bytes interned(const struct interner *in, uint32_t number)
-{
-    return pst_bytes_of(in->blob + in->items[number].at, in->items[number].len);
-}
-
-static bool interner_rehash(struct interner *in)
-{
-    uint32_t mask = in->mask * 2 + 1;
-    uint32_t *slots = calloc((size_t)mask + 1, sizeof(*slots));
-
-    if (slots == NULL)
-        return false;
-    for (uint32_t i = 0; i < in->count; i++) {
-        uint32_t at = (uint32_t)in->hashes[i] & mask;
-        while (slots[at] != 0)
-            at = (at + 1) & mask;
-        slots[at] = i + 1;
-    }
-    free(in->slots);
-    in->slots = slots;
-    in->mask = mask;
-    return true;
-}
-
-static bool interner_room(struct interner *in, size_t len)
-{
-    if (in->count > in->mask / 2 && !interner_rehash(in))
-        return false;
-    if (in->count == in->item_cap) {
-        uint32_t cap = in->item_cap == 0 ? 64 : in->item_cap * 2;
-        struct pst_rule_name *items = reallocarray(in->items, cap, sizeof(*items));
-        if (items == NULL)
-            return false;
-        in->items = items;
-        uint64_t *hashes = reallocarray(in->hashes, cap, sizeof(*hashes));
-        if (hashes == NULL)
-            return false;
-        in->hashes = hashes;
-        in->item_cap = cap;
-    }
-    if (len >= in->cap - in->len) { /* never a NULL blob, not even for empty texts */
-        size_t cap = in->cap * 2 + len + 256;
-        if (cap > UINT32_MAX)
-            return false;
-        char *blob = realloc(in->blob, cap);
-        if (blob == NULL)
-            return false;
-        in->blob = blob;
-        in->cap = cap;
-    }
-    return true;
-}
-
-/* The number of these bytes; false when memory is short. */
-static bool intern(struct interner *in, const struct pst_hash_key *key, struct pst_bytes bytes,
-                   uint32_t *number)
-{
-    if (!interner_room(in, bytes.len))
-        return false;
-    uint64_t hash = pst_hash(key, bytes);
-    uint32_t at = (uint32_t)hash & in->mask;
-    for (; in->slots[at] != 0; at = (at + 1) & in->mask) {
-        *number = in->slots[at] - 1;
-        if (in->hashes[*number] == hash && pst_bytes_equal(interned(in, *number), bytes))
-            return true;
-    }
-    *number = in->count++;
-    in->hashes[*number] = hash;
-    in->slots[at] = *number + 1;
-    in->items[*number] = (struct pst_rule_name){(uint32_t)in->len, (uint32_t)bytes.len};
-    if (bytes.len > 0)
-        memcpy(in->blob + in->len, bytes.ptr, bytes.len);
-    in->len += bytes.len;
-    return true;
-}
 
 static void builder_free(struct builder *b)
 {
     if (b == NULL)
         return;
-    interner_fini(&b->texts);
-    interner_fini(&b->lists);
+    pst_interner_fini(&b->texts);
+    pst_interner_fini(&b->lists);
     free(b->entity_of_text);
     free(b->drafts);
+    free(b->others);
     free(b->wide);
     free(b);
 }
@@ -156,7 +57,9 @@ static struct builder *builder_new(const struct pst_hash_key *key, uint32_t rows
         return NULL;
     b->key = key;
     b->drafts = calloc(rows == 0 ? 1 : rows, sizeof(*b->drafts));
-    if (!interner_init(&b->texts, rows) || !interner_init(&b->lists, 0) || b->drafts == NULL) {
+    b->others = calloc(rows == 0 ? 1 : rows, sizeof(*b->others));
+    if (!pst_interner_init(&b->texts, rows) || !pst_interner_init(&b->lists, 0) ||
+        b->drafts == NULL || b->others == NULL) {
         builder_free(b);
         return NULL;
     }
@@ -182,7 +85,7 @@ static bool intern_set(struct builder *b, uint32_t *numbers, uint32_t count, uin
     for (uint32_t i = 0; i < count; i++)
         if (i == 0 || numbers[i] != numbers[i - 1])
             numbers[kept++] = numbers[i];
-    if (!intern(&b->lists, b->key, pst_bytes_of(numbers, kept * sizeof(*numbers)), list))
+    if (!pst_intern(&b->lists, b->key, pst_bytes_of(numbers, kept * sizeof(*numbers)), list))
         return false;
     (*list)++;
     return true;
@@ -195,8 +98,8 @@ static bool intern_extra(struct builder *b, const uint32_t extra[PST_ATTR_KINDS 
     *number = 0;
     if ((extra[0] | extra[1] | extra[2] | extra[3]) == 0)
         return true;
-    if (!intern(&b->lists, b->key, pst_bytes_of(extra, (PST_ATTR_KINDS + 1) * sizeof(*extra)),
-                number))
+    if (!pst_intern(&b->lists, b->key, pst_bytes_of(extra, (PST_ATTR_KINDS + 1) * sizeof(*extra)),
+                    number))
         return false;
     (*number)++;
     return true;
@@ -218,13 +121,13 @@ static bool draft_extra(struct builder *b, const struct pst_permission_row *row,
 
     for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
         for (uint32_t i = 0; i < row->attribute_count[kind]; i++)
-            if (!intern(&b->texts, b->key, row->attributes[kind][i], &numbers[i]))
+            if (!pst_intern(&b->texts, b->key, row->attributes[kind][i], &numbers[i]))
                 return false;
         if (!intern_set(b, numbers, row->attribute_count[kind], &extra[kind]))
             return false;
     }
     if (row->entity_type.len > 0) {
-        if (!intern(&b->texts, b->key, row->entity_type, &extra[PST_ATTR_KINDS]))
+        if (!pst_intern(&b->texts, b->key, row->entity_type, &extra[PST_ATTR_KINDS]))
             return false;
         extra[PST_ATTR_KINDS]++;
     }
@@ -238,7 +141,7 @@ static enum pst_status entity_number(struct builder *b, struct pst_bytes name, u
     *number = b->last_number;
     if (name.len > 0 && name.len == b->last_entity.len && name.ptr == b->last_entity.ptr)
         return PST_OK;
-    if (!intern(&b->texts, b->key, name, &text))
+    if (!pst_intern(&b->texts, b->key, name, &text))
         return PST_E_NOMEM;
     if (text >= b->entity_of_cap) {
         size_t cap = (size_t)text * 2 + 64;
@@ -262,19 +165,26 @@ static enum pst_status entity_number(struct builder *b, struct pst_bytes name, u
 
 #define DIRECT UINT32_MAX /* the entity of a direct row, until it is sorted to the front */
 
+static void add_other(struct builder *b, uint32_t permission, uint32_t same)
+{
+    b->others[b->other_count++] = (struct pst_rule_other){permission, same};
+}
+
 static enum pst_status add_draft(struct builder *b, const struct pst_permission_row *row)
 {
     uint64_t access = row->access & PST_A_KNOWN;
     struct draft d = {.permission = (uint32_t)row->id, .entity = DIRECT};
 
-    if (!row->has_access || access == 0 || (row->entity.len == 0 && !row->direct))
+    if (!row->has_access || access == 0 || (row->entity.len == 0 && !row->direct)) {
+        add_other(b, d.permission, 0);
         return PST_OK;
+    }
     d.word = access | (uint64_t)(row->conditions & 7u) << PST_RULE_CONDITIONS;
     if (row->direct)
         d.word |= (uint64_t)row->scope << PST_RULE_SCOPE;
     if (row->has_entity_id) {
         d.word |= PST_RULE_HAS_ID;
-        if (!intern(&b->texts, b->key, row->entity_id, &d.id))
+        if (!pst_intern(&b->texts, b->key, row->entity_id, &d.id))
             return PST_E_NOMEM;
     }
     if (has_extra(row) && !draft_extra(b, row, &d.extra))
@@ -324,6 +234,8 @@ static void sort_drafts(struct builder *b)
     for (uint32_t i = 0; i < b->draft_count; i++)
         if (kept == 0 || !same_draft(&b->drafts[i], &b->drafts[kept - 1]))
             b->drafts[kept++] = b->drafts[i];
+        else
+            add_other(b, b->drafts[i].permission, b->drafts[kept - 1].permission);
     b->draft_count = kept;
 }
 
@@ -373,10 +285,10 @@ static void list_of_draft(const struct builder *b, const struct draft *d, unsign
     *bytes = NULL;
     if (d->extra == 0)
         return;
-    memcpy(extra, interned(&b->lists, d->extra - 1).ptr, sizeof(extra));
+    memcpy(extra, pst_interned(&b->lists, d->extra - 1).ptr, sizeof(extra));
     if (extra[kind] == 0)
         return;
-    struct pst_bytes list = interned(&b->lists, extra[kind] - 1);
+    struct pst_bytes list = pst_interned(&b->lists, extra[kind] - 1);
     *bytes = list.ptr;
     *count = (uint32_t)(list.len / sizeof(uint32_t));
 }
@@ -449,6 +361,7 @@ static void count_sizes(const struct builder *b, struct pst_rules_size *s)
     *s = (struct pst_rules_size){.rules = b->draft_count + b->wide_count,
                                  .entities = b->entity_count,
                                  .lists = b->lists.count,
+                                 .others = b->other_count,
                                  .text = (uint32_t)b->texts.len};
     for (uint32_t i = 0; i < b->lists.count; i++)
         s->names += b->lists.items[i].len / (uint32_t)sizeof(uint32_t);
@@ -477,7 +390,7 @@ static void fill_lists(const struct builder *b, const struct pst_rules_parts *to
     uint32_t next = 0;
 
     for (uint32_t i = 0; i < b->lists.count; i++) {
-        struct pst_bytes blob = interned(&b->lists, i);
+        struct pst_bytes blob = pst_interned(&b->lists, i);
         uint32_t count = (uint32_t)(blob.len / sizeof(uint32_t)), numbers[PST_ATTR_KINDS + 1];
 
         to->lists[i] = (struct pst_rule_list){.first = next, .count = count};
@@ -570,6 +483,7 @@ static struct pst_role_rules *assemble(struct builder *b)
         return NULL;
     if (b->texts.len > 0)
         memcpy(to.text, b->texts.blob, b->texts.len);
+    memcpy(to.others, b->others, b->other_count * sizeof(*b->others));
     fill_lists(b, &to);
     fill_rules(b, r, &to);
     if (!pst_rules_seal(b->key, r, &to)) { /* cannot be: an entity has one number */
@@ -580,14 +494,9 @@ static struct pst_role_rules *assemble(struct builder *b)
     return r;
 }
 
-static enum pst_status draft_all(struct builder *b, const struct pst_permission_row *const *rows,
-                                 uint32_t count)
+/* All rows are drafted: what is left is to order them, and to see what they deny. */
+static enum pst_status finish_drafts(struct builder *b)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        enum pst_status status = add_draft(b, rows[i]);
-        if (status != PST_OK)
-            return status;
-    }
     sort_drafts(b);
     for (uint32_t from = 0, to; from < b->draft_count; from = to) {
         for (to = from; to < b->draft_count && b->drafts[to].entity == b->drafts[from].entity; to++)
@@ -600,14 +509,14 @@ static enum pst_status draft_all(struct builder *b, const struct pst_permission_
     return b->draft_count + b->wide_count >= PST_RULE_INDEX ? PST_E_LIMIT : PST_OK;
 }
 
-enum pst_status pst_rules_build(const struct pst_hash_key *key,
-                                const struct pst_permission_row *const *rows, uint32_t count,
-                                struct pst_role_rules **out, struct pst_error *error)
+/* Makes the index of what was drafted, all of `count` rows, unless that failed; frees the builder.
+ */
+static enum pst_status finish(struct builder *b, enum pst_status status, uint32_t count,
+                              struct pst_role_rules **out, struct pst_error *error)
 {
-    struct builder *b = builder_new(key, count);
-    enum pst_status status = b == NULL ? PST_E_NOMEM : draft_all(b, rows, count);
-
     *out = NULL;
+    if (status == PST_OK)
+        status = finish_drafts(b);
     if (status == PST_OK) {
         *out = assemble(b);
         status = *out == NULL ? PST_E_NOMEM : PST_OK;
@@ -616,8 +525,183 @@ enum pst_status pst_rules_build(const struct pst_hash_key *key,
     if (status == PST_E_LIMIT)
         return pst_error_set(error, status, NULL, "a role has too many rows (%u) or entities",
                              count);
-    if (status != PST_OK)
+    if (status == PST_E_NOMEM)
         return pst_error_set(error, status, NULL, "no memory for the rows of a role");
-    (*out)->permissions = count;
-    return PST_OK;
+    if (status == PST_OK)
+        (*out)->permissions = count;
+    return status;
+}
+
+enum pst_status pst_rules_build(const struct pst_hash_key *key,
+                                const struct pst_permission_row *const *rows, uint32_t count,
+                                struct pst_role_rules **out, struct pst_error *error)
+{
+    struct builder *b = builder_new(key, count);
+    enum pst_status status = b == NULL ? PST_E_NOMEM : PST_OK;
+
+    for (uint32_t i = 0; i < count && status == PST_OK; i++)
+        status = add_draft(b, rows[i]);
+    return finish(b, status, count, out, error);
+}
+
+/* ---- from an older index ---- */
+
+/* A row of it. */
+struct held {
+    uint32_t permission;
+    const struct pst_rule *rule; /* NULL: it decides nothing */
+};
+
+static int compare_held(const void *x, const void *y)
+{
+    const struct held *a = x, *b = y;
+
+    return (a->permission > b->permission) - (a->permission < b->permission);
+}
+
+/* Mostly they are in order: those of one entity that came with one import. */
+static void sort_held(struct held *held, uint32_t count)
+{
+    uint32_t sorted = 1;
+
+    while (sorted < count && compare_held(&held[sorted - 1], &held[sorted]) < 0)
+        sorted++;
+    if (sorted < count)
+        qsort(held, count, sizeof(*held), compare_held);
+}
+
+/* All its rows, by id. NULL: no memory. */
+static struct held *hold_rows(const struct pst_role_rules *r)
+{
+    struct held *held = calloc(r->permissions + 1, sizeof(*held));
+    uint32_t count = 0;
+
+    if (held == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < r->rule_count; i++)
+        if ((r->rules[i].word & PST_RULE_WIDE) == 0)
+            held[count++] = (struct held){r->rules[i].permission, &r->rules[i]};
+    sort_held(held, count);
+    for (uint32_t i = 0, rules = count; i < r->other_count; i++) {
+        const struct held key = {.permission = r->others[i].same};
+        const struct held *same = bsearch(&key, held, rules, sizeof(*held), compare_held);
+        held[count++] = (struct held){r->others[i].permission, same == NULL ? NULL : same->rule};
+    }
+    sort_held(held, count);
+    return held;
+}
+
+uint32_t *pst_rules_permissions(const struct pst_role_rules *r)
+{
+    struct held *held = hold_rows(r);
+    uint32_t *ids = calloc(r->permissions + 1, sizeof(*ids));
+
+    for (uint64_t i = 0; held != NULL && ids != NULL && i < r->permissions; i++)
+        ids[i] = held[i].permission;
+    if (held == NULL) {
+        free(ids);
+        ids = NULL;
+    }
+    free(held);
+    return ids;
+}
+
+static bool draft_held_list(struct builder *b, const struct pst_role_rules *r,
+                            const struct pst_rule_list *from, uint32_t *list)
+{
+    uint32_t numbers[PST_ATTRIBUTES_MAX];
+
+    if (from->count > PST_ATTRIBUTES_MAX)
+        return false; /* no row has so many */
+    for (uint32_t i = 0; i < from->count; i++) {
+        const struct pst_rule_name *name = &r->names[from->first + i];
+        if (!pst_intern(&b->texts, b->key, pst_rules_text(r, name->at, name->len), &numbers[i]))
+            return false;
+    }
+    return intern_set(b, numbers, from->count, list);
+}
+
+static bool draft_held_extra(struct builder *b, const struct pst_role_rules *r,
+                             const struct pst_rule_extra *from, uint32_t *number)
+{
+    uint32_t extra[PST_ATTR_KINDS + 1] = {0};
+
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+        if (from->list[kind] != 0 &&
+            !draft_held_list(b, r, &r->lists[from->list[kind] - 1], &extra[kind]))
+            return false;
+    if (from->type.len > 0) {
+        if (!pst_intern(&b->texts, b->key, pst_rules_text(r, from->type.at, from->type.len),
+                        &extra[PST_ATTR_KINDS]))
+            return false;
+        extra[PST_ATTR_KINDS]++;
+    }
+    return intern_extra(b, extra, number);
+}
+
+/* As add_draft makes one of the row that the rule was made of, in the same order. */
+static enum pst_status draft_held(struct builder *b, const struct pst_role_rules *r,
+                                  const struct held *h)
+{
+    const struct pst_rule *rule = h->rule;
+    struct draft d = {.permission = h->permission, .entity = DIRECT};
+
+    if (rule == NULL) {
+        add_other(b, h->permission, 0);
+        return PST_OK;
+    }
+    d.word = rule->word;
+    if ((d.word & PST_RULE_HAS_ID) != 0 &&
+        !pst_intern(&b->texts, b->key, pst_rules_text(r, rule->id_at, rule->id_len), &d.id))
+        return PST_E_NOMEM;
+    if (rule->extra != 0 && !draft_held_extra(b, r, &r->extras[rule->extra - 1], &d.extra))
+        return PST_E_NOMEM;
+    enum pst_status status = PST_OK;
+    if (rule->entity != UINT16_MAX) {
+        const struct pst_rule_name *name = &r->entities[rule->entity].name;
+        status = entity_number(b, pst_rules_text(r, name->at, name->len), &d.entity);
+    }
+    if (status == PST_OK)
+        b->drafts[b->draft_count++] = d;
+    return status;
+}
+
+/* Rows in the order of their ids, as pst_rules_build is given them. */
+static enum pst_status draft_change(struct builder *b, const struct pst_rules_change *c,
+                                    const struct held *held)
+{
+    uint32_t gone = 0, row = 0, kept = 0;
+    enum pst_status status = PST_OK;
+
+    for (uint64_t i = 0; i < c->base->permissions && status == PST_OK; i++) {
+        while (gone < c->gone_count && c->gone[gone] < held[i].permission)
+            gone++;
+        if (gone < c->gone_count && c->gone[gone] == held[i].permission)
+            continue;
+        for (; row < c->count && c->rows[row]->id < held[i].permission && status == PST_OK; row++)
+            status = add_draft(b, c->rows[row]);
+        if (kept++ == c->total - c->count)
+            return PST_E_INVALID;
+        if (status == PST_OK)
+            status = draft_held(b, c->base, &held[i]);
+    }
+    for (; row < c->count && status == PST_OK; row++)
+        status = add_draft(b, c->rows[row]);
+    return status == PST_OK && kept != c->total - c->count ? PST_E_INVALID : status;
+}
+
+enum pst_status pst_rules_change(const struct pst_hash_key *key, const struct pst_rules_change *c,
+                                 struct pst_role_rules **out, struct pst_error *error)
+{
+    struct held *held = hold_rows(c->base);
+    struct builder *b = builder_new(key, c->total);
+    enum pst_status status = held == NULL || b == NULL ? PST_E_NOMEM
+                             : c->count > c->total     ? PST_E_INVALID
+                                                       : draft_change(b, c, held);
+
+    free(held);
+    if (status == PST_E_INVALID)
+        (void)pst_error_set(error, status, NULL,
+                            "a role's rows are not those of before and %u more", c->count);
+    return finish(b, status, c->total, out, error);
 }

@@ -10,7 +10,9 @@
  * I3  A wide row stands for what the id rows of its entity deny when no single object is asked for:
  *     one row per deny bit (with its first contributor's permission and id), one per kind of
  *     attribute list (with the union of the lists). It grants nothing.
- * I4  A row whose access is NULL, or that names no entity, is not here.
+ * I4  A row whose access is NULL, or that names no entity, is no rule.
+ * I5  Every row's id is here once: in its rule, or, when it decides nothing or is equal to another
+ *     row, in `others`. So an index tells which rows it was made of, and a later one is made from it.
  */
 #ifndef POSTERN_POLICY_RULES_H
 #define POSTERN_POLICY_RULES_H
@@ -53,6 +55,11 @@ struct pst_rule_extra {
     struct pst_rule_name type;     /* len 0: any */
 };
 
+struct pst_rule_other {
+    uint32_t permission;
+    uint32_t same; /* the permission of the rule that it is equal to; 0: it decides nothing */
+};
+
 struct pst_entity_rules {
     uint64_t hash;
     struct pst_rule_name name;
@@ -76,8 +83,10 @@ struct pst_role_rules {
     const struct pst_rule_list *lists;
     const struct pst_rule_name *names;
     const struct pst_rule_extra *extras;
+    const struct pst_rule_other *others;
     const char *text;
     uint32_t rule_count, entity_count, direct_count, text_len;
+    uint32_t other_count;
     uint32_t id_count, list_count, name_count; /* different (entity, id); lists, and extras */
     uint32_t slot_mask, entity_mask;
     const struct pst_entity_rules *all, *all_except; /* NULL: none */
@@ -148,7 +157,7 @@ static inline bool pst_entity_reserved(struct pst_bytes entity)
 
 /* What a block has room for. */
 struct pst_rules_size {
-    uint32_t rules, entities, ids, lists, names, text; /* as many extras as lists */
+    uint32_t rules, entities, ids, lists, names, others, text; /* as many extras as lists */
 };
 
 /* The arrays of a block while it is filled. */
@@ -160,12 +169,13 @@ struct pst_rules_parts {
     struct pst_rule_list *lists;
     struct pst_rule_name *names;
     struct pst_rule_extra *extras;
+    struct pst_rule_other *others;
     char *text;
 };
 
 /* Zeroed but for the counts, with one reference. NULL: no memory. */
 struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct pst_rules_parts *to);
-/* To be filled before: rules, text, names, extras; name and ranges of the entities, ranges of the lists;
+/* To be filled before: rules, text, names, extras, others; name and ranges of the entities, ranges of the lists;
  * direct_count. Works out the rest but for the slots. False when an entity's name stands twice. */
 bool pst_rules_seal(const struct pst_hash_key *key, struct pst_role_rules *rules,
                     const struct pst_rules_parts *to);
@@ -189,6 +199,22 @@ PST_MUST_USE enum pst_status pst_rules_build(const struct pst_hash_key *key,
                                              const struct pst_permission_row *const *rows,
                                              uint32_t count, struct pst_role_rules **out,
                                              struct pst_error *error);
+/* The same from an older index and what became of its rows since. PST_E_INVALID: it does not add up. */
+struct pst_rules_change {
+    const struct pst_role_rules *base;
+    const uint32_t *gone; /* permissions that are no more, ascending; of other roles, too */
+    uint32_t gone_count;
+    const struct pst_permission_row *const *rows; /* that are new, ascending */
+    uint32_t count;
+    uint32_t total; /* rows that there are now */
+};
+PST_MUST_USE enum pst_status pst_rules_change(const struct pst_hash_key *key,
+                                              const struct pst_rules_change *change,
+                                              struct pst_role_rules **out, struct pst_error *error);
+/* The permissions it was made of, ascending: r->permissions many, to be freed. NULL: no memory. */
+uint32_t *pst_rules_permissions(const struct pst_role_rules *rules);
+/* How many rows it was made of, by what it holds: r->permissions, or it is damaged. */
+uint64_t pst_rules_rows(const struct pst_role_rules *rules);
 void pst_rules_release(struct pst_role_rules *rules); /* accepts NULL */
 
 struct pst_policy_role {

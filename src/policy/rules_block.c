@@ -37,7 +37,8 @@ struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct p
         aligned(size->entities * sizeof(*to->entities)) + aligned(slots * sizeof(*to->slots)) +
         aligned(entity_slots * sizeof(*to->entity_slots)) +
         aligned(size->lists * sizeof(*to->lists)) + aligned(size->names * sizeof(*to->names)) +
-        aligned(size->lists * sizeof(*to->extras)) + aligned(size->text);
+        aligned(size->lists * sizeof(*to->extras)) + aligned(size->others * sizeof(*to->others)) +
+        aligned(size->text);
     char *at = calloc(1, bytes);
     if (at == NULL)
         return NULL;
@@ -49,6 +50,7 @@ struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct p
     to->lists = carve(&at, size->lists * sizeof(*to->lists));
     to->names = carve(&at, size->names * sizeof(*to->names));
     to->extras = carve(&at, size->lists * sizeof(*to->extras));
+    to->others = carve(&at, size->others * sizeof(*to->others));
     to->text = carve(&at, size->text);
 
     atomic_init(&r->refs, 1);
@@ -60,6 +62,7 @@ struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct p
     r->id_count = size->ids;
     r->list_count = size->lists;
     r->name_count = size->names;
+    r->other_count = size->others;
     r->text_len = size->text;
     r->rules = to->rules;
     r->entities = to->entities;
@@ -68,6 +71,7 @@ struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct p
     r->lists = to->lists;
     r->names = to->names;
     r->extras = to->extras;
+    r->others = to->others;
     r->text = to->text;
     return r;
 }
@@ -143,6 +147,15 @@ bool pst_rules_seal(const struct pst_hash_key *key, struct pst_role_rules *r,
     seal_lists(r, to->lists);
     seal_summary(key, r);
     return true;
+}
+
+uint64_t pst_rules_rows(const struct pst_role_rules *r)
+{
+    uint64_t rows = (uint64_t)r->rule_count + r->other_count;
+
+    for (uint32_t i = 0; i < r->entity_count; i++)
+        rows -= r->entities[i].wide_count;
+    return rows;
 }
 
 void pst_rules_release(struct pst_role_rules *rules)

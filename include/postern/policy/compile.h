@@ -3,7 +3,8 @@
  *
  * How      A policy is a small table of roles; each role has its own compact index of its rows by
  *          (entity, id). Role indexes are reference-counted and shared between policies, so a
- * change of one role rebuilds that role and copies pointers for the rest.
+ * change of one role rebuilds that role, from its rows or from its older index and the rows that
+ * came and went since, and copies pointers for the rest.
  *
  * Memory   A few blocks per policy, one per role: 24 bytes per row, 4 to 8 for its slot, and the
  * text of its id.
@@ -28,28 +29,26 @@ struct pst_policy; /* opaque; its first member is a struct pst_snapshot */
 PST_MUST_USE enum pst_status pst_policy_compile(const struct pst_model *model,
                                                 struct pst_policy **out, struct pst_error *error);
 
-/* The same from an older policy: `model` holds all workspaces and all roles, but permissions only
- * of the roles in `changed`, which are built anew; every other role shares the index of `base`
- * (PST_E_ABSENT when base does not have it). A role that the model does not name is gone. */
-PST_MUST_USE enum pst_status pst_policy_rebuild(const struct pst_policy *base,
-                                                const struct pst_model *model,
-                                                const uint32_t *changed, uint32_t changed_count,
-                                                struct pst_policy **out, struct pst_error *error);
-
 /* What changed since a policy was compiled. */
 struct pst_policy_patch {
-    const struct pst_model *model; /* the touched roles that exist, with all their permissions */
-    const uint32_t *touched;       /* their ids; one that the model does not hold is deleted */
+    /* The touched roles that exist; with all their permissions, but for those that are partial. */
+    const struct pst_model *model;
+    const uint32_t *touched; /* their ids; one that the model does not hold is deleted */
     uint32_t touched_count;
     bool workspaces; /* the model holds all workspaces; else those of the older policy stay */
 };
 
 /* The same from an older policy and only what was touched since: every other role is taken over
  * with its index. A touched id may stand twice, or be of a role that neither side knows.
- * PST_E_INVALID as above, and for rows of a role that is not touched. */
+ * PST_E_INVALID as above, and for rows of a role that is not touched, and for a partial role whose
+ * rows do not add up to its total. */
 PST_MUST_USE enum pst_status pst_policy_patch(const struct pst_policy *base,
                                               const struct pst_policy_patch *patch,
                                               struct pst_policy **out, struct pst_error *error);
+
+/* The ids of a role's permissions, ascending, to be freed. NULL, and no count: it has no such role,
+ * or memory is short. */
+uint32_t *pst_policy_permissions(const struct pst_policy *policy, uint32_t role, uint32_t *count);
 
 /* For a policy that was not given to the hub. Accepts NULL. */
 void pst_policy_destroy(struct pst_policy *policy);

@@ -33,6 +33,10 @@ struct pst_role_row {
     struct pst_bytes name;
     uint32_t workspace; /* 0: a global definition; else the role counts in that workspace only */
     bool builtin;
+    /* In what is to patch an older policy (compile.h): the model holds of its permissions only
+     * those that are new, and names those that are gone; `total`: how many it has now. */
+    bool partial;
+    uint32_t total;
 };
 
 /* Where a direct row holds (Mage's column `entity`). */
@@ -60,9 +64,10 @@ struct pst_model {
     struct pst_workspace_row *workspaces;
     struct pst_role_row *roles;
     struct pst_permission_row *permissions;
-    uint32_t workspace_count, role_count, permission_count;
+    uint32_t *gone; /* permissions of partial roles that are no more; in any order */
+    uint32_t workspace_count, role_count, permission_count, gone_count;
 
-    uint32_t workspace_cap_, role_cap_, permission_cap_;
+    uint32_t workspace_cap_, role_cap_, permission_cap_, gone_cap_;
     struct pst_arena arena_;
 };
 
@@ -83,6 +88,7 @@ PST_MUST_USE enum pst_status pst_model_add_role(struct pst_model *model,
                                                 const struct pst_role_row *row);
 PST_MUST_USE enum pst_status pst_model_add_permission(struct pst_model *model,
                                                       const struct pst_permission_row *row);
+PST_MUST_USE enum pst_status pst_model_add_gone(struct pst_model *model, uint32_t permission);
 
 /* The condition bit of a name ("HAS_NOTEBOOK_EDIT_ACCESS"), 0 when there is none. */
 uint32_t pst_condition_of(struct pst_bytes name);

@@ -48,13 +48,19 @@ static void test_a_policy_rebuilt_role_by_role_decides_the_same(void **state)
 
         world_of(&w, seed);
         one = w.model;
+        one.roles = NULL;
+        for (uint32_t i = 0; i < w.model.role_count; i++)
+            if (w.model.roles[i].id == changed)
+                one.roles = &w.model.roles[i];
+        one.role_count = one.roles == NULL ? 0 : 1;
         one.permissions = calloc((size_t)w.model.permission_count + 1, sizeof(*one.permissions));
         assert_non_null(one.permissions);
         one.permission_count = 0;
         for (uint32_t i = 0; i < w.model.permission_count; i++)
             if (w.model.permissions[i].role == changed)
                 one.permissions[one.permission_count++] = w.model.permissions[i];
-        assert_int_equal(pst_policy_rebuild(w.policy, &one, &changed, 1, &rebuilt, NULL), PST_OK);
+        struct pst_policy_patch patch = {.model = &one, .touched = &changed, .touched_count = 1};
+        assert_int_equal(pst_policy_patch(w.policy, &patch, &rebuilt, NULL), PST_OK);
         enum pst_verdict expected = pst_eval(&w.question, &a);
         whole = w.policy;
         w.question.policy = rebuilt;

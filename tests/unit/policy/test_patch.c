@@ -2,6 +2,8 @@
 
 #include "naive.h"
 #include "policy_fixture.h"
+#include "postern/base/buf.h"
+#include "postern/policy/image.h"
 
 #define ROLES     6u
 #define SPACES    5u
@@ -290,10 +292,173 @@ static void test_a_deleted_role_is_gone(void **state)
     fx_fini(&f);
 }
 
+/* ---- a role's rows, one by one ---- */
+
+#define ROWS     40u /* ids that a role's row may have */
+#define CONTENTS 25u /* fewer than that: some rows are equal */
+
+/* Which rows there are; what a row says follows from its id. */
+struct rows {
+    bool there[ROWS + 1];
+};
+
+static uint32_t add_rows(const struct rows *rows, const struct rows *but, uint64_t seed,
+                         struct world *w)
+{
+    uint32_t count = 0;
+
+    for (uint32_t id = 1; id <= ROWS; id++) {
+        struct chooser c = {.state = seed * CONTENTS + id % CONTENTS};
+        count += rows->there[id];
+        if (!rows->there[id] || (but != NULL && but->there[id]))
+            continue;
+        nv_row(w, &c);
+        struct pst_permission_row *last = &w->model.permissions[w->model.permission_count - 1];
+        last->id = id;
+        last->role = 1;
+        if (choose(&c, 8) == 0)
+            last->has_access = false;
+    }
+    return count;
+}
+
+static struct pst_policy *whole_role(const struct rows *rows, uint64_t seed)
+{
+    const struct pst_role_row role = {.id = 1, .name = PST_LIT("r")};
+    struct pst_policy *policy;
+    struct world w = {0};
+
+    pst_model_init(&w.model, 1u << 20);
+    assert_int_equal(pst_model_add_role(&w.model, &role), PST_OK);
+    (void)add_rows(rows, NULL, seed, &w);
+    assert_int_equal(pst_policy_compile(&w.model, &policy, NULL), PST_OK);
+    pst_model_fini(&w.model);
+    return policy;
+}
+
+/* error_by: added to the count of rows that the change says there are. */
+static enum pst_status change_rows(struct pst_policy *base, const struct rows *before,
+                                   const struct rows *now, uint64_t seed, uint32_t error_by,
+                                   struct pst_policy **out)
+{
+    const uint32_t touched[] = {1};
+    struct pst_role_row role = {.id = 1, .name = PST_LIT("r"), .partial = true};
+    struct world w = {0};
+    struct pst_policy_patch change = {.model = &w.model, .touched = touched, .touched_count = 1};
+
+    pst_model_init(&w.model, 1u << 20);
+    role.total = add_rows(now, before, seed, &w) + error_by;
+    assert_int_equal(pst_model_add_role(&w.model, &role), PST_OK);
+    for (uint32_t id = ROWS; id > 0; id--)
+        if (before->there[id] && !now->there[id])
+            assert_int_equal(pst_model_add_gone(&w.model, id), PST_OK);
+    assert_int_equal(pst_model_add_gone(&w.model, 1000), PST_OK); /* another role's */
+    shuffle(&w.model, seed);
+    enum pst_status status = pst_policy_patch(base, &change, out, NULL);
+    pst_model_fini(&w.model);
+    return status;
+}
+
+static void expect_rows(const struct pst_policy *policy, const struct rows *rows)
+{
+    uint32_t count, at = 0, *ids = pst_policy_permissions(policy, 1, &count);
+
+    assert_non_null(ids);
+    for (uint32_t id = 1; id <= ROWS; id++)
+        if (rows->there[id]) {
+            assert_true(at < count);
+            assert_int_equal(ids[at++], id);
+        }
+    assert_int_equal(at, count);
+    free(ids);
+}
+
+static enum pst_status sink(void *ctx, struct pst_bytes bytes)
+{
+    struct pst_buf *b = ctx;
+
+    pst_buf_put(b, bytes);
+    return b->full ? PST_E_LIMIT : PST_OK;
+}
+
+/* As a node does that was started anew in between: from the file. */
+static struct pst_policy *through_its_image(struct pst_policy *policy)
+{
+    static char room[1u << 17];
+    struct pst_buf image = pst_buf_of(room, sizeof(room));
+    struct pst_policy *out;
+
+    assert_int_equal(pst_policy_image_write(policy, sink, &image), PST_OK);
+    assert_int_equal(pst_policy_image_read(pst_bytes_of(room, image.len), &out, NULL), PST_OK);
+    pst_policy_destroy(policy);
+    return out;
+}
+
+static void test_rows_that_come_and_go_equal_a_whole_compile(void **state)
+{
+    unsigned verdicts[2] = {0};
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEQUENCES; seed++) {
+        struct chooser c = {.state = seed * UINT64_C(0x9e3779b97f4a7c15)};
+        struct rows rows = {0};
+
+        for (uint32_t id = 1; id <= ROWS; id++)
+            rows.there[id] = choose(&c, 2) == 0;
+        struct pst_policy *changed = whole_role(&rows, seed), *next;
+        for (unsigned n = 0; n < CHANGES; n++) {
+            struct rows before = rows;
+            struct pst_policy_stats a, b;
+            for (unsigned i = choose(&c, n % 4 == 0 ? ROWS : 4); i > 0; i--)
+                rows.there[1 + choose(&c, ROWS)] ^= true;
+            if (choose(&c, 3) == 0)
+                changed = through_its_image(changed);
+            assert_int_equal(change_rows(changed, &before, &rows, seed, 0, &next), PST_OK);
+            pst_policy_destroy(changed);
+            changed = next;
+            struct pst_policy *whole = whole_role(&rows, seed);
+            pst_policy_stats(changed, &a);
+            pst_policy_stats(whole, &b);
+            assert_memory_equal(&a, &b, sizeof(a));
+            expect_rows(changed, &rows);
+            expect_same_decisions(whole, changed, seed * CHANGES + n, verdicts);
+            pst_policy_destroy(whole);
+        }
+        pst_policy_destroy(changed);
+    }
+    assert_true(verdicts[PST_ALLOW] > 500 && verdicts[PST_DENY] > 1000);
+}
+
+static void test_rows_that_do_not_add_up_are_refused(void **state)
+{
+    struct rows before = {0}, now = {0};
+    struct pst_policy *policy, *none;
+
+    (void)state;
+    before.there[1] = before.there[2] = before.there[26] = true; /* 1 and 26 are equal */
+    now.there[2] = now.there[3] = true;
+    policy = whole_role(&before, 7);
+    for (uint32_t by = 1; by < 4; by++)
+        assert_int_equal(change_rows(policy, &before, &now, 7, by, &none), PST_E_INVALID);
+    assert_int_equal(change_rows(policy, &before, &now, 7, UINT32_MAX, &none), PST_E_INVALID);
+    assert_int_equal(change_rows(policy, &before, &now, 7, UINT32_MAX - 1, &none), PST_E_INVALID);
+    pst_policy_destroy(policy);
+    /* and a part of a role that the older policy does not have */
+    struct truth empty = {0};
+    policy = compile_whole(&empty);
+    assert_int_equal(change_rows(policy, &before, &now, 7, 0, &none), PST_E_INVALID);
+    uint32_t count = 7;
+    assert_null(pst_policy_permissions(policy, 1, &count));
+    assert_int_equal(count, 0);
+    pst_policy_destroy(policy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patches_in_a_row_equal_a_whole_compile),
+        cmocka_unit_test(test_rows_that_come_and_go_equal_a_whole_compile),
+        cmocka_unit_test(test_rows_that_do_not_add_up_are_refused),
         cmocka_unit_test(test_rows_of_roles_that_were_not_named_are_refused),
         cmocka_unit_test(test_a_deleted_role_is_gone),
     };
