@@ -302,6 +302,7 @@ static enum pst_status make_parts(struct control *c, struct pst_error *error)
                                    .service = c->service,
                                    .apply = pst_control_apply,
                                    .ended = on_read_ended,
+                                   .base = pst_control_base,
                                    .node = pst_bytes_of(c->fleet.node, c->fleet.node_len),
                                    .registers = pst_fleet_registers,
                                    .unlisted = pst_fleet_unlisted,

@@ -194,7 +194,8 @@ void pst_control_note_feed(struct control *c, uint64_t gaps, uint64_t publishers
 /* --- publish.c --- */
 
 enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_news *news);
-/* The tail's callback: everything of a batch becomes effective in one message a worker. */
+/* The tail's callbacks: what is in force; and everything of a batch becomes effective in one message a worker. */
+const struct pst_policy *pst_control_base(void *ctx);
 enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
                                   struct pst_error *error);
 

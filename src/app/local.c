@@ -23,6 +23,13 @@ struct pst_local {
     struct pst_shared_policy *policy; /* NULL before the first load */
 };
 
+static const struct pst_policy *base(void *ctx)
+{
+    const struct pst_local *l = ctx;
+
+    return l->policy == NULL ? NULL : l->policy->policy;
+}
+
 static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, struct pst_error *error)
 {
     struct pst_local *l = ctx;
@@ -31,7 +38,6 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     struct pst_bundle *bundle;
     if (batch->fleet_key != NULL)
         memcpy(l->fleet_key, batch->fleet_key, sizeof(l->fleet_key));
-    const struct pst_policy *base = l->policy == NULL ? NULL : l->policy->policy;
     const struct pst_engine_news news = {
         .bundle = batch->model != NULL,
         .new_history = batch->new_history,
@@ -44,7 +50,7 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *batch, stru
     enum pst_status status = PST_OK;
 
     if (batch->model != NULL) {
-        status = pst_tail_compile(batch, base, &policy, error);
+        status = pst_tail_compile(batch, base(l), &policy, error);
         if (status == PST_OK)
             status = pst_shared_policy_create(policy, &shared);
         if (status != PST_OK)
@@ -118,6 +124,7 @@ enum pst_status pst_local_open(const struct pst_config *config, struct pst_bytes
                                    .service = l->service,
                                    .apply = apply,
                                    .ended = on_read_ended,
+                                   .base = base,
                                    .ctx = l};
     if (status == PST_OK)
         status = pst_tail_create(&tail, &l->tail);

@@ -28,13 +28,19 @@ enum pst_status pst_control_tell_all(struct control *c, const struct pst_engine_
     return status;
 }
 
+const struct pst_policy *pst_control_base(void *ctx)
+{
+    const struct control *c = ctx;
+
+    return c->policy == NULL ? NULL : c->policy->policy;
+}
+
 static enum pst_status take_model(struct control *c, const struct pst_tail_batch *batch,
                                   struct pst_error *error)
 {
     struct pst_policy *policy;
     struct pst_shared_policy *shared;
-    const struct pst_policy *base = c->policy == NULL ? NULL : c->policy->policy;
-    enum pst_status status = pst_tail_compile(batch, base, &policy, error);
+    enum pst_status status = pst_tail_compile(batch, pst_control_base(c), &policy, error);
 
     if (status == PST_OK)
         status = pst_shared_policy_create(policy, &shared);

@@ -6,7 +6,7 @@
 #include "postern/store/log.h"
 #include "statements.h"
 
-#define PST_SCHEMA_NEWEST     3 /* the version that this program reads and writes */
+#define PST_SCHEMA_NEWEST     4 /* the version that this program reads and writes */
 #define PST_SCHEMA_WITH_STATE 2 /* from here on there is the view `state` */
 
 #define PST_NAME_MAX        255  /* bytes of a name */
@@ -81,7 +81,23 @@ static inline uint32_t pst_sql_u32(const struct pst_sql_value *v)
 bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value *epoch,
                        const struct pst_sql_value *timeline, struct pst_revision *out);
 
+/* A log read under way: the call that reads it, for which `r` stays where it is, and what its rows
+ * prove. The page is empty unless that is PST_OK. */
+struct pst_log_reading {
+    const struct pst_log_mark *since;
+    struct pst_log_page *page;
+    struct pst_error *error;
+    bool mark_seen;
+    uint64_t last; /* n of the last row read in order after the mark */
+    struct pst_sql_value params[3];
+};
+struct pst_sql_call pst_log_call(struct pst_log_reading *r, const struct pst_log_mark *since,
+                                 struct pst_bytes node, struct pst_log_page *out,
+                                 struct pst_error *error);
+enum pst_status pst_log_end(const struct pst_log_reading *r, enum pst_status status);
+
 /* Row functions that several files use. */
+enum pst_status pst_row_on_state(void *ctx, const struct pst_sql_value *row); /* ctx: a revision */
 void pst_row_to_workspace(const struct pst_sql_value *row, struct pst_row_workspace *out);
 void pst_row_to_role(const struct pst_sql_value *row, struct pst_row_role *out);
 void pst_row_to_permission(const struct pst_sql_value *row, struct pst_row_permission *out);

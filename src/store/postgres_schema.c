@@ -10,6 +10,7 @@
 extern const char pst_migration_0001_postgres[], pst_migration_0001_postgres_end[];
 extern const char pst_migration_0002_postgres[], pst_migration_0002_postgres_end[];
 extern const char pst_migration_0003_postgres[], pst_migration_0003_postgres_end[];
+extern const char pst_migration_0004_postgres[], pst_migration_0004_postgres_end[];
 
 /* What extensions brought is nobody's table. */
 static const char FIND_SCHEMA[] =
@@ -39,7 +40,8 @@ static const char FIND_PROBLEMS[] =
     " ('change_log.change_log_truncate'), ('audit.audit_stays'), ('meta.meta_rows'),"
     " ('meta.meta_policy'), ('organizations.organizations_policy'),"
     " ('workspaces.workspaces_policy'), ('users.users_policy'), ('identities.identities_policy'),"
-    " ('roles.roles_policy'), ('permissions.permissions_policy'), ('bindings.bindings_policy'))"
+    " ('roles.roles_policy'), ('permissions.permissions_policy'), ('permissions.permissions_stay'),"
+    " ('bindings.bindings_policy'))"
     " t (name) WHERE NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid"
     " WHERE c.relnamespace = 'public'::regnamespace AND c.relname || '.' || g.tgname = t.name"
     " AND g.tgenabled = 'A')"
@@ -123,6 +125,8 @@ struct pst_bytes pst_pg_migration(uint32_t version)
         return between(pst_migration_0002_postgres, pst_migration_0002_postgres_end);
     if (version == 3)
         return between(pst_migration_0003_postgres, pst_migration_0003_postgres_end);
+    if (version == 4)
+        return between(pst_migration_0004_postgres, pst_migration_0004_postgres_end);
     return (struct pst_bytes){0};
 }
 

@@ -1,5 +1,5 @@
 /*
- * Reads: the revision, the change log, the model, one user's facts.
+ * Reads: the revision, the change log, one user's facts.
  *
  * Rows that this program could not have written (a list it cannot read, a condition it does not
  * know) fail the read.  A node then keeps what it has until its lease ends, and refuses; it never
@@ -9,9 +9,6 @@
 
 #include "internal.h"
 #include "list.h"
-#include "postern/base/buf.h"
-
-#define MODEL_TEXT_MAX ((size_t)4 << 30)
 
 /* ---- state ---- */
 
@@ -30,7 +27,7 @@ bool pst_revision_read(const struct pst_sql_value *n, const struct pst_sql_value
     return true;
 }
 
-static enum pst_status on_state(void *ctx, const struct pst_sql_value *row)
+enum pst_status pst_row_on_state(void *ctx, const struct pst_sql_value *row)
 {
     return pst_revision_read(&row[0], &row[1], &row[2], ctx) ? PST_OK : PST_E_IO;
 }
@@ -39,7 +36,7 @@ enum pst_status pst_store_revision(struct pst_store *store, struct pst_revision 
                                    struct pst_error *error)
 {
     *out = (struct pst_revision){0};
-    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, on_state, out, error);
+    return store->ops->run(store->backend, PST_SQL_STATE, NULL, 0, pst_row_on_state, out, error);
 }
 
 static enum pst_status on_fleet_key(void *ctx, const struct pst_sql_value *row)
@@ -63,15 +60,6 @@ enum pst_status pst_store_fleet_key(struct pst_store *store, uint8_t out[PST_FLE
 }
 
 /* ---- change log ---- */
-
-struct log_reading {
-    const struct pst_log_mark *since;
-    struct pst_log_page *page;
-    struct pst_error *error;
-    bool mark_seen;
-    uint64_t last; /* n of the last row read in order after the mark */
-    struct pst_sql_value params[3];
-};
 
 static bool read_key(struct pst_bytes text, struct pst_log_key *out)
 {
@@ -148,7 +136,7 @@ static enum pst_status check_source(const struct pst_sql_value *row, struct pst_
 
 static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
 {
-    struct log_reading *r = ctx;
+    struct pst_log_reading *r = ctx;
     struct pst_log_page *page = r->page;
     struct pst_stamp stamp = {0};
 
@@ -180,15 +168,14 @@ static enum pst_status on_log(void *ctx, const struct pst_sql_value *row)
     return page->all ? PST_OK : read_keys(page, row[8].text, n);
 }
 
-/* The call that reads it; `r` must stay where it is until log_end. */
-static struct pst_sql_call log_call(struct log_reading *r, const struct pst_log_mark *since,
-                                    struct pst_bytes node, struct pst_log_page *out,
-                                    struct pst_error *error)
+struct pst_sql_call pst_log_call(struct pst_log_reading *r, const struct pst_log_mark *since,
+                                 struct pst_bytes node, struct pst_log_page *out,
+                                 struct pst_error *error)
 {
     uint64_t n = since->revision.n;
 
     *out = (struct pst_log_page){0};
-    *r = (struct log_reading){
+    *r = (struct pst_log_reading){
         .since = since,
         .page = out,
         .error = error,
@@ -199,8 +186,7 @@ static struct pst_sql_call log_call(struct log_reading *r, const struct pst_log_
         .id = PST_SQL_LOG_READ, .params = r->params, .count = 3, .row = on_log, .ctx = r};
 }
 
-/* What the rows prove. The page is empty unless it is PST_OK. */
-static enum pst_status log_end(const struct log_reading *r, enum pst_status status)
+enum pst_status pst_log_end(const struct pst_log_reading *r, enum pst_status status)
 {
     struct pst_log_page *page = r->page;
     const struct pst_revision *since = &r->since->revision;
@@ -222,327 +208,17 @@ enum pst_status pst_store_log(struct pst_store *store, const struct pst_log_mark
                               struct pst_bytes node, struct pst_log_page *out,
                               struct pst_error *error)
 {
-    struct log_reading r;
-    struct pst_sql_call call = log_call(&r, since, node, out, error);
+    struct pst_log_reading r;
+    struct pst_sql_call call = pst_log_call(&r, since, node, out, error);
 
-    return log_end(&r, store->ops->run(store->backend, call.id, call.params, call.count, call.row,
-                                       call.ctx, error));
+    return pst_log_end(&r, store->ops->run(store->backend, call.id, call.params, call.count,
+                                           call.row, call.ctx, error));
 }
 
 void pst_log_page_fini(struct pst_log_page *page)
 {
     free(page->keys);
     *page = (struct pst_log_page){0};
-}
-
-/* ---- model ---- */
-
-struct loading {
-    struct pst_model *model;
-    struct pst_error *error;
-    struct pst_bytes attributes[PST_ATTR_KINDS][PST_ATTRIBUTES_MAX];
-};
-
-static bool read_kind(struct pst_bytes text, enum pst_workspace_kind *out)
-{
-    if (pst_bytes_equal(text, PST_LIT("project")))
-        *out = PST_WORKSPACE_PROJECT;
-    else if (pst_bytes_equal(text, PST_LIT("default")))
-        *out = PST_WORKSPACE_DEFAULT;
-    else if (pst_bytes_equal(text, PST_LIT("environment")))
-        *out = PST_WORKSPACE_ENVIRONMENT;
-    else
-        return false;
-    return true;
-}
-
-static bool read_scope(struct pst_bytes text, enum pst_scope *out)
-{
-    if (pst_bytes_equal(text, PST_LIT("global")))
-        *out = PST_SCOPE_GLOBAL;
-    else if (pst_bytes_equal(text, PST_LIT("project")))
-        *out = PST_SCOPE_PROJECT;
-    else if (pst_bytes_equal(text, PST_LIT("pipeline")))
-        *out = PST_SCOPE_PIPELINE;
-    else
-        return false;
-    return true;
-}
-
-static bool read_conditions(struct pst_bytes text, uint32_t *out)
-{
-    struct pst_bytes names[32];
-    uint32_t count;
-
-    *out = 0;
-    if (!pst_list_read(text, names, 32, &count))
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t bit = pst_condition_of(names[i]);
-        if (bit == 0)
-            return false;
-        *out |= bit;
-    }
-    return true;
-}
-
-static enum pst_status on_model_workspace(void *ctx, const struct pst_row_workspace *row)
-{
-    struct loading *l = ctx;
-    struct pst_workspace_row w = {
-        .id = row->id, .name = row->name, .organization = row->organization};
-
-    if (!read_kind(row->kind, &w.kind))
-        return pst_error_set(l->error, PST_E_IO, NULL, "workspace %u: unknown kind", row->id);
-    enum pst_status status = pst_model_add_workspace(l->model, &w);
-    return status == PST_OK
-               ? status
-               : pst_error_set(l->error, status, NULL, "workspace %u does not load", row->id);
-}
-
-static enum pst_status on_model_role(void *ctx, const struct pst_row_role *row)
-{
-    struct loading *l = ctx;
-    struct pst_role_row r = {
-        .id = row->id, .name = row->name, .workspace = row->workspace, .builtin = row->builtin};
-
-    enum pst_status status = pst_model_add_role(l->model, &r);
-    return status == PST_OK
-               ? status
-               : pst_error_set(l->error, status, NULL, "role %u does not load", row->id);
-}
-
-static enum pst_status on_model_permission(void *ctx, const struct pst_row_permission *row)
-{
-    struct loading *l = ctx;
-    struct pst_permission_row p = {
-        .id = row->id,
-        .role = row->role,
-        .direct = row->direct,
-        .has_access = row->has_access,
-        .access = row->access,
-        .entity = row->entity,
-        .has_entity_id = row->has_entity_id,
-        .entity_id = row->entity_id,
-        .entity_type = row->entity_type,
-    };
-    const struct pst_bytes lists[PST_ATTR_KINDS] = {
-        [PST_ATTR_QUERY] = row->query_attributes,
-        [PST_ATTR_WRITE] = row->write_attributes,
-        [PST_ATTR_READ] = row->read_attributes,
-    };
-
-    bool good = read_scope(row->scope, &p.scope) &&
-                (row->conditions.len == 0 || read_conditions(row->conditions, &p.conditions));
-    for (unsigned k = 0; k < PST_ATTR_KINDS && good; k++) {
-        if (lists[k].len == 0)
-            continue;
-        good = pst_list_read(lists[k], l->attributes[k], PST_ATTRIBUTES_MAX, &p.attribute_count[k]);
-        p.attributes[k] = l->attributes[k];
-    }
-    if (!good)
-        return pst_error_set(
-            l->error, PST_E_IO, NULL,
-            "permission %llu: a scope, condition or list that this program does not "
-            "know",
-            (unsigned long long)row->id);
-    enum pst_status status = pst_model_add_permission(l->model, &p);
-    return status == PST_OK ? status
-                            : pst_error_set(l->error, status, NULL, "permission %llu does not load",
-                                            (unsigned long long)row->id);
-}
-
-/* Which roles, as a JSON list; and the log, to be read with them. */
-struct some {
-    char *text;
-    size_t len;
-    bool workspaces;
-    const struct pst_log_mark *since; /* NULL: no log */
-    struct pst_bytes node;
-    struct pst_log_page *page;
-};
-
-static enum pst_status on_some_workspace(void *ctx, const struct pst_sql_value *row)
-{
-    struct pst_row_workspace w;
-
-    pst_row_to_workspace(row, &w);
-    return on_model_workspace(ctx, &w);
-}
-
-static enum pst_status on_some_role(void *ctx, const struct pst_sql_value *row)
-{
-    struct pst_row_role r;
-
-    pst_row_to_role(row, &r);
-    return on_model_role(ctx, &r);
-}
-
-static enum pst_status on_some_permission(void *ctx, const struct pst_sql_value *row)
-{
-    uint64_t key = (uint64_t)row[0].i; /* may have its top bit set */
-    struct pst_row_permission p = {
-        .id = key & UINT32_MAX,
-        .role = (uint32_t)(key >> 32),
-        .direct = row[1].kind != PST_SQL_NULL,
-        .scope = row[1].kind != PST_SQL_NULL ? row[1].text : PST_LIT("global"),
-        .entity = row[2].text,
-        .has_entity_id = row[3].kind != PST_SQL_NULL,
-        .entity_id = row[3].text,
-        .entity_type = row[4].text,
-        .conditions = row[5].text,
-        .has_access = row[6].kind != PST_SQL_NULL,
-        .access = pst_sql_u64(&row[6]),
-        .query_attributes = row[7].text,
-        .read_attributes = row[8].text,
-        .write_attributes = row[9].text,
-    };
-    return on_model_permission(ctx, &p);
-}
-
-/* One round trip, and the rows. */
-static enum pst_status load_some(struct pst_store *store, struct loading *l,
-                                 const struct some *some, struct pst_revision *revision,
-                                 struct pst_error *error)
-{
-    struct pst_sql_value ids = pst_sql_text(pst_bytes_of(some->text, some->len));
-    struct pst_sql_call calls[] = {
-        {.id = PST_SQL_STATE, .row = on_state, .ctx = revision},
-        {.id = PST_SQL_WORKSPACES, .row = on_some_workspace, .ctx = l},
-        {.id = PST_SQL_ROLES_SOME, .params = &ids, .count = 1, .row = on_some_role, .ctx = l},
-        {.id = PST_SQL_PERMISSIONS_SOME,
-         .params = &ids,
-         .count = 1,
-         .row = on_some_permission,
-         .ctx = l},
-    };
-    struct pst_sql_call *from = some->workspaces ? calls : calls + 1;
-    unsigned count = some->workspaces ? 4 : 3;
-    struct log_reading log;
-
-    from[0] =
-        some->since == NULL ? calls[0] : log_call(&log, some->since, some->node, some->page, error);
-    enum pst_status status = store->ops->run_all(store->backend, from, count, error);
-    for (unsigned i = 0; i < count && status == PST_OK; i++)
-        status = from[i].status;
-    if (some->since == NULL)
-        return status;
-    status = log_end(&log, status);
-    *revision = some->page->head.revision;
-    return status;
-}
-
-/* `some` NULL: all. */
-static enum pst_status load_rows(struct pst_store *store, struct loading *l,
-                                 const struct some *some, struct pst_revision *revision,
-                                 struct pst_error *error)
-{
-    if (some != NULL)
-        return load_some(store, l, some, revision, error);
-    enum pst_status status = pst_store_revision(store, revision, error);
-    if (status == PST_OK)
-        status = pst_store_each_workspace(store, on_model_workspace, l, error);
-    if (status == PST_OK)
-        status = pst_store_each_role(store, on_model_role, l, error);
-    if (status == PST_OK)
-        status = pst_store_each_permission(store, 0, on_model_permission, l, error);
-    return status;
-}
-
-static enum pst_status load(struct pst_store *store, const struct some *some,
-                            struct pst_model **out, struct pst_revision *revision,
-                            struct pst_error *error)
-{
-    bool own_view = !store->viewing && store->change.store == NULL;
-    enum pst_status status = own_view ? pst_store_view(store, error) : PST_OK;
-
-    *out = NULL;
-    *revision = (struct pst_revision){0};
-    if (status != PST_OK)
-        return status;
-
-    struct pst_model *model = malloc(sizeof(*model));
-    struct loading *l = malloc(sizeof(*l));
-    if (model != NULL && l != NULL) {
-        pst_model_init(model, MODEL_TEXT_MAX);
-        l->model = model;
-        l->error = error;
-        status = load_rows(store, l, some, revision, error);
-        if (status != PST_OK)
-            pst_model_fini(model);
-    } else {
-        status = pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
-    }
-    if (own_view)
-        pst_store_view_end(store);
-    free(l);
-    if (status != PST_OK)
-        free(model);
-    else
-        *out = model;
-    return status;
-}
-
-enum pst_status pst_store_load_model(struct pst_store *store, struct pst_model **out,
-                                     struct pst_revision *revision, struct pst_error *error)
-{
-    return load(store, NULL, out, revision, error);
-}
-
-static enum pst_status load_ids(struct pst_store *store, const uint32_t *ids, size_t count,
-                                struct some *some, struct pst_model **out,
-                                struct pst_revision *revision, struct pst_error *error)
-{
-    size_t cap = count <= PST_LOAD_ROLES_MAX ? count * 11 + 2 : 0;
-
-    *out = NULL;
-    *revision = (struct pst_revision){0};
-    if (cap == 0)
-        return pst_error_set(error, PST_E_LIMIT, NULL, "more than %d roles", PST_LOAD_ROLES_MAX);
-    some->text = malloc(cap);
-    if (some->text == NULL)
-        return pst_error_set(error, PST_E_NOMEM, NULL, "out of memory");
-    struct pst_buf b = pst_buf_of(some->text, cap);
-    pst_buf_char(&b, '[');
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0)
-            pst_buf_char(&b, ',');
-        pst_buf_u64(&b, ids[i]);
-    }
-    pst_buf_char(&b, ']');
-    some->len = b.len;
-    enum pst_status status = load(store, some, out, revision, error);
-    free(some->text);
-    return status;
-}
-
-enum pst_status pst_store_load_roles(struct pst_store *store, const uint32_t *ids, size_t count,
-                                     bool workspaces, struct pst_model **out,
-                                     struct pst_revision *revision, struct pst_error *error)
-{
-    struct some some = {.workspaces = workspaces};
-
-    return load_ids(store, ids, count, &some, out, revision, error);
-}
-
-enum pst_status pst_store_log_roles(struct pst_store *store, const struct pst_log_mark *since,
-                                    struct pst_bytes node, const uint32_t *ids, size_t count,
-                                    bool workspaces, struct pst_log_page *page,
-                                    struct pst_model **out, struct pst_error *error)
-{
-    struct some some = {.workspaces = workspaces, .since = since, .node = node, .page = page};
-    struct pst_revision revision;
-
-    *page = (struct pst_log_page){0};
-    return load_ids(store, ids, count, &some, out, &revision, error);
-}
-
-void pst_store_free_model(struct pst_model *model)
-{
-    if (model == NULL)
-        return;
-    pst_model_fini(model);
-    free(model);
 }
 
 /* ---- facts ---- */

@@ -121,11 +121,17 @@ static enum pst_status load_touched(struct lane *lane, const struct pst_log_requ
         reply->page.all = true;
         return PST_OK;
     }
+    const struct pst_log_roles which = {.since = &q->since,
+                                        .node = q->node,
+                                        .ids = ids,
+                                        .count = count,
+                                        .workspaces = workspaces,
+                                        .base = q->base};
     pst_log_page_fini(&reply->page);
     enum pst_status status = pst_store_view(lane->store, &reply->error);
     if (status == PST_OK)
-        status = pst_store_log_roles(lane->store, &q->since, q->node, ids, count, workspaces,
-                                     &reply->page, &reply->model, &reply->error);
+        status =
+            pst_store_log_roles(lane->store, &which, &reply->page, &reply->model, &reply->error);
     if (status != PST_OK)
         return status;
     size_t later = touched_roles(&reply->page, later_ids, &later_workspaces);

@@ -92,6 +92,14 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
        PERMISSIONS_BRIEF "WHERE role_id IN (SELECT value FROM json_each($1))",
        PERMISSIONS_BRIEF
        "WHERE role_id = ANY (translate(current_setting('postern.list'), '[]', '{}')::bigint[])"),
+    S2(PERMISSION_IDS, "permission_ids", "it",
+       "SELECT role_id, group_concat(id) FROM permissions"
+       " WHERE role_id IN (SELECT value FROM json_each($1)) GROUP BY role_id",
+       "SELECT role_id, string_agg(id::text, ',') FROM permissions"
+       " WHERE role_id = ANY (translate($1, '[]', '{}')::bigint[]) GROUP BY role_id"),
+    S2(PERMISSIONS_FRESH, "permissions_fresh", PERMISSIONS_BRIEF_COLUMNS,
+       PERMISSIONS_BRIEF "WHERE id IN (SELECT value FROM json_each($1))",
+       PERMISSIONS_BRIEF "WHERE id = ANY (translate($1, '[]', '{}')::bigint[])"),
     S(PERMISSIONS, "permissions", PERMISSION_COLUMNS, PERMISSIONS "ORDER BY id"),
     S(PERMISSIONS_OF, "permissions_of", PERMISSION_COLUMNS,
       PERMISSIONS "WHERE role_id = $1 ORDER BY id"),

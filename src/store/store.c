@@ -1,5 +1,6 @@
 /*
- * Opening, migrating and looking after a store. Reads are in read.c, writes in change.c.
+ * Opening, migrating and looking after a store. Reads are in read.c and load.c, writes in
+ * change.c.
  */
 #include "postern/store/store.h"
 

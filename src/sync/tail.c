@@ -278,6 +278,13 @@ static void deliver(void *ctx, struct pst_log_reply *reply)
     pst_worker_send(m->tail->config.worker, &m->message);
 }
 
+/* What need not be read again; behind a batch that could not be applied, nothing is taken for
+ * known. */
+static const struct pst_policy *known(const struct pst_tail *t)
+{
+    return t->config.base == NULL || t->retry_ns != 0 ? NULL : t->config.base(t->config.ctx);
+}
+
 static void read_log(struct pst_tail *t)
 {
     /* Taken before the question goes out: an answer must not be lost for want of memory. */
@@ -291,6 +298,7 @@ static void read_log(struct pst_tail *t)
     struct pst_log_request request = {
         .since = t->mark,
         .node = t->config.node,
+        .base = known(t),
         .want_key = !t->key_known,
         .registers = t->config.node.len == 0 ? NULL : t->config.registers(t->config.ctx),
         .deadline_ns = pst_clock_boot_ns() + PST_LEASE_WAIT_NS,

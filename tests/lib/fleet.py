@@ -187,10 +187,12 @@ class Database:
 
     @staticmethod
     def tree(users):
+        """The role is so large that nodes follow its changes row by row (src/store/load.c)."""
         names = ["u%d" % i for i in range(users)]
+        rights = [{"entity": "things", "allow": ["list", "detail"]}]
+        rights += [{"entity": "things", "id": "other-%d" % i, "allow": ["list"]} for i in range(300)]
         return {"workspaces": [{"name": "blue", "kind": "project"}],
-                "roles": [{"name": "bulk"}, {"name": "reader", "permissions":
-                                             [{"entity": "things", "allow": ["list", "detail"]}]}],
+                "roles": [{"name": "bulk"}, {"name": "reader", "permissions": rights}],
                 "users": [{"name": n, "identities": [{"issuer": ISSUER, "subject": n}]} for n in names],
                 "bindings": [{"user": n, "role": "reader", "workspace": "blue"} for n in names[::2]]}
 

@@ -11,6 +11,7 @@
 #ifndef POSTERN_STORE_LOG_H
 #define POSTERN_STORE_LOG_H
 
+#include "postern/policy/compile.h"
 #include "postern/store/store.h"
 
 struct pst_stamp {
@@ -53,12 +54,22 @@ struct pst_log_page {
 PST_MUST_USE enum pst_status pst_store_log(struct pst_store *store,
                                            const struct pst_log_mark *since, struct pst_bytes node,
                                            struct pst_log_page *out, struct pst_error *error);
+struct pst_log_roles {
+    const struct pst_log_mark *since;
+    struct pst_bytes node;
+    const uint32_t *ids;
+    size_t count;
+    bool workspaces; /* all of them, too */
+    /* A policy that the model is to patch: of a large role that it has, only the rows that it does
+     * not know are read, and the role is partial in the model. NULL: all rows. */
+    const struct pst_policy *base;
+};
 /* The same, and with it the roles of `ids` as pst_store_load_roles reads them, of the same moment.
  */
-PST_MUST_USE enum pst_status
-pst_store_log_roles(struct pst_store *store, const struct pst_log_mark *since,
-                    struct pst_bytes node, const uint32_t *ids, size_t count, bool workspaces,
-                    struct pst_log_page *page, struct pst_model **out, struct pst_error *error);
+PST_MUST_USE enum pst_status pst_store_log_roles(struct pst_store *store,
+                                                 const struct pst_log_roles *which,
+                                                 struct pst_log_page *page, struct pst_model **out,
+                                                 struct pst_error *error);
 void pst_log_page_fini(struct pst_log_page *page);
 
 /* A number that differs when another connection may have committed; far cheaper than a log read,

@@ -90,8 +90,8 @@ struct pst_log_reply {
     struct pst_log_page page; /* PST_OK: the receiver's, pst_log_page_fini */
     struct pst_model *model;  /* of the page's revision, the receiver's. NULL: no role and no
                                * workspace  was touched */
-    bool whole; /* the model is all there is; else the roles that the page's keys name,
-                 * and all workspaces if they name one */
+    bool whole; /* the model is all there is; else the roles that the page's keys name (partial
+                 * ones of `base`, too), and all workspaces if they name one */
     bool has_key;
     uint8_t fleet_key[PST_FLEET_KEY_BYTES]; /* as wanted, and with a whole model */
 };
@@ -104,6 +104,9 @@ struct pst_log_request {
     /* This node, to be registered (and that committed) before the log is read: whoever waits for
      * all nodes then waits for this one too. NULL: it is. Its texts must stay until the reply. */
     const struct pst_node_row *registers;
+    /* What a model that is not whole will patch (log.h); must stay until the reply. NULL: nothing.
+     */
+    const struct pst_policy *base;
     bool want_key;        /* of the fleet; always given with a whole model */
     uint64_t deadline_ns; /* of the log read; loading a model behind it may take longer. 0: none */
     pst_log_deliver_fn *deliver; /* the reply is borrowed for the call; page and model given away */

@@ -82,6 +82,9 @@ struct pst_tail_config {
     struct pst_service *service;
     pst_tail_apply_fn *apply;
     pst_tail_ended_fn *ended; /* may be NULL */
+    /* What `apply` would patch; it must stay until `apply` was called. NULL, or returns it: rows
+     * that are known already are read again. */
+    const struct pst_policy *(*base)(void *ctx);
     /* This node among others; its name empty: nobody waits for it, and the two are not called. */
     struct pst_bytes node;
     /* Its row, when that has to be written before the next read; NULL: it stands. */

@@ -321,7 +321,8 @@ static void test_log_with_roles(void **state)
     struct pst_log_page page;
     struct pst_model *m;
 
-    MUST(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, true, &page, &m, &why));
+    struct pst_log_roles which = {.since = &none, .ids = &id, .count = 1, .workspaces = true};
+    MUST(pst_store_log_roles(s, &which, &page, &m, &why));
     assert_false(page.proved);
     assert_int_equal(page.head.revision.n, at.n);
     assert_int_equal(m->role_count, 1);
@@ -335,7 +336,9 @@ static void test_log_with_roles(void **state)
     add_permission(c, id, "y", 1);
     (void)commit(c);
     MUST(pst_store_view(s, &why));
-    MUST(pst_store_log_roles(s, &mark, PST_LIT(""), &id, 1, false, &page, &m, &why));
+    which.since = &mark;
+    which.workspaces = false;
+    MUST(pst_store_log_roles(s, &which, &page, &m, &why));
     assert_true(page.proved);
     assert_int_equal(page.key_count, 1);
     assert_int_equal(m->permission_count, 2);
@@ -344,9 +347,8 @@ static void test_log_with_roles(void **state)
     pst_log_page_fini(&page);
     pst_store_view_end(s);
 
-    assert_int_equal(pst_store_log_roles(s, &mark, PST_LIT(""), &id, PST_LOAD_ROLES_MAX + 1, false,
-                                         &page, &m, NULL),
-                     PST_E_LIMIT);
+    which.count = PST_LOAD_ROLES_MAX + 1;
+    assert_int_equal(pst_store_log_roles(s, &which, &page, &m, NULL), PST_E_LIMIT);
     assert_null(m);
     assert_int_equal(page.key_count, 0);
     pst_store_close(s);
@@ -360,20 +362,24 @@ static void test_a_row_that_nobody_knows(void **state)
     uint32_t id = add_role(c, "r", 0);
     add_permission(c, id, "x", 1);
     (void)commit(c);
-    struct pst_log_mark none = {0};
+    const struct pst_log_mark none = {0};
+    const struct pst_log_roles which = {.since = &none, .ids = &id, .count = 1};
     struct pst_log_page page;
     struct pst_model *m;
     struct pst_error error = {0};
 
-    assert_int_equal(raw_change(*state, "UPDATE permissions SET conditions = '[\"WHO\"]'", "all"),
+    assert_int_equal(raw_change(*state,
+                                "INSERT INTO permissions (role_id, entity, access, conditions)"
+                                " SELECT id, 'x', 1, '[\"WHO\"]' FROM roles",
+                                "all"),
                      RAW_DONE);
-    assert_int_equal(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, false, &page, &m, &error),
-                     PST_E_IO);
+    assert_int_equal(pst_store_log_roles(s, &which, &page, &m, &error), PST_E_IO);
     assert_non_null(strstr(error.message, "that this program does not know"));
     assert_null(m);
-    assert_int_equal(raw_change(*state, "UPDATE permissions SET conditions = NULL", "all"),
-                     RAW_DONE);
-    MUST(pst_store_log_roles(s, &none, PST_LIT(""), &id, 1, false, &page, &m, &why));
+    assert_int_equal(
+        raw_change(*state, "DELETE FROM permissions WHERE conditions IS NOT NULL", "all"),
+        RAW_DONE);
+    MUST(pst_store_log_roles(s, &which, &page, &m, &why));
     assert_int_equal(m->permission_count, 1);
     pst_store_free_model(m);
     pst_log_page_fini(&page);

@@ -26,12 +26,15 @@ struct world {
     unsigned batches, models;
     struct pst_revision revision;
     bool new_history, all_users;
-    uint32_t roles;
+    uint32_t roles, rows;
+    bool partial; /* the first role */
     uint64_t lease_start_ns, bound_ns;
     struct pst_log_key keys[16];
     size_t key_count;
     /* what apply does */
     enum pst_status answer;
+    struct pst_policy *policy; /* made of the batches when `compiles` */
+    bool compiles;
     const struct pst_lease *lease;
     uint64_t start_seen; /* the lease word while apply ran */
     uint64_t takes_ns;   /* what the clock moves on while it runs */
@@ -61,11 +64,25 @@ static enum pst_status apply(void *ctx, const struct pst_tail_batch *b, struct p
     if (b->model != NULL) {
         w->models++;
         w->roles = b->model->role_count;
+        w->rows = b->model->permission_count;
+        w->partial = w->roles > 0 && b->model->roles[0].partial;
+    }
+    if (b->model != NULL && w->compiles && w->answer == PST_OK) {
+        struct pst_policy *next;
+        MUST(pst_tail_compile(b, w->policy, &next, &why));
+        pst_policy_destroy(w->policy);
+        w->policy = next;
+    } else {
         pst_store_free_model(b->model);
     }
     w->start_seen = atomic_load(&w->lease->start_ns);
     now_ns += w->takes_ns;
     return w->answer == PST_OK ? PST_OK : pst_error_set(error, w->answer, NULL, "told to fail");
+}
+
+static const struct pst_policy *base(void *ctx)
+{
+    return ((struct world *)ctx)->policy;
 }
 
 static void on_ended(void *ctx, enum pst_status status, const struct pst_error *error)
@@ -111,6 +128,7 @@ static void start(struct world *w, uint64_t (*clock)(void))
                                      .service = w->service,
                                      .apply = apply,
                                      .ended = on_ended,
+                                     .base = base,
                                      .node = w->row.node,
                                      .registers = registers,
                                      .unlisted = on_unlisted,
@@ -145,6 +163,7 @@ static int drop(void **state)
     stop(w);
     pst_store_close(w->writer);
     place_drop(&w->place);
+    pst_policy_destroy(w->policy);
     free(w);
     return 0;
 }
@@ -353,6 +372,51 @@ static void test_keys_and_models(void **state)
     assert_int_equal(w->roles, 1);
     assert_int_equal(w->key_count, 2);
     assert_int_equal(w->revision.n, 2);
+}
+
+static void add_rows(struct world *w, uint32_t role, unsigned count)
+{
+    struct pst_change *c = begin(w->writer);
+
+    for (unsigned i = 0; i < count; i++)
+        add_permission(c, role, "things", PST_A_LIST);
+    (void)commit(c);
+}
+
+/* Rows that are known are not read again; but when a batch could not be applied, all of them. */
+static void test_reads_what_is_not_known(void **state)
+{
+    struct world *w = *state;
+    struct pst_change *c = begin(w->writer);
+    uint32_t role = add_role(c, "r", 0), count;
+    uint32_t *ids;
+
+    (void)commit(c);
+    w->compiles = true;
+    read_ok(w);
+    add_rows(w, role, 300);
+    read_ok(w);
+    assert_false(w->partial);
+    assert_int_equal(w->rows, 300);
+    add_rows(w, role, 2);
+    read_ok(w);
+    assert_true(w->partial);
+    assert_int_equal(w->rows, 2);
+    add_rows(w, role, 3);
+    w->answer = PST_E_INVALID;
+    assert_int_equal(demand(w), PST_E_INVALID);
+    assert_true(w->partial);
+    w->answer = PST_OK;
+    step_ms(1000);
+    read_ok(w);
+    assert_false(w->partial);
+    assert_int_equal(w->rows, 305);
+    add_rows(w, role, 1);
+    read_ok(w);
+    assert_true(w->partial);
+    ids = pst_policy_permissions(w->policy, role, &count);
+    assert_int_equal(count, 306);
+    free(ids);
 }
 
 static void test_failed_apply_comes_again(void **state)
@@ -713,6 +777,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_notices_read_at_once_and_never_too_few, make, drop),
         cmocka_unit_test_setup_teardown(test_very_many_notices_share_reads, make, drop),
         cmocka_unit_test_setup_teardown(test_keys_and_models, make, drop),
+        cmocka_unit_test_setup_teardown(test_reads_what_is_not_known, make, drop),
         cmocka_unit_test_setup_teardown(test_failed_apply_comes_again, make, drop),
         cmocka_unit_test_setup_teardown(test_lease_runs_out, make, drop),
         cmocka_unit_test_setup_teardown(test_garbage_gives_no_lease, make, drop),
