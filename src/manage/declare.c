@@ -61,9 +61,9 @@ static const char *joined(struct applying *a, struct pst_bytes first, const char
 
 static enum pst_status apply_bound(struct applying *a)
 {
-    uint32_t now;
     uint64_t wanted = a->d->max_staleness_s;
-    enum pst_status status = wanted == 0 ? PST_OK : pst_store_bound(a->store, &now, a->error);
+    enum pst_status status = pst_store_bound(a->store, &a->report->bound_before_s, a->error);
+    uint32_t now = a->report->bound_before_s;
 
     if (wanted == 0 || status != PST_OK || now == wanted)
         return status;

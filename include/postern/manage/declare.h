@@ -55,6 +55,7 @@ struct pst_apply_report {
     size_t count;
     size_t added, changed, removed, warnings;
     struct pst_revision revision;          /* that shows it; of a dry run: the standing one */
+    uint32_t bound_before_s;               /* B as it was found */
     char token[PST_REVISION_TEXT_MAX + 1]; /* the same for Postern-Min-Revision; "" on failure */
     bool waited;                           /* the caller filled `barrier` */
     struct pst_barrier barrier;
