@@ -119,6 +119,8 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(IDENTITY_FIND, "identity_find", "i",
       "SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2"),
 
+    S2(HEAD_LOCK, "head_lock", "i", "SELECT n FROM log_head WHERE id = 1",
+       "SELECT n FROM log_head WHERE id = 1 FOR UPDATE"),
     S(HEAD_OPEN, "head_open", "i",
       "UPDATE log_head SET n = n + 1, open = 1 WHERE id = 1 RETURNING n"),
     S(HEAD_CLOSE, "head_close", "", "UPDATE log_head SET open = 0 WHERE id = 1"),
