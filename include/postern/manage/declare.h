@@ -4,6 +4,9 @@
  * Purpose     What a file says becomes what the store holds, in one transaction.  Applying the same
  *             files twice changes nothing the second time and leaves no trace in the log.
  *
+ * Waiting     The change, which holds up every other one, is begun only when something differs, and
+ *             looks at nothing else again.
+ *
  * Form        workspaces, roles (with permissions), users (with identities), bindings.  What a file
  *             lists replaces what the store has under that name: a role's permissions, a user's
  *             identities.  A key that is left out stays as it is in the store (a user that was
