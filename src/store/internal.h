@@ -6,7 +6,7 @@
 #include "postern/store/log.h"
 #include "statements.h"
 
-#define PST_SCHEMA_NEWEST     3 /* the version that this program reads and writes */
+#define PST_SCHEMA_NEWEST     4 /* the version that this program reads and writes */
 #define PST_SCHEMA_WITH_STATE 2 /* from here on there is the view `state` */
 
 #define PST_NAME_MAX        255  /* bytes of a name */

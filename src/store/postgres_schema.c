@@ -10,6 +10,7 @@
 extern const char pst_migration_0001_postgres[], pst_migration_0001_postgres_end[];
 extern const char pst_migration_0002_postgres[], pst_migration_0002_postgres_end[];
 extern const char pst_migration_0003_postgres[], pst_migration_0003_postgres_end[];
+extern const char pst_migration_0004_postgres[], pst_migration_0004_postgres_end[];
 
 /* What extensions brought is nobody's table. */
 static const char FIND_SCHEMA[] =
@@ -123,6 +124,8 @@ struct pst_bytes pst_pg_migration(uint32_t version)
         return between(pst_migration_0002_postgres, pst_migration_0002_postgres_end);
     if (version == 3)
         return between(pst_migration_0003_postgres, pst_migration_0003_postgres_end);
+    if (version == 4)
+        return between(pst_migration_0004_postgres, pst_migration_0004_postgres_end);
     return (struct pst_bytes){0};
 }
 

@@ -180,7 +180,11 @@ static enum pst_status run_node_call(struct lane *lane, const struct pst_node_re
                                (q->call == PST_NODE_UNREGISTER ? NODE_CALL_NS : NODE_CALL_NS / 5));
     switch (q->call) {
     case PST_NODE_REPORT:
-        return pst_store_node_report(lane->store, &q->row, &reply->error);
+        status = pst_store_node_report(lane->store, &q->row, &reply->error);
+        if (status == PST_OK && q->row.bound_ms > 0)
+            pst_store_node_tidy(lane->store, q->row.node, pst_clock_boot_ns(),
+                                &lane->service->watch);
+        return status;
     case PST_NODE_UNREGISTER:
         return pst_store_node_unregister(lane->store, q->row.node, &reply->error);
     case PST_NODE_CLAIM:

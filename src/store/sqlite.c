@@ -31,6 +31,7 @@ struct pst_backend {
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_sqlite_end[];
 extern const char pst_migration_0002_sqlite[], pst_migration_0002_sqlite_end[];
 extern const char pst_migration_0003_sqlite[], pst_migration_0003_sqlite_end[];
+extern const char pst_migration_0004_sqlite[], pst_migration_0004_sqlite_end[];
 
 static enum pst_status status_of(int code)
 {
@@ -449,6 +450,9 @@ static struct pst_bytes sqlite_migration(uint32_t version)
     if (version == 3)
         return pst_bytes_of(pst_migration_0003_sqlite, (uintptr_t)pst_migration_0003_sqlite_end -
                                                            (uintptr_t)pst_migration_0003_sqlite);
+    if (version == 4)
+        return pst_bytes_of(pst_migration_0004_sqlite, (uintptr_t)pst_migration_0004_sqlite_end -
+                                                           (uintptr_t)pst_migration_0004_sqlite);
     return (struct pst_bytes){0};
 }
 

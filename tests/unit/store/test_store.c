@@ -90,7 +90,7 @@ static void test_migrates_once(void **state)
     MUST(pst_store_status(s, &st, &why));
     assert_int_equal(st.schema, 0);
     MUST(pst_store_migrate(s, &steps, &why));
-    assert_int_equal(steps, 3);
+    assert_int_equal(steps, 4);
     MUST(pst_store_migrate(s, &steps, &why));
     assert_int_equal(steps, 0);
     MUST(pst_store_status(s, &st, &why));
@@ -111,12 +111,14 @@ static void test_migrates_once(void **state)
 extern const char pst_migration_0001_sqlite[], pst_migration_0001_postgres[];
 extern const char pst_migration_0002_sqlite[], pst_migration_0002_postgres[];
 extern const char pst_migration_0003_sqlite[], pst_migration_0003_postgres[];
+extern const char pst_migration_0004_sqlite[], pst_migration_0004_postgres[];
 
 static const char *migration(const struct place *p, unsigned version)
 {
     const char *const texts[][2] = {{pst_migration_0001_sqlite, pst_migration_0001_postgres},
                                     {pst_migration_0002_sqlite, pst_migration_0002_postgres},
-                                    {pst_migration_0003_sqlite, pst_migration_0003_postgres}};
+                                    {pst_migration_0003_sqlite, pst_migration_0003_postgres},
+                                    {pst_migration_0004_sqlite, pst_migration_0004_postgres}};
     return texts[version - 1][p->kind == PLACE_SQLITE ? 0 : 1];
 }
 
@@ -186,7 +188,7 @@ static void migrates_from(void **state, unsigned version)
         sqlite3_close(m.db); /* rolls back */
         PQfinish(m.conn);
     }
-    assert_int_equal(steps, 3 - version);
+    assert_int_equal(steps, 4 - version);
     sqlite3_close(db);
     PQfinish(conn);
     MUST(pst_store_status(s, &st, &why));
@@ -205,6 +207,11 @@ static void test_migrates_from_1(void **state)
 static void test_migrates_from_2(void **state)
 {
     migrates_from(state, 2);
+}
+
+static void test_migrates_from_3(void **state)
+{
+    migrates_from(state, 3);
 }
 
 static void test_refuses_foreign_and_newer(void **state)
@@ -703,6 +710,7 @@ static void test_replaced_file_is_noticed(void **state)
     cmocka_unit_test_setup_teardown(test_migrates_once, make, drop),                               \
         cmocka_unit_test_setup_teardown(test_migrates_from_1, make, drop),                         \
         cmocka_unit_test_setup_teardown(test_migrates_from_2, make, drop),                         \
+        cmocka_unit_test_setup_teardown(test_migrates_from_3, make, drop),                         \
         cmocka_unit_test_setup_teardown(test_refuses_foreign_and_newer, make, drop),               \
         cmocka_unit_test_setup_teardown(test_two_processes_migrate, make, drop),                   \
         cmocka_unit_test_setup_teardown(test_change_is_numbered, make, drop),                      \
