@@ -122,25 +122,27 @@ static enum pst_status on_sibling(void *ctx, const struct pst_sql_value *row)
     return PST_OK;
 }
 
-void pst_store_node_tidy(struct pst_store *store, struct pst_bytes node, uint64_t now_ns,
-                         struct pst_node_watch *watch)
+enum pst_status pst_store_node_tidy(struct pst_store *store, struct pst_bytes node, uint64_t now_ns,
+                                    struct pst_node_watch *watch)
 {
     struct siblings s = {.before = watch, .now.since_ns = now_ns};
     char name[PST_NODE_NAME_MAX];
     bool gone;
 
     if ((watch->since_ns != 0 && now_ns - watch->since_ns < PST_NODE_SILENCE_NS) ||
-        node.len <= PST_NODE_OWN_DIGITS || node.len > sizeof(name) ||
-        PST_RUN(store, PST_SQL_NODE_SIBLINGS, on_sibling, &s, NULL, pst_sql_text(node)) != PST_OK)
-        return;
+        node.len <= PST_NODE_OWN_DIGITS || node.len > sizeof(name))
+        return PST_OK;
     memcpy(name, node.ptr, node.len);
-    for (unsigned i = 0; i < s.now.count; i++) {
+    enum pst_status status =
+        PST_RUN(store, PST_SQL_NODE_SIBLINGS, on_sibling, &s, NULL, pst_sql_text(node));
+    for (unsigned i = 0; i < s.now.count && status == PST_OK; i++) {
         memcpy(name + node.len - PST_NODE_OWN_DIGITS, s.now.seen[i].digits, PST_NODE_OWN_DIGITS);
-        if (s.same[i] && pst_store_node_forget(store, pst_bytes_of(name, node.len),
-                                               s.now.seen[i].reported_ms, &gone, NULL) != PST_OK)
-            return;
+        if (s.same[i])
+            status = pst_store_node_forget(store, pst_bytes_of(name, node.len),
+                                           s.now.seen[i].reported_ms, &gone, NULL);
     }
     *watch = s.now;
+    return status;
 }
 
 struct each_node {

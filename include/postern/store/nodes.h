@@ -76,9 +76,9 @@ struct pst_node_watch {
 };
 /* Takes away what processes of the same name have left behind: rows that have not changed for two
  * minutes of now_ns, the boot clock. The database's own may jump, and who lives would look silent.
- * Looks no more often than that; what fails is tried again. */
-void pst_store_node_tidy(struct pst_store *store, struct pst_bytes node, uint64_t now_ns,
-                         struct pst_node_watch *watch);
+ * Looks no more often than that. */
+PST_MUST_USE enum pst_status pst_store_node_tidy(struct pst_store *store, struct pst_bytes node,
+                                                 uint64_t now_ns, struct pst_node_watch *watch);
 
 /* All, in the order of their names. As the lists of change.h. */
 typedef enum pst_status pst_each_node_fn(void *ctx, const struct pst_node_row *row);

@@ -200,18 +200,18 @@ static void test_what_is_left_behind_goes(void **state)
     assert_int_equal(raw(*state, "UPDATE nodes SET reported = reported - 36000000"), RAW_DONE);
     register_as(s, "n.00000001");
     assert_int_equal(list(s).count, 5);
-    pst_store_node_tidy(s, own, 5, &watch); /* the first look */
-    pst_store_node_tidy(s, own, t + 4, &watch);
+    MUST(pst_store_node_tidy(s, own, 5, &watch)); /* the first look */
+    MUST(pst_store_node_tidy(s, own, t + 4, &watch));
     assert_int_equal(list(s).count, 5);
     assert_int_equal(
         raw(*state, "UPDATE nodes SET reported = reported - 7 WHERE node = 'n.00000003'"),
         RAW_DONE);
-    pst_store_node_tidy(s, own, t + 5, &watch);
+    MUST(pst_store_node_tidy(s, own, t + 5, &watch));
     assert_string_equal(list(s).names,
                         "n.00000001(1) n.00000003(1) n.x.00000005(1) o.00000004(1) ");
-    pst_store_node_tidy(s, own, 2 * t + 4, &watch);
+    MUST(pst_store_node_tidy(s, own, 2 * t + 4, &watch));
     assert_int_equal(list(s).count, 4);
-    pst_store_node_tidy(s, own, 2 * t + 5, &watch);
+    MUST(pst_store_node_tidy(s, own, 2 * t + 5, &watch));
     assert_string_equal(list(s).names, "n.00000001(1) n.x.00000005(1) o.00000004(1) ");
     /* one that was written in the meantime stays */
     MUST(pst_store_node_forget(s, PST_LIT("o.00000004"), 1, &gone, &why));
