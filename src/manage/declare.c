@@ -88,7 +88,7 @@ static enum pst_status apply_bound(struct applying *a)
         return status;
     status = pst_change_set_bound(a->change, (uint32_t)wanted, a->error);
     const char *detail =
-        pst_arena_printf(&a->d->arena, "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
+        pst_arena_printf(ARENA(a), "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
     return status != PST_OK
                ? status
                : pst_declare_report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
@@ -105,21 +105,19 @@ static enum pst_status apply_workspace(struct applying *a, struct declared_works
     if (is_new)
         row = (struct pst_row_workspace){
             .name = w->name, .kind = PST_LIT("project"), .organization = PST_LIT("default")};
-    const char *detail = "";
-    bool changed = false;
-    if (w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind)) {
-        detail = joined(a, PST_LIT("kind "), "", w->kind);
-        row.kind = w->kind;
-        changed = true;
-    }
-    if (w->organization.len > 0 && !pst_bytes_equal(w->organization, row.organization)) {
-        detail = joined(a, PST_LIT("organization "), "", w->organization);
-        row.organization = w->organization;
-        changed = true;
-    }
+    bool kind = w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind);
+    bool organization =
+        w->organization.len > 0 && !pst_bytes_equal(w->organization, row.organization);
     w->id = row.id;
-    if ((!is_new && !changed) || pst_declare_only_looks(a))
+    if ((!is_new && !kind && !organization) || pst_declare_only_looks(a))
         return PST_OK;
+    const char *detail = organization ? joined(a, PST_LIT("organization "), "", w->organization)
+                         : kind       ? joined(a, PST_LIT("kind "), "", w->kind)
+                                      : "";
+    if (kind)
+        row.kind = w->kind;
+    if (organization)
+        row.organization = w->organization;
     status = at(a, w->place, pst_change_put_workspace(a->change, &row, a->error));
     w->id = row.id;
     if (status != PST_OK)
@@ -589,6 +587,7 @@ static enum pst_status look(struct applying *a, struct pst_revision *seen)
     if (status == PST_OK)
         status = apply_all(a);
     pst_store_view_end(a->store);
+    pst_arena_reset(ARENA(a));
     return status;
 }
 
@@ -630,6 +629,7 @@ enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const 
     *report_out = (struct pst_apply_report){0};
     pst_arena_init(&report_out->arena_, 16384, PST_DECLARED_MAX);
     pst_arena_init(&d.arena, 65536, PST_DECLARED_MAX);
+    pst_arena_init(ARENA(&a), 65536, PST_DECLARED_MAX);
     enum pst_status status = pst_declared_read(&d, trees, tree_count, a.error);
     for (bool again = status == PST_OK; again;) {
         again = false;
@@ -637,6 +637,7 @@ enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const 
         if (status == PST_OK && a.any)
             status = write(&a, &report_out->revision, &again);
     }
+    pst_arena_fini(ARENA(&a));
     pst_arena_fini(&d.arena);
     return status;
 }

@@ -95,11 +95,12 @@ struct applying {
     unsigned look;             /* marks of this one are good */
     bool differs, any;         /* what is at hand; anything so far */
     unsigned nothing_to_prune; /* a mark */
+    struct pst_arena room;     /* for what is compared, and said: of one look, or of the change */
     struct pst_apply_report *report;
     struct pst_error *error; /* never NULL */
 };
 
-#define ARENA(a) (&(a)->d->arena)
+#define ARENA(a) (&(a)->room)
 
 /* There is something to write; only a change goes on to do it. */
 bool pst_declare_only_looks(struct applying *a);
