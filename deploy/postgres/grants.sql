@@ -14,6 +14,7 @@ GRANT EXECUTE ON FUNCTION
     node_register(text, text, text, bigint, bigint, bigint, bigint, integer),
     node_report(text, bigint, bigint, bigint, bigint, integer, text),
     node_unregister(text),
+    node_forget(text, bigint),
     publisher_claim(text, bigint) TO postern_data, postern_manage;
 
 -- The management plane changes policy, in numbered changes (the triggers see to it), adds audit rows and cuts the

@@ -5,6 +5,7 @@
 #include "cli_internal.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "postern/base/clock.h"
 #include "postern/base/secret.h"
@@ -96,39 +97,62 @@ static enum pst_status list_nodes(struct pst_store *store, bool json, struct pst
 
 struct forgetting {
     struct pst_bytes node;
-    struct pst_error *error;
+    uint64_t bound_ms, reported_ms;
     bool found;
 };
 
-/* One that decides would be waited for by nobody until it finds its row gone. A node at work
- * reports at least every 10 s, and a lease that it has then ends with its bound. */
 static enum pst_status on_forgotten(void *ctx, const struct pst_node_row *row)
 {
     struct forgetting *f = ctx;
-    uint64_t over_ms = row->bound_ms + UINT64_C(10000);
 
     if (!pst_bytes_equal(row->node, f->node))
         return PST_OK;
     f->found = true;
-    return row->bound_ms == 0 || row->silent_ms > over_ms
-               ? PST_OK
-               : pst_error_set(f->error, PST_E_BUSY, NULL,
-                               "it reported %llu s ago and may still decide: stop it, and forget "
-                               "it %llu s after its last report",
-                               (unsigned long long)row->silent_ms / 1000,
-                               (unsigned long long)over_ms / 1000 + 1);
+    f->bound_ms = row->bound_ms;
+    f->reported_ms = row->reported_ms;
+    return PST_OK;
+}
+
+/* One that decides would be waited for by nobody until it finds its row gone. A node at work
+ * reports at least every 10 s, and a lease that it has then ends with its bound. That is counted
+ * here: the database's clock may have jumped since its last report. */
+static enum pst_status watch_node(struct pst_store *store, struct forgetting *seen,
+                                  struct pst_error *error)
+{
+    const struct timespec pause = {.tv_nsec = 250000000};
+    uint64_t begun_ns = pst_clock_boot_ns();
+
+    for (;;) {
+        struct forgetting f = {.node = seen->node};
+        enum pst_status status = pst_store_each_node(store, on_forgotten, &f, error);
+        if (status == PST_OK && !f.found)
+            return pst_error_set(error, PST_E_ABSENT, NULL,
+                                 "no node of that name is registered (postern nodes lists them)");
+        if (status == PST_OK && seen->found && f.reported_ms != seen->reported_ms)
+            return pst_error_set(error, PST_E_BUSY, NULL,
+                                 "it has just reported, and may still decide: stop it first");
+        if (status != PST_OK)
+            return status;
+        uint64_t over_ms = f.bound_ms + UINT64_C(10000);
+        if (f.bound_ms > 0 && !seen->found)
+            (void)fprintf(stderr, "postern nodes: looks for %llu s whether it reports\n",
+                          (unsigned long long)over_ms / 1000);
+        *seen = f;
+        if (f.bound_ms == 0 || pst_clock_boot_ns() - begun_ns > over_ms * PST_NS_PER_MS)
+            return PST_OK;
+        (void)nanosleep(&pause, NULL);
+    }
 }
 
 static enum pst_status forget_node(struct pst_store *store, const char *name,
                                    struct pst_error *error)
 {
-    struct forgetting f = {.node = pst_bytes_of(name, strlen(name)), .error = error};
-    enum pst_status status = pst_store_each_node(store, on_forgotten, &f, error);
+    struct forgetting f = {.node = pst_bytes_of(name, strlen(name))};
+    bool gone;
+    enum pst_status status = watch_node(store, &f, error);
 
-    if (status == PST_OK && !f.found)
-        status = pst_error_set(error, PST_E_ABSENT, NULL,
-                               "no node of that name is registered (postern nodes lists them)");
-    return status == PST_OK ? pst_store_node_unregister(store, f.node, error) : status;
+    return status == PST_OK ? pst_store_node_forget(store, f.node, f.reported_ms, &gone, error)
+                            : status;
 }
 
 static int run_nodes(int argc, char **argv)

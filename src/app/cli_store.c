@@ -96,7 +96,8 @@ static void follow_up(const struct store_args *a, struct pst_store *store, uint6
     if (a->store == NULL && report->added + report->changed + report->removed > 0)
         pst_cli_publish(a->config, &report->revision);
     if (a->wait) {
-        pst_barrier_wait(store, &report->revision, acked_ns, &report->barrier);
+        pst_barrier_wait(store, &report->revision, acked_ns, report->bound_before_s,
+                         &report->barrier);
         report->waited = true;
     }
 }

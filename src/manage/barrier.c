@@ -36,21 +36,26 @@ static enum pst_status on_node(void *ctx, const struct pst_node_row *row)
 }
 
 void pst_barrier_wait(struct pst_store *store, const struct pst_revision *revision,
-                      uint64_t acked_ns, struct pst_barrier *out)
+                      uint64_t acked_ns, uint32_t bound_before_s, struct pst_barrier *out)
 {
     const struct timespec pause = {.tv_nsec = LOOK_NS};
     uint32_t bound_s;
-    /* The fleet's B; a node that knows of it may use no longer one. */
-    uint64_t bound_ms =
-        pst_store_bound(store, &bound_s, NULL) == PST_OK ? bound_s * UINT64_C(1000) : BOUND_MS;
+    /* The fleet's B; a node that knows of it may use no longer one, who does not the one before. */
+    uint64_t bound_ms = pst_store_bound(store, &bound_s, NULL) == PST_OK
+                            ? (bound_s > bound_before_s ? bound_s : bound_before_s) * UINT64_C(1000)
+                            : BOUND_MS;
+    uint64_t unlisted_ms =
+        bound_ms; /* what a list that fails may hide: at least what the last had */
 
     for (;;) {
         struct look l = {.revision = revision, .out = out, .bound_ms = bound_ms};
         *out = (struct pst_barrier){0};
         out->listed = pst_store_each_node(store, on_node, &l, NULL) == PST_OK;
+        if (out->listed || l.bound_ms > unlisted_ms)
+            unlisted_ms = l.bound_ms;
         uint64_t passed_ns = pst_clock_boot_ns() - acked_ns;
         out->waited_ms = passed_ns / PST_NS_PER_MS;
-        if ((out->listed && out->pending == 0) || passed_ns > l.bound_ms * PST_NS_PER_MS)
+        if ((out->listed && out->pending == 0) || passed_ns > unlisted_ms * PST_NS_PER_MS)
             return;
         (void)nanosleep(&pause, NULL);
     }

@@ -3,9 +3,12 @@
  *
  *   workspaces -> roles and their permissions -> users -> identities -> bindings -> prune
  *
- * Everything happens inside the change, so what is compared is what is written over; a dry run is
- * the same work, rolled back.  Identities are removed before any is added, so that one may move
- * from one user to another.
+ * A change holds up every other one, and most of a large file is in the store already.  So a look
+ * at the store comes first, in a view: it marks what is there as it is declared.  The change then
+ * passes over that, as long as nothing was committed between the two; else there is another look,
+ * and in the end one inside the change.  What differs is compared again there, so what is compared
+ * is what is written over; a dry run is the same work, rolled back.  Identities are removed before
+ * any is added, so that one may move from one user to another.
  */
 #include "postern/manage/declare.h"
 
@@ -13,16 +16,7 @@
 
 #include "declare_internal.h"
 
-struct applying {
-    struct declared *d;
-    const struct pst_apply_options *options;
-    struct pst_store *store;
-    struct pst_change *change;
-    struct pst_apply_report *report;
-    struct pst_error *error; /* never NULL */
-};
-
-#define ARENA(a) (&(a)->d->arena)
+#define LOOKS 3 /* before the change */
 
 /* What the store refuses is the fault of a place in a file; what it cannot do is not. */
 static enum pst_status at(struct applying *a, struct place place, enum pst_status status)
@@ -30,19 +24,44 @@ static enum pst_status at(struct applying *a, struct place place, enum pst_statu
     if (status != PST_E_INVALID && status != PST_E_LIMIT && status != PST_E_EXISTS &&
         status != PST_E_ABSENT)
         return status;
+    if (status == PST_E_ABSENT && a->change == NULL) /* the change may make it */
+        return status;
     struct pst_error why = *a->error;
     return pst_node_fail(place.tree, place.node, a->error, "%s", why.message);
 }
 
-static enum pst_status report(struct applying *a, enum pst_edit_action action, const char *kind,
-                              const char *name, const char *detail)
+/* There is something to write; only a change goes on to do it. */
+bool pst_declare_only_looks(struct applying *a)
+{
+    a->differs = true;
+    return a->change == NULL;
+}
+
+/* What a look does not find may be made by then. */
+static bool may_come(struct applying *a, enum pst_status status)
+{
+    return status == PST_E_ABSENT && pst_declare_only_looks(a);
+}
+
+/* Of what was just compared. */
+static unsigned mark(struct applying *a)
+{
+    unsigned same = a->differs ? 0 : a->look;
+
+    a->any = a->any || a->differs;
+    a->differs = false;
+    return same;
+}
+
+enum pst_status pst_declare_report(struct applying *a, enum pst_edit_action action,
+                                   const char *kind, const char *name, const char *detail)
 {
     return pst_report_add(a->report, action, kind, name, detail) == PST_OK
                ? PST_OK
                : pst_declare_nomem(a->error);
 }
 
-static const char *text(struct applying *a, struct pst_bytes b)
+const char *pst_declare_text(struct applying *a, struct pst_bytes b)
 {
     struct pst_bytes copy;
 
@@ -61,17 +80,18 @@ static const char *joined(struct applying *a, struct pst_bytes first, const char
 
 static enum pst_status apply_bound(struct applying *a)
 {
-    uint32_t now;
     uint64_t wanted = a->d->max_staleness_s;
-    enum pst_status status = wanted == 0 ? PST_OK : pst_store_bound(a->store, &now, a->error);
+    enum pst_status status = pst_store_bound(a->store, &a->report->bound_before_s, a->error);
+    uint32_t now = a->report->bound_before_s;
 
-    if (wanted == 0 || status != PST_OK || now == wanted)
+    if (wanted == 0 || status != PST_OK || now == wanted || pst_declare_only_looks(a))
         return status;
     status = pst_change_set_bound(a->change, (uint32_t)wanted, a->error);
     const char *detail =
-        pst_arena_printf(&a->d->arena, "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
-    return status != PST_OK ? status
-                            : report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
+        pst_arena_printf(ARENA(a), "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
+    return status != PST_OK
+               ? status
+               : pst_declare_report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
 }
 
 static enum pst_status apply_workspace(struct applying *a, struct declared_workspace *w)
@@ -85,27 +105,25 @@ static enum pst_status apply_workspace(struct applying *a, struct declared_works
     if (is_new)
         row = (struct pst_row_workspace){
             .name = w->name, .kind = PST_LIT("project"), .organization = PST_LIT("default")};
-    const char *detail = "";
-    bool changed = false;
-    if (w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind)) {
-        detail = joined(a, PST_LIT("kind "), "", w->kind);
-        row.kind = w->kind;
-        changed = true;
-    }
-    if (w->organization.len > 0 && !pst_bytes_equal(w->organization, row.organization)) {
-        detail = joined(a, PST_LIT("organization "), "", w->organization);
-        row.organization = w->organization;
-        changed = true;
-    }
+    bool kind = w->kind.len > 0 && !pst_bytes_equal(w->kind, row.kind);
+    bool organization =
+        w->organization.len > 0 && !pst_bytes_equal(w->organization, row.organization);
     w->id = row.id;
-    if (!is_new && !changed)
+    if ((!is_new && !kind && !organization) || pst_declare_only_looks(a))
         return PST_OK;
+    const char *detail = organization ? joined(a, PST_LIT("organization "), "", w->organization)
+                         : kind       ? joined(a, PST_LIT("kind "), "", w->kind)
+                                      : "";
+    if (kind)
+        row.kind = w->kind;
+    if (organization)
+        row.organization = w->organization;
     status = at(a, w->place, pst_change_put_workspace(a->change, &row, a->error));
     w->id = row.id;
     if (status != PST_OK)
         return status;
-    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace", text(a, w->name),
-                  detail);
+    return pst_declare_report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace",
+                              pst_declare_text(a, w->name), detail);
 }
 
 /* *id is 0 for an empty name. */
@@ -173,8 +191,8 @@ static enum pst_status remove_permission(struct applying *a, const struct declar
 
     if (status != PST_OK)
         return status;
-    return report(a, PST_EDIT_REMOVE, "permission", role_name(a, r),
-                  pst_permission_text(ARENA(a), &p->row));
+    return pst_declare_report(a, PST_EDIT_REMOVE, "permission", role_name(a, r),
+                              pst_permission_text(ARENA(a), &p->row));
 }
 
 /* What is to be added, until there is enough of it for a round trip. */
@@ -198,8 +216,8 @@ static enum pst_status add_permissions(struct applying *a, const struct declared
     if (status != PST_OK)
         return at(a, adding->all[failed]->place, status);
     for (size_t i = 0; i < count && !quiet && status == PST_OK; i++)
-        status = report(a, PST_EDIT_ADD, "permission", role_name(a, r),
-                        pst_permission_text(ARENA(a), rows[i]));
+        status = pst_declare_report(a, PST_EDIT_ADD, "permission", role_name(a, r),
+                                    pst_permission_text(ARENA(a), rows[i]));
     return status;
 }
 
@@ -223,6 +241,8 @@ static enum pst_status apply_permissions(struct applying *a, struct declared_rol
         int order = h == c.count               ? 1
                     : w == r->permission_count ? -1
                                                : pst_permission_order(&have[h], &want[w]);
+        if (order != 0 && pst_declare_only_looks(a))
+            return PST_OK;
         if (order > 0)
             adding.all[adding.count++] = want[w++];
         if (adding.count > 0 && (order < 0 || adding.count == PST_CHANGE_ROWS_MAX))
@@ -244,7 +264,7 @@ static enum pst_status apply_role(struct applying *a, struct declared_role *r)
 
     enum pst_status status = workspace_id(a, r->place, r->workspace, &workspace);
     if (status != PST_OK)
-        return status;
+        return may_come(a, status) ? PST_OK : status;
     status = pst_store_find_role(a->store, r->name, workspace, &row, a->error);
     bool is_new = status == PST_E_ABSENT;
     if (status != PST_OK && !is_new)
@@ -254,6 +274,8 @@ static enum pst_status apply_role(struct applying *a, struct declared_role *r)
     bool changed = r->says_builtin && r->builtin != row.builtin;
     if (changed)
         row.builtin = r->builtin;
+    if ((is_new || changed) && pst_declare_only_looks(a))
+        return PST_OK;
     status = PST_OK;
     if (is_new || changed)
         status = at(a, r->place, pst_change_put_role(a->change, &row, a->error));
@@ -262,10 +284,12 @@ static enum pst_status apply_role(struct applying *a, struct declared_role *r)
         return status;
     const char *name = role_name(a, r);
     if (is_new)
-        status = report(a, PST_EDIT_ADD, "role", name,
-                        pst_arena_printf(ARENA(a), "%zu permissions", r->permission_count).ptr);
+        status = pst_declare_report(
+            a, PST_EDIT_ADD, "role", name,
+            pst_arena_printf(ARENA(a), "%zu permissions", r->permission_count).ptr);
     else if (changed)
-        status = report(a, PST_EDIT_CHANGE, "role", name, r->builtin ? "builtin" : "not builtin");
+        status = pst_declare_report(a, PST_EDIT_CHANGE, "role", name,
+                                    r->builtin ? "builtin" : "not builtin");
     if (status == PST_OK && r->says_permissions)
         status = apply_permissions(a, r, is_new);
     return status;
@@ -302,13 +326,14 @@ static enum pst_status apply_user(struct applying *a, struct declared_user *u)
     if (next.disabled != row.disabled)
         detail = next.disabled ? "disabled" : "enabled";
     u->id = row.id;
-    if (!is_new && detail[0] == '\0')
+    if ((!is_new && detail[0] == '\0') || pst_declare_only_looks(a))
         return PST_OK;
     status = at(a, u->place, pst_change_put_user(a->change, &next, a->error));
     u->id = next.id;
     if (status != PST_OK)
         return status;
-    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "user", text(a, u->name), detail);
+    return pst_declare_report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "user",
+                              pst_declare_text(a, u->name), detail);
 }
 
 struct identities {
@@ -345,15 +370,18 @@ static enum pst_status remove_identities(struct applying *a, const struct declar
 {
     struct identities c = {.a = a, .user = u};
 
-    if (!u->says_identities)
+    if (!u->says_identities || (u->id == 0 && pst_declare_only_looks(a)))
         return PST_OK;
     enum pst_status status = pst_store_each_identity(a->store, u->id, collect_gone, &c, a->error);
+    if (c.gone != NULL && pst_declare_only_looks(a))
+        return status;
     for (const struct declared_identity *i = c.gone; i != NULL && status == PST_OK; i = i->next) {
         struct pst_row_identity row = {.user = u->id, .issuer = i->issuer, .subject = i->subject};
         status = pst_change_delete_identity(a->change, &row, a->error);
         if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "identity", text(a, u->name),
-                            joined(a, i->issuer, " ", i->subject));
+            status =
+                pst_declare_report(a, PST_EDIT_REMOVE, "identity", pst_declare_text(a, u->name),
+                                   joined(a, i->issuer, " ", i->subject));
     }
     return status;
 }
@@ -376,11 +404,13 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
 {
     enum pst_status status = PST_OK;
 
+    if (u->identities != NULL && u->id == 0 && pst_declare_only_looks(a))
+        return PST_OK;
     for (const struct declared_identity *i = u->identities; i != NULL && status == PST_OK;
          i = i->next) {
         struct identity_search s = {.issuer = i->issuer, .subject = i->subject};
         status = pst_store_each_identity(a->store, u->id, find_identity, &s, a->error);
-        if (status != PST_OK || s.found)
+        if (status != PST_OK || s.found || pst_declare_only_looks(a))
             continue;
         struct pst_row_identity row = {.user = u->id, .issuer = i->issuer, .subject = i->subject};
         status = pst_change_add_identity(a->change, &row, a->error);
@@ -390,8 +420,8 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
                                  i->subject.ptr);
         status = at(a, i->place, status);
         if (status == PST_OK)
-            status = report(a, PST_EDIT_ADD, "identity", text(a, u->name),
-                            joined(a, i->issuer, " ", i->subject));
+            status = pst_declare_report(a, PST_EDIT_ADD, "identity", pst_declare_text(a, u->name),
+                                        joined(a, i->issuer, " ", i->subject));
     }
     return status;
 }
@@ -412,8 +442,10 @@ static enum pst_status binding_role(struct applying *a, const struct declared_bi
     if (status != PST_OK)
         return status;
     status = pst_store_find_role(a->store, b->role, in, &row, a->error);
-    if (status == PST_E_ABSENT && in != 0 && !b->says_role_workspace)
+    if (status == PST_E_ABSENT && in != 0 && !b->says_role_workspace) {
+        a->differs = a->any; /* the workspace's own may come */
         status = pst_store_find_role(a->store, b->role, 0, &row, a->error);
+    }
     *role = row.id;
     return at(a, b->place, status);
 }
@@ -432,9 +464,9 @@ static enum pst_status find_binding(void *ctx, const struct pst_row_binding *row
     return PST_OK;
 }
 
-static const char *binding_name(struct applying *a, struct pst_bytes user,
-                                struct pst_bytes role_workspace, struct pst_bytes role,
-                                struct pst_bytes workspace)
+const char *pst_declare_binding_name(struct applying *a, struct pst_bytes user,
+                                     struct pst_bytes role_workspace, struct pst_bytes role,
+                                     struct pst_bytes workspace)
 {
     const char *who = joined(a, user, " ", role_workspace);
     const char *what = joined(a, role_workspace.len > 0 ? PST_LIT("/") : PST_LIT(""), "", role);
@@ -455,7 +487,7 @@ static enum pst_status apply_binding(struct applying *a, struct declared_binding
     enum pst_status status =
         at(a, b->place, pst_store_find_user(a->store, b->user, &user, a->error));
     if (status != PST_OK)
-        return status;
+        return may_come(a, status) ? PST_OK : status;
     s.wanted.user = user.id;
     status = workspace_id(a, b->place, b->workspace, &s.wanted.workspace);
     if (status == PST_OK)
@@ -463,199 +495,70 @@ static enum pst_status apply_binding(struct applying *a, struct declared_binding
     if (status == PST_OK)
         status = pst_store_each_binding(a->store, user.id, find_binding, &s, a->error);
     b->id = s.found;
-    if (status != PST_OK || s.found != 0)
+    if (may_come(a, status))
+        return PST_OK;
+    if (status != PST_OK || s.found != 0 || pst_declare_only_looks(a))
         return status;
     status = at(a, b->place, pst_change_add_binding(a->change, &s.wanted, a->error));
     b->id = s.wanted.id;
     if (status != PST_OK)
         return status;
-    return report(a, PST_EDIT_ADD, "binding",
-                  binding_name(a, b->user, b->role_workspace, b->role, b->workspace), "");
-}
-
-/* ---- prune ---- */
-
-struct doomed {
-    struct doomed *next;
-    uint64_t id, user;
-    const char *name;
-};
-
-struct pruning {
-    struct applying *a;
-    uint64_t *keep; /* sorted ids of what is declared */
-    size_t keep_count;
-    struct doomed *first, **end;
-};
-
-static int order_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
-static enum pst_status doom(struct pruning *p, uint64_t id, uint64_t user, const char *name)
-{
-    if (p->keep_count > 0 && bsearch(&id, p->keep, p->keep_count, sizeof(id), order_u64) != NULL)
-        return PST_OK;
-    struct doomed *d = pst_arena_zalloc(ARENA(p->a), sizeof(*d));
-    if (d == NULL || name == NULL)
-        return pst_declare_nomem(p->a->error);
-    *d = (struct doomed){.id = id, .user = user, .name = name};
-    *p->end = d;
-    p->end = &d->next;
-    return PST_OK;
-}
-
-static enum pst_status doom_workspace(void *ctx, const struct pst_row_workspace *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, 0, text(p->a, row->name));
-}
-
-static enum pst_status doom_user(void *ctx, const struct pst_row_user *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, 0, text(p->a, row->name));
-}
-
-/* Built-in roles came from elsewhere than from files. */
-static enum pst_status doom_role(void *ctx, const struct pst_row_role *row)
-{
-    struct pruning *p = ctx;
-    return row->builtin ? PST_OK : doom(p, row->id, 0, text(p->a, row->name));
-}
-
-static enum pst_status doom_binding(void *ctx, const struct pst_row_named_binding *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, row->user_id,
-                binding_name(p->a, row->user, row->role_workspace, row->role, row->workspace));
-}
-
-static bool start_pruning(struct pruning *p, struct applying *a, size_t declared)
-{
-    *p = (struct pruning){.a = a, .end = &p->first};
-    p->keep = pst_arena_array(ARENA(a), declared + 1, sizeof(*p->keep));
-    return p->keep != NULL;
-}
-
-static void sort_kept(struct pruning *p)
-{
-    if (p->keep_count > 1)
-        qsort(p->keep, p->keep_count, sizeof(*p->keep), order_u64);
-}
-
-static enum pst_status prune_bindings(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->binding_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_binding *b = a->d->bindings; b != NULL; b = b->next)
-        p.keep[p.keep_count++] = b->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_named_binding(a->store, doom_binding, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        struct pst_row_binding row = {.id = d->id, .user = d->user};
-        status = pst_change_delete_binding(a->change, &row, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "binding", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_users(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->user_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_user *u = a->d->users; u != NULL; u = u->next)
-        p.keep[p.keep_count++] = u->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_user(a->store, doom_user, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_user(a->change, d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "user", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_roles(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->role_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_role *r = a->d->roles; r != NULL; r = r->next)
-        p.keep[p.keep_count++] = r->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_role(a->store, doom_role, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_role(a->change, (uint32_t)d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "role", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_workspaces(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->workspace_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_workspace *w = a->d->workspaces; w != NULL; w = w->next)
-        p.keep[p.keep_count++] = w->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_workspace(a->store, doom_workspace, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_workspace(a->change, (uint32_t)d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "workspace", d->name, "");
-    }
-    return status;
-}
-
-/* What hangs on others goes first, so that each removal is told once. */
-static enum pst_status prune(struct applying *a)
-{
-    enum pst_status status = PST_OK;
-
-    if (a->d->says_bindings)
-        status = prune_bindings(a);
-    if (status == PST_OK && a->d->says_users)
-        status = prune_users(a);
-    if (status == PST_OK && a->d->says_roles)
-        status = prune_roles(a);
-    if (status == PST_OK && a->d->says_workspaces)
-        status = prune_workspaces(a);
-    return status;
+    return pst_declare_report(
+        a, PST_EDIT_ADD, "binding",
+        pst_declare_binding_name(a, b->user, b->role_workspace, b->role, b->workspace), "");
 }
 
 /* ---- all of it ---- */
 
+static enum pst_status apply_users(struct applying *a)
+{
+    enum pst_status status = PST_OK;
+
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        if (u->same != a->look) {
+            status = apply_user(a, u);
+            u->same = mark(a);
+        }
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        if (u->none_gone != a->look) {
+            status = remove_identities(a, u);
+            u->none_gone = mark(a);
+        }
+    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
+        if (u->none_new != a->look) {
+            status = add_identities(a, u);
+            u->none_new = mark(a);
+        }
+    return status;
+}
+
 static enum pst_status apply_all(struct applying *a)
 {
+    a->any = false;
     enum pst_status status = apply_bound(a);
-
+    (void)mark(a);
     for (struct declared_workspace *w = a->d->workspaces; w != NULL && status == PST_OK;
          w = w->next)
-        status = apply_workspace(a, w);
+        if (w->same != a->look) {
+            status = apply_workspace(a, w);
+            w->same = mark(a);
+        }
     for (struct declared_role *r = a->d->roles; r != NULL && status == PST_OK; r = r->next)
-        status = apply_role(a, r);
-    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
-        status = apply_user(a, u);
-    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
-        status = remove_identities(a, u);
-    for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
-        status = add_identities(a, u);
+        if (r->same != a->look) {
+            status = apply_role(a, r);
+            r->same = mark(a);
+        }
+    if (status == PST_OK)
+        status = apply_users(a);
     for (struct declared_binding *b = a->d->bindings; b != NULL && status == PST_OK; b = b->next)
-        status = apply_binding(a, b);
-    if (status == PST_OK && a->options->prune)
-        status = prune(a);
+        if (b->same != a->look) {
+            status = apply_binding(a, b);
+            b->same = mark(a);
+        }
+    if (status == PST_OK && a->options->prune && a->nothing_to_prune != a->look) {
+        status = pst_declare_prune(a);
+        a->nothing_to_prune = mark(a);
+    }
     return status;
 }
 
@@ -673,6 +576,44 @@ static enum pst_status finish(struct applying *a)
     return pst_change_commit(a->change, &a->report->revision, a->error);
 }
 
+/* Marks what is in the store as it is declared; *seen is the revision that was looked at. */
+static enum pst_status look(struct applying *a, struct pst_revision *seen)
+{
+    enum pst_status status = pst_store_view(a->store, a->error);
+
+    a->look++;
+    if (status == PST_OK)
+        status = pst_store_revision(a->store, seen, a->error);
+    if (status == PST_OK)
+        status = apply_all(a);
+    pst_store_view_end(a->store);
+    pst_arena_reset(ARENA(a));
+    return status;
+}
+
+/* *again: something was committed since the look, nothing was done. */
+static enum pst_status write(struct applying *a, const struct pst_revision *seen, bool *again)
+{
+    struct pst_revision now;
+    enum pst_status status = pst_change_begin(a->store, a->options->actor, &a->change, a->error);
+
+    *again = false;
+    if (status == PST_OK)
+        status = pst_store_revision(a->store, &now, a->error);
+    if (status == PST_OK && (now.epoch != seen->epoch || now.n != seen->n + 1)) {
+        *again = a->look < LOOKS;
+        a->look += !*again; /* no mark is good */
+    }
+    if (status == PST_OK && !*again)
+        status = apply_all(a);
+    if (status == PST_OK && !*again)
+        status = finish(a);
+    else
+        pst_change_abort(a->change);
+    a->change = NULL;
+    return status;
+}
+
 enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const *trees,
                           size_t tree_count, const struct pst_apply_options *options,
                           struct pst_error *error, struct pst_apply_report *report_out)
@@ -688,16 +629,15 @@ enum pst_status pst_apply(struct pst_store *store, const struct pst_tree *const 
     *report_out = (struct pst_apply_report){0};
     pst_arena_init(&report_out->arena_, 16384, PST_DECLARED_MAX);
     pst_arena_init(&d.arena, 65536, PST_DECLARED_MAX);
+    pst_arena_init(ARENA(&a), 65536, PST_DECLARED_MAX);
     enum pst_status status = pst_declared_read(&d, trees, tree_count, a.error);
-    if (status == PST_OK)
-        status = pst_change_begin(store, options->actor, &a.change, a.error);
-    if (status == PST_OK) {
-        status = apply_all(&a);
-        if (status == PST_OK)
-            status = finish(&a);
-        else
-            pst_change_abort(a.change);
+    for (bool again = status == PST_OK; again;) {
+        again = false;
+        status = look(&a, &report_out->revision);
+        if (status == PST_OK && a.any)
+            status = write(&a, &report_out->revision, &again);
     }
+    pst_arena_fini(ARENA(&a));
     pst_arena_fini(&d.arena);
     return status;
 }

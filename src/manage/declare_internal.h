@@ -21,6 +21,7 @@ struct declared_workspace {
     struct place place;
     struct pst_bytes name, kind, organization; /* empty: not said */
     uint32_t id;                               /* once it is in the store */
+    unsigned same;                             /* the look in which nothing of it was to be done */
 };
 
 struct declared_permission {
@@ -38,6 +39,7 @@ struct declared_role {
     struct declared_permission *permissions;
     size_t permission_count;
     uint32_t id;
+    unsigned same;
 };
 
 struct declared_identity {
@@ -54,6 +56,7 @@ struct declared_user {
     uint64_t legacy_level, sessions_from;
     struct declared_identity *identities;
     uint64_t id;
+    unsigned same, none_gone, none_new; /* the row; its identities */
 };
 
 struct declared_binding {
@@ -62,6 +65,7 @@ struct declared_binding {
     struct pst_bytes user, role, role_workspace, workspace;
     bool says_role_workspace;
     uint64_t id;
+    unsigned same;
 };
 
 struct declared {
@@ -80,6 +84,37 @@ struct declared {
 PST_MUST_USE enum pst_status pst_declared_read(struct declared *d,
                                                const struct pst_tree *const *trees,
                                                size_t tree_count, struct pst_error *error);
+
+/* --- a look at the store, or a change of it: declare.c --- */
+
+struct applying {
+    struct declared *d;
+    const struct pst_apply_options *options;
+    struct pst_store *store;
+    struct pst_change *change; /* NULL: a look */
+    unsigned look;             /* marks of this one are good */
+    bool differs, any;         /* what is at hand; anything so far */
+    unsigned nothing_to_prune; /* a mark */
+    struct pst_arena room;     /* for what is compared, and said: of one look, or of the change */
+    struct pst_apply_report *report;
+    struct pst_error *error; /* never NULL */
+};
+
+#define ARENA(a) (&(a)->room)
+
+/* There is something to write; only a change goes on to do it. */
+bool pst_declare_only_looks(struct applying *a);
+PST_MUST_USE enum pst_status pst_declare_report(struct applying *a, enum pst_edit_action action,
+                                                const char *kind, const char *name,
+                                                const char *detail);
+/* NUL-terminated, in the arena; NULL: no memory. */
+const char *pst_declare_text(struct applying *a, struct pst_bytes b);
+const char *pst_declare_binding_name(struct applying *a, struct pst_bytes user,
+                                     struct pst_bytes role_workspace, struct pst_bytes role,
+                                     struct pst_bytes workspace);
+
+/* declare_prune.c */
+PST_MUST_USE enum pst_status pst_declare_prune(struct applying *a);
 
 /* declare_permission.c */
 PST_MUST_USE enum pst_status

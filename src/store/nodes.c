@@ -57,8 +57,6 @@ enum pst_status pst_store_node_register(struct pst_store *store, const struct ps
     bool done = false;
     enum pst_status status = check_name(row->node, error);
 
-    if (status == PST_OK && !store->ops->far) /* elsewhere a part of the function */
-        status = PST_RUN(store, PST_SQL_NODE_TIDY, NULL, NULL, error, pst_sql_text(row->node));
     if (status != PST_OK)
         return status;
     return PST_RUN(store, PST_SQL_NODE_REGISTER, on_done, &done, error, pst_sql_text(row->node),
@@ -92,6 +90,59 @@ enum pst_status pst_store_node_unregister(struct pst_store *store, struct pst_by
     bool done;
 
     return PST_RUN(store, PST_SQL_NODE_UNREGISTER, on_done, &done, error, pst_sql_text(node));
+}
+
+enum pst_status pst_store_node_forget(struct pst_store *store, struct pst_bytes node,
+                                      uint64_t reported_ms, bool *gone, struct pst_error *error)
+{
+    *gone = false;
+    return PST_RUN(store, PST_SQL_NODE_FORGET, on_done, gone, error, pst_sql_text(node),
+                   pst_sql_int(reported_ms));
+}
+
+struct siblings {
+    const struct pst_node_watch *before;
+    struct pst_node_watch now;
+    bool same[PST_NODE_WATCH_MAX]; /* of `now`: as it was before */
+};
+
+static enum pst_status on_sibling(void *ctx, const struct pst_sql_value *row)
+{
+    struct siblings *s = ctx;
+
+    if (s->now.count == PST_NODE_WATCH_MAX)
+        return PST_OK;
+    struct pst_node_seen *seen = &s->now.seen[s->now.count];
+    memcpy(seen->digits, row[0].text.ptr + row[0].text.len - PST_NODE_OWN_DIGITS,
+           PST_NODE_OWN_DIGITS);
+    seen->reported_ms = pst_sql_u64(&row[1]);
+    for (unsigned i = 0; i < s->before->count; i++)
+        s->same[s->now.count] |= memcmp(&s->before->seen[i], seen, sizeof(*seen)) == 0;
+    s->now.count++;
+    return PST_OK;
+}
+
+enum pst_status pst_store_node_tidy(struct pst_store *store, struct pst_bytes node, uint64_t now_ns,
+                                    struct pst_node_watch *watch)
+{
+    struct siblings s = {.before = watch, .now.since_ns = now_ns};
+    char name[PST_NODE_NAME_MAX];
+    bool gone;
+
+    if ((watch->since_ns != 0 && now_ns - watch->since_ns < PST_NODE_SILENCE_NS) ||
+        node.len <= PST_NODE_OWN_DIGITS || node.len > sizeof(name))
+        return PST_OK;
+    memcpy(name, node.ptr, node.len);
+    enum pst_status status =
+        PST_RUN(store, PST_SQL_NODE_SIBLINGS, on_sibling, &s, NULL, pst_sql_text(node));
+    for (unsigned i = 0; i < s.now.count && status == PST_OK; i++) {
+        memcpy(name + node.len - PST_NODE_OWN_DIGITS, s.now.seen[i].digits, PST_NODE_OWN_DIGITS);
+        if (s.same[i])
+            status = pst_store_node_forget(store, pst_bytes_of(name, node.len),
+                                           s.now.seen[i].reported_ms, &gone, NULL);
+    }
+    *watch = s.now;
+    return status;
 }
 
 struct each_node {

@@ -102,8 +102,11 @@ enum pst_status pst_pg_schema(struct pst_backend *b, uint32_t *version, uint32_t
         return status;
     if (p.b == 0)
         return pst_error_set(error, PST_E_INVALID, NULL, "this is a database of another program");
+    p = (struct pair){0};
     status = pst_pg_query(b, "SELECT schema_version, schema_oldest_reader FROM public.meta", &want,
                           error);
+    if (status == PST_OK && p.a == 0) /* there are tables, and no row says which */
+        status = pst_error_set(error, PST_E_INVALID, NULL, "this is a database of another program");
     if (status == PST_OK && p.a <= UINT32_MAX && p.b <= UINT32_MAX) {
         *version = (uint32_t)p.a;
         *oldest = (uint32_t)p.b;

@@ -46,6 +46,7 @@ struct pst_service {
     void *ctx;
     struct batch *batch;
     uint64_t hint, hint_due_ns;
+    struct pst_node_watch watch;
     bool hints; /* the database gives some */
     char *url;
     size_t url_len;

@@ -196,13 +196,24 @@ static enum pst_status run_node_call(struct lane *lane, const struct pst_node_re
     return PST_E_INVALID;
 }
 
+/* Behind a report, which a node at work sends every ten seconds. */
+static enum pst_status tidy(struct lane *lane, struct pst_bytes node)
+{
+    uint64_t now = pst_clock_boot_ns();
+
+    pst_store_set_deadline(lane->store, now + NODE_CALL_NS / 5);
+    return pst_store_node_tidy(lane->store, node, now, &lane->service->watch);
+}
+
 void pst_lane_node(struct lane *lane, const struct pst_node_request *q)
 {
     struct pst_service *s = lane->service;
     struct pst_node_reply reply = {.call = q->call};
+    bool at_work = q->call == PST_NODE_REPORT && q->row.bound_ms > 0;
 
     reply.status = run_node_call(lane, q, &reply);
-    if (reply.status == PST_E_IO)
+    if (reply.status == PST_E_IO ||
+        (reply.status == PST_OK && at_work && tidy(lane, q->row.node) == PST_E_IO))
         pst_lane_close(lane);
     pthread_mutex_lock(&s->lock); /* before the reply: its receiver may ask again */
     s->node_asked = false;

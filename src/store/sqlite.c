@@ -429,6 +429,8 @@ static enum pst_status sqlite_schema(struct pst_backend *b, uint32_t *version, u
     if (ours != 2)
         return pst_error_set(error, PST_E_INVALID, NULL, "this is a database of another program");
     status = number(b, "SELECT schema_version FROM meta", &value, error);
+    if (status == PST_OK && value == 0) /* no row says which */
+        status = pst_error_set(error, PST_E_INVALID, NULL, "this is a database of another program");
     if (status == PST_OK)
         status = number(b, "SELECT schema_oldest_reader FROM meta", &reader, error);
     if (status == PST_OK && value > 0 && value <= UINT32_MAX)

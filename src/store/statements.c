@@ -127,6 +127,8 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
     S(IDENTITY_FIND, "identity_find", "i",
       "SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2"),
 
+    S2(HEAD_LOCK, "head_lock", "i", "SELECT n FROM log_head WHERE id = 1",
+       "SELECT n FROM log_head WHERE id = 1 FOR UPDATE"),
     S(HEAD_OPEN, "head_open", "i",
       "UPDATE log_head SET n = n + 1, open = 1 WHERE id = 1 RETURNING n"),
     S(HEAD_CLOSE, "head_close", "", "UPDATE log_head SET open = 0 WHERE id = 1"),
@@ -207,10 +209,12 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
        " exempt = excluded.exempt, exempt_routes = excluded.exempt_routes,"
        " draining = excluded.draining RETURNING 1",
        "SELECT node_register($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
-    S(NODE_TIDY, "node_tidy", "",
-      "DELETE FROM nodes WHERE node <> $1 AND length(node) = length($1)"
-      " AND substr(node, 1, length(node) - 9) = substr($1, 1, length($1) - 9)"
-      " AND reported < (SELECT now_ms FROM clock) - 120000"),
+    S(NODE_SIBLINGS, "node_siblings", "ti",
+      "SELECT node, reported FROM nodes WHERE node <> $1 AND length(node) = length($1)"
+      " AND substr(node, 1, length(node) - 9) = substr($1, 1, length($1) - 9) ORDER BY node"),
+    S2(NODE_FORGET, "node_forget", "i",
+       "DELETE FROM nodes WHERE node = $1 AND reported = $2 RETURNING 1",
+       "SELECT node_forget($1, $2)"),
     S2(NODE_REPORT, "node_report", "i",
        "UPDATE nodes SET reported = (SELECT now_ms FROM clock), epoch = $1, applied = $2,"
        " lease_age_ms = $3, bound_ms = $4, exempt = $5, exempt_routes = $6, draining = $7"
@@ -223,8 +227,10 @@ const struct pst_sql pst_statements[PST_SQL_COUNT] = {
       ", c.now_ms - n.reported FROM nodes n CROSS JOIN clock c ORDER BY node"),
     S2(PUBLISHER_CLAIM, "publisher_claim", "itii",
        "UPDATE publisher SET"
-       " until = CASE WHEN node = $1 OR until < c.now_ms THEN c.now_ms + $2 ELSE until END,"
-       " node = CASE WHEN node = $1 OR until < c.now_ms THEN $1 ELSE node END"
+       " until = CASE WHEN node = $1 OR until < c.now_ms OR until > c.now_ms + $2"
+       " THEN c.now_ms + $2 ELSE until END,"
+       " node = CASE WHEN node = $1 OR until < c.now_ms OR until > c.now_ms + $2"
+       " THEN $1 ELSE node END"
        " FROM clock c WHERE id = 1"
        " RETURNING node = $1, (SELECT epoch FROM state), (SELECT timeline FROM state),"
        " (SELECT n FROM state)",

@@ -274,14 +274,18 @@ enum pst_status pst_store_hint(struct pst_store *store, uint64_t *out, struct ps
 
 static enum pst_status renew_history(struct pst_store *store, struct pst_error *error)
 {
-    uint64_t random, restores = 0;
+    uint64_t random, n, restores = 0;
     char text[16];
     struct pst_buf b = pst_buf_of(text, sizeof(text));
 
     pst_random(&random, sizeof(random));
     pst_buf_hex(&b, random, 16);
+    /* A change that is under way would name the epoch of before for what stands in the new one. */
     enum pst_status status =
-        PST_RUN(store, PST_SQL_EPOCH_NEW, NULL, NULL, error, pst_sql_text(pst_buf_bytes(&b)));
+        store->ops->run(store->backend, PST_SQL_HEAD_LOCK, NULL, 0, on_number, &n, error);
+    if (status == PST_OK)
+        status =
+            PST_RUN(store, PST_SQL_EPOCH_NEW, NULL, NULL, error, pst_sql_text(pst_buf_bytes(&b)));
     return status != PST_OK ? status
                             : store->ops->run(store->backend, PST_SQL_RESTORES_UP, NULL, 0,
                                               on_number, &restores, error);

@@ -128,12 +128,15 @@ class Encrypted(unittest.TestCase):
         pg = Postgres(bouncer=False, certificate=os.path.join(folder, "own"))
         self.addCleanup(pg.stop)
 
-        def migrate(name):
-            return cli("db", "migrate", "--store", pg.url("postgres") + "?sslmode=verify-full&sslrootcert=" +
-                       os.path.join(folder, name + ".crt"))
+        def migrate(name, host="127.0.0.1"):
+            return cli("db", "migrate", "--store", pg.url("postgres").replace("127.0.0.1", host) +
+                       "?sslmode=verify-full&sslrootcert=" + os.path.join(folder, name + ".crt"))
         done = migrate("other")
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("certificate", done.stderr)
+        done = migrate("own", "localhost")     # the name that was asked for counts, not the address that it has
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('does not match host name "localhost"', done.stderr)
         done = migrate("own")
         self.assertEqual(done.returncode, 0, done.stderr)
         tree = os.path.join(folder, "t.yaml")

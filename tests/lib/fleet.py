@@ -29,6 +29,18 @@ SECRET = b"only for tests: thirty-two bytes and a few more"
 DETAIL, DENY_DETAIL = 1 << 5, 1 << 19
 RESOURCES = ("r0", "r1", "r2")
 
+# The same things, named by a body that is read before anything is decided.
+INSPECTED = """
+profile: inspected
+combining: deny-overrides
+errors: postern
+ids: uuid
+workspace: {name: {chars: a-z, edges: a-z, min: 1, max: 63}}
+routes:
+  - {path: "/b/{workspace}/things", methods: {POST: detail}, ids: {workspace: {from: path workspace, form: exact}, thing: body id},
+     need: "things:$thing detail"}
+"""
+
 SCHEMA = """
 CREATE SCHEMA test;
 -- Who may see what, by the rows alone: an active user with a grant for it in the workspace, and no deny.
@@ -143,6 +155,12 @@ class Upstream:
                     continue
                 lines, buf = buf[:end].split(b"\r\n"), buf[end + 4:]
                 fields = {n.lower(): v.strip() for n, _, v in (line.partition(b":") for line in lines[1:])}
+                while len(buf) < int(fields.get(b"content-length", 0)):
+                    data = s.recv(65536)
+                    if not data:
+                        return
+                    buf += data
+                buf = buf[int(fields.get(b"content-length", 0)):]
                 nonce = lines[0].partition(b"nonce=")[2].partition(b" ")[0]
                 self.seen.append((boot_ns(), fields.get(b"x-postern-decision-id", b"")))
                 text = b"%s %s %s" % (nonce, fields.get(b"x-postern-user", b"-"),
@@ -393,6 +411,9 @@ class Fleet:
             self.secret = os.path.join(self.folder, "secret")
             with open(os.open(self.secret, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as f:
                 f.write(SECRET)
+            self.inspected = os.path.join(self.folder, "inspected.yaml")
+            with open(self.inspected, "w", encoding="ascii") as f:
+                f.write(INSPECTED)
             for i in range(nodes):
                 self.add(i, links)
             for node in self.nodes:
@@ -423,10 +444,12 @@ class Fleet:
     def config(self, folder, pg_port, redis_port):
         def local():
             return "127.0.0.1:%d" % proc.free_port()
-        mounts = [{"host": "app.example", "prefix": "/w/", "profile": "rest", "upstream": "app"}]
+        mounts = [{"host": "app.example", "prefix": "/w/", "profile": "rest", "upstream": "app"},
+                  {"host": "app.example", "prefix": "/b/", "profile": "inspected", "upstream": "app"}]
         config = {
             "node": os.path.basename(folder),
             "workers": self.workers,
+            "profiles": {"inspected": {"file": self.inspected}},
             "store": {"url": self.database.url("data", pg_port) + ("?pgbouncer=true" if self.pg.bouncer else "")},
             "identity": {"issuers": [{"issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["HS256"],
                                       "keys": {"secrets": [{"kid": KID, "alg": "HS256", "file": self.secret}]},

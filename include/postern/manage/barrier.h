@@ -10,7 +10,9 @@
  * Exempt   Routes with stale_allow_s or stream_grace_s are not bound by B: they are named, as the
  *          nodes have reported them, and the nodes that have such routes are counted.
  *
- * Failure  A list that cannot be read is waited out.  Never an error: the answer is how it ended.
+ * Failure  A list that cannot be read is waited out: for B, for the one before when the change made
+ *          it shorter, or for the longest that was listed.  Never an error: the answer is how it
+ *          ended.
  */
 #ifndef POSTERN_MANAGE_BARRIER_H
 #define POSTERN_MANAGE_BARRIER_H
@@ -27,8 +29,9 @@ struct pst_barrier {
     bool listed; /* the list could be read to the end */
 };
 
-/* acked_ns: boot clock, when the commit was acknowledged. */
+/* acked_ns: boot clock, when the commit was acknowledged. bound_before_s: B as the change found it.
+ */
 void pst_barrier_wait(struct pst_store *store, const struct pst_revision *revision,
-                      uint64_t acked_ns, struct pst_barrier *out);
+                      uint64_t acked_ns, uint32_t bound_before_s, struct pst_barrier *out);
 
 #endif

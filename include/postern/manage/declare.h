@@ -4,6 +4,9 @@
  * Purpose     What a file says becomes what the store holds, in one transaction.  Applying the same
  *             files twice changes nothing the second time and leaves no trace in the log.
  *
+ * Waiting     The change, which holds up every other one, is begun only when something differs, and
+ *             looks at nothing else again.
+ *
  * Form        workspaces, roles (with permissions), users (with identities), bindings.  What a file
  *             lists replaces what the store has under that name: a role's permissions, a user's
  *             identities.  A key that is left out stays as it is in the store (a user that was
@@ -55,6 +58,7 @@ struct pst_apply_report {
     size_t count;
     size_t added, changed, removed, warnings;
     struct pst_revision revision;          /* that shows it; of a dry run: the standing one */
+    uint32_t bound_before_s;               /* B as it was found */
     char token[PST_REVISION_TEXT_MAX + 1]; /* the same for Postern-Min-Revision; "" on failure */
     bool waited;                           /* the caller filled `barrier` */
     struct pst_barrier barrier;

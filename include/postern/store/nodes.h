@@ -19,9 +19,7 @@
 #include "postern/store/store.h"
 
 #define PST_NODE_NAME_MAX 255
-/* A row is one process's: its name ends in '.' and so many hex digits of chance. What a process of
- * the same name has left behind, and has not been heard of for two minutes, goes when the next one
- * registers. */
+/* A row is one process's: its name ends in '.' and so many hex digits of chance. */
 #define PST_NODE_OWN_DIGITS 8
 
 /* Names of routes, a line each, none twice. */
@@ -58,6 +56,29 @@ PST_MUST_USE enum pst_status pst_store_node_report(struct pst_store *store,
 /* A node that is not there is PST_OK. */
 PST_MUST_USE enum pst_status
 pst_store_node_unregister(struct pst_store *store, struct pst_bytes node, struct pst_error *error);
+
+/* Takes the row away unless it was written since it said so. *gone: it was there. */
+PST_MUST_USE enum pst_status pst_store_node_forget(struct pst_store *store, struct pst_bytes node,
+                                                   uint64_t reported_ms, bool *gone,
+                                                   struct pst_error *error);
+
+/* What a process has seen of the rows of its name: zeroed, at first. */
+#define PST_NODE_WATCH_MAX  16
+#define PST_NODE_SILENCE_NS (UINT64_C(120) * 1000000000)
+struct pst_node_seen {
+    char digits[PST_NODE_OWN_DIGITS];
+    uint64_t reported_ms;
+};
+struct pst_node_watch {
+    uint64_t since_ns; /* boot clock */
+    unsigned count;
+    struct pst_node_seen seen[PST_NODE_WATCH_MAX];
+};
+/* Takes away what processes of the same name have left behind: rows that have not changed for two
+ * minutes of now_ns, the boot clock. The database's own may jump, and who lives would look silent.
+ * Looks no more often than that. */
+PST_MUST_USE enum pst_status pst_store_node_tidy(struct pst_store *store, struct pst_bytes node,
+                                                 uint64_t now_ns, struct pst_node_watch *watch);
 
 /* All, in the order of their names. As the lists of change.h. */
 typedef enum pst_status pst_each_node_fn(void *ctx, const struct pst_node_row *row);

@@ -1,5 +1,5 @@
 /* Declarations: apply, dry run, prune, diff, and the message of every fault. */
-/* wrap: malloc realloc */
+/* wrap: malloc realloc pst_change_begin */
 #include "../test.h"
 
 #include "../store/place.h"
@@ -26,6 +26,39 @@ void *__wrap_malloc(size_t size)
 void *__wrap_realloc(void *ptr, size_t size)
 {
     return fails() ? NULL : __real_realloc(ptr, size);
+}
+
+enum pst_status __real_pst_change_begin(struct pst_store *store, struct pst_bytes actor,
+                                        struct pst_change **out, struct pst_error *error);
+enum pst_status __wrap_pst_change_begin(struct pst_store *store, struct pst_bytes actor,
+                                        struct pst_change **out, struct pst_error *error);
+
+/* Somebody who commits behind each of so many looks at the store, before the change begins. */
+static struct pst_store *intruder;
+static unsigned intrusions;
+
+static void intrude(void)
+{
+    struct pst_change *c;
+    struct pst_row_user row;
+    struct pst_revision r;
+
+    MUST(__real_pst_change_begin(intruder, PST_LIT("intruder"), &c, &why));
+    MUST(pst_store_find_user(intruder, PST_LIT("alice"), &row, &why));
+    row.disabled = intrusions == 0; /* the last time, against what is declared */
+    row.sessions_from++;
+    MUST(pst_change_put_user(c, &row, &why));
+    MUST(pst_change_commit(c, &r, &why));
+}
+
+enum pst_status __wrap_pst_change_begin(struct pst_store *store, struct pst_bytes actor,
+                                        struct pst_change **out, struct pst_error *error)
+{
+    if (intrusions > 0) {
+        intrusions--;
+        intrude();
+    }
+    return __real_pst_change_begin(store, actor, out, error);
 }
 
 struct world {
@@ -532,6 +565,68 @@ static void test_export_is_stable(void **state)
     fclose(out);
 }
 
+/* Who writes is not held up by, nor holds up, what has nothing to write. */
+static void test_what_is_there_needs_no_lock(void **state)
+{
+    struct world *w = *state;
+    struct pst_revision r;
+    struct pst_change *c;
+
+    apply_ok(w, BASE);
+    struct pst_store *other = place_open(&w->place, PST_STORE_WRITE);
+    MUST(pst_change_begin(other, PST_LIT("t"), &c, &why));
+    apply_ok(w, BASE);
+    assert_int_equal(apply_with(w, BASE, false, true), PST_OK);
+    assert_int_equal(w->report.revision.n, 1);
+    assert_int_equal(apply_with(w, "{users: [{name: carol}]}", false, false), PST_E_BUSY);
+    uint32_t role = add_role(c, "late", 0);
+    MUST(pst_change_commit(c, &r, &why));
+    assert_int_not_equal(role, 0);
+    pst_store_close(other);
+    assert_int_equal(apply_with(w, BASE, true, true), PST_OK);
+    assert_int_equal(w->report.removed, 1);
+}
+
+static void test_what_comes_behind_the_look(void **state)
+{
+    static const char WANTED[] =
+        "{users: [{name: alice, disabled: false}, {name: carol}],"
+        " roles: [{name: viewer, permissions: [{entity: x, allow: [list]}]},"
+        "  {name: all, workspace: blue}], bindings: [{user: alice, role: viewer}]}";
+    struct world *w = *state;
+    struct pst_row_user row;
+
+    intruder = place_open(&w->place, PST_STORE_CREATE);
+    for (unsigned n = 1; n <= 3; n++) { /* all looks, too */
+        assert_int_equal(apply_with(w, BASE, false, true), PST_OK);
+        intrusions = n;
+        assert_int_equal(apply_with(w, WANTED, false, true), PST_OK);
+        intrusions = 0;
+        MUST(pst_store_find_user(w->store, PST_LIT("alice"), &row, &why));
+        assert_false(row.disabled);
+        assert_true(has_edit(w, PST_EDIT_CHANGE, "user", "alice", "enabled"));
+        assert_true(has_edit(w, PST_EDIT_ADD, "user", "carol", ""));
+        assert_true(has_edit(w, PST_EDIT_REMOVE, "user", "bob", ""));
+        assert_true(has_edit(w, PST_EDIT_ADD, "binding", "alice viewer everywhere", ""));
+        apply_ok(w, WANTED);
+        assert_int_equal(w->report.count, 0);
+    }
+    pst_store_close(intruder);
+    MUST(pst_store_check(w->store, &why));
+}
+
+/* Which role a binding means may depend on one that the same files bring. */
+static void test_a_role_that_comes_stands_before_the_global_one(void **state)
+{
+    struct world *w = *state;
+
+    apply_ok(w, "{workspaces: [{name: blue}], roles: [{name: r}], users: [{name: u}],"
+                " bindings: [{user: u, role: r, workspace: blue}]}");
+    apply_ok(w, "{roles: [{name: r, workspace: blue}],"
+                " bindings: [{user: u, role: r, workspace: blue}]}");
+    assert_true(has_edit(w, PST_EDIT_ADD, "binding", "u r in blue", ""));
+}
+
 /* Every allocation of an apply fails once: an error, nothing written, nothing leaked. */
 static void test_allocation_failures(void **state)
 {
@@ -577,6 +672,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_warnings, make, drop),
         cmocka_unit_test_setup_teardown(test_diff_and_reports, make, drop),
         cmocka_unit_test_setup_teardown(test_export_is_stable, make, drop),
+        cmocka_unit_test_setup_teardown(test_what_is_there_needs_no_lock, make, drop),
+        cmocka_unit_test_setup_teardown(test_what_comes_behind_the_look, make, drop),
+        cmocka_unit_test_setup_teardown(test_a_role_that_comes_stands_before_the_global_one, make,
+                                        drop),
         cmocka_unit_test_setup_teardown(test_allocation_failures, make, drop),
     };
     return cmocka_run_group_tests_name("declare", tests, NULL, NULL);

@@ -290,9 +290,14 @@ static void test_schema_range(void **state)
 static void test_restored_is_another_history(void **state)
 {
     struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_store *other = place_open(*state, PST_STORE_WRITE);
     struct pst_change *c = begin(s);
     (void)add_role(c, "r", 0);
-    struct pst_revision before = commit(c), after;
+    struct pst_revision before, after;
+    /* Not in the middle of a change, which names the epoch that it was committed in. */
+    assert_int_equal(pst_store_restored(other, &after, NULL), PST_E_BUSY);
+    pst_store_close(other);
+    before = commit(c);
     struct pst_log_mark mark = head_of(s);
 
     MUST(pst_store_restored(s, &after, &why));

@@ -8,7 +8,7 @@
 
 struct seen {
     unsigned count;
-    char names[64], routes[64];
+    char names[128], routes[64];
     struct pst_node_row last;
 };
 
@@ -156,6 +156,70 @@ static void test_one_publisher(void **state)
     assert_true(mine);
     MUST(pst_store_publisher_claim(s, PST_LIT("a"), 60000, &mine, &head, &why));
     assert_false(mine);
+    pst_store_close(s);
+}
+
+/* Who took the place before the clock was set back. */
+static void test_a_publisher_of_the_future(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    struct pst_revision head;
+    bool mine;
+
+    MUST(pst_store_publisher_claim(s, PST_LIT("a"), 1500, &mine, &head, &why));
+    assert_true(mine);
+    assert_int_equal(raw(*state, "UPDATE publisher SET until = until + 36000000"), RAW_DONE);
+    MUST(pst_store_publisher_claim(s, PST_LIT("b"), 1500, &mine, &head, &why));
+    assert_true(mine);
+    MUST(pst_store_publisher_claim(s, PST_LIT("a"), 1500, &mine, &head, &why));
+    assert_false(mine);
+    pst_store_close(s);
+}
+
+static void register_as(struct pst_store *s, const char *name)
+{
+    const struct pst_node_row row = {.node = text_of(name), .version = PST_LIT("1")};
+
+    MUST(pst_store_node_register(s, &row, &why));
+}
+
+/* Rows of one name are silent by the clock of who looks, never by the database's. */
+static void test_what_is_left_behind_goes(void **state)
+{
+    struct pst_store *s = place_open(*state, PST_STORE_CREATE);
+    const struct pst_bytes own = PST_LIT("n.00000001");
+    const uint64_t t = PST_NODE_SILENCE_NS;
+    struct pst_node_watch watch = {0};
+    bool gone;
+
+    register_as(s, "n.00000001");
+    register_as(s, "n.00000002");
+    register_as(s, "n.00000003");
+    register_as(s, "o.00000004");
+    register_as(s, "n.x.00000005");
+    assert_int_equal(raw(*state, "UPDATE nodes SET reported = reported - 36000000"), RAW_DONE);
+    register_as(s, "n.00000001");
+    assert_int_equal(list(s).count, 5);
+    MUST(pst_store_node_tidy(s, own, 5, &watch)); /* the first look */
+    MUST(pst_store_node_tidy(s, own, t + 4, &watch));
+    assert_int_equal(list(s).count, 5);
+    assert_int_equal(
+        raw(*state, "UPDATE nodes SET reported = reported - 7 WHERE node = 'n.00000003'"),
+        RAW_DONE);
+    MUST(pst_store_node_tidy(s, own, t + 5, &watch));
+    assert_string_equal(list(s).names,
+                        "n.00000001(1) n.00000003(1) n.x.00000005(1) o.00000004(1) ");
+    MUST(pst_store_node_tidy(s, own, 2 * t + 4, &watch));
+    assert_int_equal(list(s).count, 4);
+    MUST(pst_store_node_tidy(s, own, 2 * t + 5, &watch));
+    assert_string_equal(list(s).names, "n.00000001(1) n.x.00000005(1) o.00000004(1) ");
+    /* one that was written in the meantime stays */
+    MUST(pst_store_node_forget(s, PST_LIT("o.00000004"), 1, &gone, &why));
+    assert_false(gone);
+    uint64_t reported = list(s).last.reported_ms;
+    MUST(pst_store_node_forget(s, PST_LIT("o.00000004"), reported, &gone, &why));
+    assert_true(gone);
+    assert_int_equal(list(s).count, 2);
     pst_store_close(s);
 }
 
@@ -390,6 +454,8 @@ static void test_a_row_that_nobody_knows(void **state)
     cmocka_unit_test_setup_teardown(test_life_of_a_node, make, drop),                              \
         cmocka_unit_test(test_names_of_routes),                                                    \
         cmocka_unit_test_setup_teardown(test_one_publisher, make, drop),                           \
+        cmocka_unit_test_setup_teardown(test_a_publisher_of_the_future, make, drop),               \
+        cmocka_unit_test_setup_teardown(test_what_is_left_behind_goes, make, drop),                \
         cmocka_unit_test_setup_teardown(test_fleet_key, make, drop),                               \
         cmocka_unit_test_setup_teardown(test_some_roles, make, drop),                              \
         cmocka_unit_test_setup_teardown(test_some_rows_are_all_there_is_of_them, make, drop),      \

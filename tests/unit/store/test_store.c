@@ -223,7 +223,13 @@ static void test_refuses_foreign_and_newer(void **state)
     assert_int_equal(raw(p, "CREATE TABLE experiments (a integer)"), RAW_DONE);
     assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_CREATE, &s, &error), PST_E_INVALID);
     assert_non_null(strstr(error.message, "another program"));
-    assert_int_equal(raw(p, "DROP TABLE experiments"), RAW_DONE);
+    assert_int_equal(raw(p, "DROP TABLE experiments; CREATE TABLE log_head (a integer);"
+                            " CREATE TABLE meta (schema_version bigint,"
+                            " schema_oldest_reader bigint)"),
+                     RAW_DONE);
+    assert_int_equal(pst_store_open(text_of(p->url), PST_STORE_CREATE, &s, &error), PST_E_INVALID);
+    assert_non_null(strstr(error.message, "another program"));
+    assert_int_equal(raw(p, "DROP TABLE log_head; DROP TABLE meta"), RAW_DONE);
 
     pst_store_close(place_open(p, PST_STORE_CREATE));
     assert_int_equal(raw(p, "UPDATE meta SET schema_version = 99, schema_oldest_reader = 98"),
