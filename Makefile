@@ -134,7 +134,7 @@ test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
 check: all layers $(UNIT) $(SUITE) $(TOOLS) $(FAULTS)
 	@python3 tests/run_all.py --build $(BUILD)
 model: ; @tests/setup/packages.sh build test && python3 tests/model/run.py --verbose
-vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
+vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir "$(DIR)"
 vectors-sync:
 	@python3 tests/vectors_sync.py
 interop: ; @tests/setup/packages.sh build test interop && $(MAKE) -s -j$(JOBS) all && python3 tests/interop/run.py --build $(BUILD)
