@@ -202,6 +202,7 @@ static enum pst_step do_route(struct pst_decide *d)
     d->decision.form = pst_profile_form(d->profile_->profile);
     pst_profile_route(d->profile_->profile, d->request_, &d->routed_);
     d->decision.allow = d->routed_.allow;
+    memcpy(d->decision.secret, d->routed_.secret, sizeof(d->decision.secret));
     d->decision.body_limit = d->routed_.body_limit == 0 ? site->body_bytes : d->routed_.body_limit;
     if (d->routed_.refuse != PST_R_INTERNAL && !d->routed_.refuse_after_identity)
         return refuse(d, unmatched(d, d->routed_.refuse));

@@ -65,6 +65,8 @@ struct pst_decision {
     uint32_t upstream;      /* index into the proxy's upstream table; UINT32_MAX: none */
     uint64_t body_limit;    /* bytes of a forwarded body; UINT64_MAX: none */
     uint32_t retry_after_s; /* with 503 */
+    uint32_t
+        secret[2]; /* (offset, length) of what no log may show of the path; length 0: nothing */
 };
 
 struct pst_decide {
