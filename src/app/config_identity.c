@@ -256,6 +256,9 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
             pst_node_text(r->tree, credentials, "header", &r->config->credentials.header, r->error);
     if (status == PST_OK)
         status =
+            pst_config_field(r, pst_node_get(credentials, "header"), r->config->credentials.header);
+    if (status == PST_OK)
+        status =
             pst_node_text(r->tree, credentials, "cookie", &r->config->credentials.cookie, r->error);
     if (status == PST_OK)
         status = pst_config_u32(r, map, "leeway_s", 0, 60, &c->leeway_s);
