@@ -107,7 +107,7 @@ static void what_is_not_understood_is_named(void **state)
     refused("identity: {issuers: [{issuer: i, audiences: [a], algorithms: [none]}]}\n",
             "t.yaml:1:identity.issuers[0].algorithms[0]", "no signature algorithm");
     refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'http://x/'}}]}\n",
-            "t.yaml:1:identity.issuers[0].keys", "https://");
+            "t.yaml:1:identity.issuers[0].keys.jwks_url", "https://");
     refused(
         "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: a, pem_file: b}}]}\n",
         "t.yaml:1:identity.issuers[0].keys", "name one of");
@@ -119,6 +119,8 @@ static void what_cannot_work_is_refused(void **state)
 {
     static const char *const NAMES[] = {"Content-Length",  "transfer-encoding", "HOST", "Cookie",
                                         "X-Forwarded-For", "X-Request-Id",      "a b",  "-"};
+    static const char *const URLS[] = {"https://", "https:///x", "https://a b/", "https://u:p@a/",
+                                       "https://a/#x"};
     char text[160];
     (void)state;
 
@@ -131,6 +133,13 @@ static void what_cannot_work_is_refused(void **state)
         refused(text, "t.yaml:1:identity.credentials.header", "cannot be the name");
     }
     refused("identity_headers: {user: X-A, roles: x-a}\n", "t.yaml:1:identity_headers", "one name");
+    for (size_t i = 0; i < sizeof(URLS) / sizeof(URLS[0]); i++) {
+        (void)snprintf(
+            text, sizeof(text),
+            "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: '%s'}}]}\n",
+            URLS[i]);
+        refused(text, "t.yaml:1:identity.issuers[0].keys.jwks_url", "without user name");
+    }
     refused("state_dir: ''\n", "t.yaml:1:state_dir", "path");
     refused("upstreams: {a: {address: '{workspace}.svc'}}\n", "t.yaml:1:upstreams.a.address",
             "no address");
