@@ -369,6 +369,17 @@ class Configuration(Folder):
         with open(os.path.join(paths.ROOT, "deploy", "postern.yaml"), encoding="utf-8") as f:
             yield "deploy/postern.yaml", f.read()
 
+    def test_every_reason_is_explained(self):
+        with open(os.path.join(paths.ROOT, "src", "policy", "reason.c"), encoding="utf-8") as f:
+            reasons = re.findall(r'\{([45]\d\d),\s*"([a-z-]+)"', f.read())
+        self.assertGreater(len(reasons), 30)
+        with open(os.path.join(paths.ROOT, "README.md"), encoding="utf-8") as f:
+            table = re.search(r"(?ms)^\| reason \|.*?^$", f.read())[0]
+        for status, name in reasons:
+            row = [line for line in table.splitlines() if "`%s`" % name in line]
+            self.assertEqual(len(row), 1, name)
+            self.assertIn(status, row[0], name)
+
     def test_the_examples_are_accepted(self):
         for name, text in self.examples():
             path = self.file("example.yaml", text.replace("/var/lib/postern", self.folder + "/state"))
