@@ -167,7 +167,7 @@ static enum pst_step allow_anybody(struct pst_decide *d, enum pst_reason reason)
     bare.body_given = true;
     pst_profile_extract(d->profile_->profile, &d->routed_, &bare, d->arena_, &e);
     if (e.refuse == PST_R_AMBIGUOUS || e.refuse == PST_R_BAD_TARGET) {
-        d->decision.detail = e.detail;
+        d->decision.detail = d->log_detail_ = e.detail;
         return refuse(d, e.refuse);
     }
     if (e.refuse == PST_R_INTERNAL && pst_policy_workspace(policy_of(d), e.workspace) != 0) {
@@ -482,7 +482,7 @@ static enum pst_step judge(struct pst_decide *d)
     d->detail_ = detail;
     if (verdict == PST_ALLOW)
         return allow(d, detail->reason);
-    d->decision.detail = pst_engine_describe(d, detail);
+    pst_engine_describe(d, detail, d->request_->path);
     return refuse(d, detail->reason);
 }
 
@@ -497,7 +497,7 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     }
     pst_profile_extract(d->profile_->profile, &d->routed_, &request, d->arena_, x);
     if (x->refuse != PST_R_INTERNAL) {
-        d->decision.detail = x->detail;
+        d->decision.detail = d->log_detail_ = x->detail;
         return refuse(d, x->refuse);
     }
     d->decision.workspace = x->workspace;

@@ -79,6 +79,7 @@ struct pst_decide {
     struct pst_engine *engine_;
     struct pst_policy_pin *pin_;
     const struct pst_request *request_;
+    struct pst_bytes log_detail_; /* decision.detail, without what no log may show */
     struct pst_arena *arena_;
     const struct pst_mount *mount_;
     const struct pst_site_profile *profile_;
