@@ -195,8 +195,10 @@ static enum pst_status connect_node(const char *node, int *fd, struct pst_error 
     *fd = socket(address.sa.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const struct timeval limit = {.tv_sec = 5};
     if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0 ||
+        setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0 || /* and connect */
         connect(*fd, &address.sa.any, address.len) != 0)
-        return pst_error_set(error, PST_E_IO, node, "cannot be reached: %s", strerror(errno));
+        return pst_error_set(error, PST_E_IO, node, "cannot be reached: %s",
+                             strerror(errno == EINPROGRESS ? ETIMEDOUT : errno));
     return PST_OK;
 }
 
