@@ -74,9 +74,11 @@ help:
 	@echo "make model      the models of tests/model alone, a line for each variant"
 	@echo "make interop    the outside world: MLflow and Mage AI from PyPI"
 	@echo "make vectors    the vector suites (DIR=tests/vectors)"
+	@echo "make vectors-sync  the case files anew from where they come from (VECTORS_FROM=DIR)"
 	@echo "make freshness  every fault, the nemesis, how soon a revocation is felt; build/freshness/results.json"
 	@echo "make soak       all faults at random (MINUTES=120, SEED=...)"
 	@echo "make bench      the comparisons; results in build/bench/results.json"
+	@echo "make install    program, policies, README.md (PREFIX=/usr/local, DESTDIR=)"
 	@echo "make asan tsan lint layers fuzz-short cover fmt clean"
 
 deps:
@@ -134,7 +136,7 @@ test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
 check: all layers $(UNIT) $(SUITE) $(TOOLS) $(FAULTS)
 	@python3 tests/run_all.py --build $(BUILD)
 model: ; @tests/setup/packages.sh build test && python3 tests/model/run.py --verbose
-vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir $(DIR)
+vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir "$(DIR)"
 vectors-sync:
 	@python3 tests/vectors_sync.py
 interop: ; @tests/setup/packages.sh build test interop && $(MAKE) -s -j$(JOBS) all && python3 tests/interop/run.py --build $(BUILD)
@@ -179,6 +181,7 @@ fmt:
 PREFIX ?= /usr/local
 install: all
 	install -D -m 0755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
+	install -D -m 0644 README.md $(DESTDIR)$(PREFIX)/share/doc/postern/README.md
 	cd policies && find . -name '*.yaml' -exec install -D -m 0644 {} $(DESTDIR)$(PREFIX)/share/postern/policies/{} \;
 
 clean:

@@ -29,6 +29,7 @@ LATER = {"forward_auth", "ext_authz_http", "ext_authz_grpc", "h2", "tls", "webso
 KINDS = {"h1", "upstream"}
 UPSTREAM_WORDS = {"none", "none-or-aborted", "clean", "one", "two", "local", "stripped", "no-tunnel", "bounded",
                   "policy", "same-as-policy", "no-double-decode", "one-or-retry"}
+EXPECT_WORDS = {"status", "upstream", "close", "normalised", "upstream_lacks", "client_lacks", "answers"}
 GIVE_UP = 6          # cases in a row whose control request fails: the node is beyond judging case by case
 BURST = 100          # of a `bounded` case: what one connection may have upstream
 CLOSED_IN_TIME = "TIMEOUT-CLOSE"
@@ -51,29 +52,58 @@ def raw_bytes(case):
 
 def not_applicable(case):
     """The word that the node lacks, or None."""
+    if not isinstance(case.get("needs"), list) or not case["needs"]:
+        return "unknown form: no needs"
     for word in case["needs"]:
         if word not in OFFERED:
             return "needs " + word if word in LATER else "unknown form: needs " + word
     return None
 
 
-def unknown_form(case):
-    """What this runner has no word for, or None."""
-    if case["kind"] not in KINDS:
-        return "kind " + case["kind"]
-    if case["expect"]["upstream"] not in UPSTREAM_WORDS:
-        return "upstream " + case["expect"]["upstream"]
-    for step in case.get("client", []):
-        if step[0] not in CLIENT_STEPS:
-            return "client step " + step[0]
-    for step in case.get("script", []):
-        if step[0] not in SERVER_STEPS:
-            return "script step " + step[0]
-    for status in case["expect"]["status"]:
-        if not isinstance(status, int) and not status.endswith("-truncated") and status != CLOSED_IN_TIME:
-            return "status " + status
+def is_status(word):
+    return isinstance(word, int) or word == CLOSED_IN_TIME or (isinstance(word, str) and word.endswith("-truncated"))
+
+
+def is_read(what, side):
+    return isinstance(what, int) or what in ("head", "message") + (("answer",) if side == "client" else ())
+
+
+def unknown_step(step, side, words):
+    if not isinstance(step, list) or not step or step[0] not in words:
+        return "%s step %s" % (side, step[0] if isinstance(step, list) and step else step)
+    if step[0] == "read" and not (len(step) == 2 and is_read(step[1], side)):
+        return "%s step %s" % (side, " ".join(map(str, step)))
+    return None
+
+
+def unknown_form(case, settings=()):
+    """What this runner has no word for, or None. `settings`: the words that a case's `config` may hold."""
+    expect = case.get("expect")
+    if case.get("kind") not in KINDS:
+        return "kind %s" % case.get("kind")
+    if not isinstance(expect, dict):
+        return "expect %s" % expect
+    for word in expect:
+        if word not in EXPECT_WORDS:
+            return "expect.%s" % word
+    if str(expect.get("upstream")) not in UPSTREAM_WORDS:
+        return "upstream %s" % expect.get("upstream")
+    if not isinstance(expect.get("status"), list):
+        return "status %s" % expect.get("status")
+    for status in expect["status"]:
+        if not is_status(status):
+            return "status %s" % status
+    for side, key, words in (("client", "client", CLIENT_STEPS), ("script", "script", SERVER_STEPS)):
+        for step in case.get(key, []):
+            if unknown_step(step, side, words):
+                return unknown_step(step, side, words)
+    if not any(key in case for key in ("raw", "raw_b64", "raw_zlib_b64")):
+        return "no raw"
+    for word in case.get("config", {}):
+        if settings and word not in settings:
+            return "config %s" % word
     if case.get("pool", "any") not in ("ok", "close", "any"):
-        return "pool " + case["pool"]
+        return "pool %s" % case["pool"]
     return None
 
 
@@ -338,11 +368,12 @@ def shard(args):
 def run(document, own, mode="both", only=(), shards=4, proxy_port=0, upstream_port=0, verbose=False):
     """(passed, [failing (id, faults)], Counter of reasons for not applicable)."""
     todo, failed, absent = [], [], Counter()
+    settings = document["meta"].get("world", {}).get("limits", {})
     for case in document["cases"]:
         if only and case["id"] not in only:
             continue
         lacks = not_applicable(case)
-        strange = None if lacks else unknown_form(case)
+        strange = None if lacks else unknown_form(case, settings)
         if (lacks and lacks.startswith("unknown form") or strange) and own:
             failed.append((case["id"], [lacks or "unknown form: " + strange]))
         elif lacks or strange:
@@ -387,8 +418,14 @@ def main():
     if not os.path.exists(path):
         print("http_cases.json: absent from %s" % a.dir)
         return 0
-    with open(path, encoding="utf-8") as f:
-        document = json.load(f)
+    try:
+        with open(path, encoding="utf-8") as f:
+            document = json.load(f)
+        if not isinstance(document["meta"], dict) or not all(isinstance(c["id"], str) for c in document["cases"]):
+            raise ValueError("no meta, or cases without an id")
+    except (ValueError, KeyError, TypeError) as e:
+        report(0, [("the file", ["%s: %s" % (type(e).__name__, e)])], {})
+        return 1
     own = os.path.realpath(a.dir) == os.path.realpath(paths.VECTORS)
     began = time.monotonic()
     passed, failed, absent = run(document, own, a.mode, set(a.only), a.shards, a.proxy, a.upstream, a.v)

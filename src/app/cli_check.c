@@ -195,8 +195,10 @@ static enum pst_status connect_node(const char *node, int *fd, struct pst_error 
     *fd = socket(address.sa.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const struct timeval limit = {.tv_sec = 5};
     if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0 ||
+        setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0 || /* and connect */
         connect(*fd, &address.sa.any, address.len) != 0)
-        return pst_error_set(error, PST_E_IO, node, "cannot be reached: %s", strerror(errno));
+        return pst_error_set(error, PST_E_IO, node, "cannot be reached: %s",
+                             strerror(errno == EINPROGRESS ? ETIMEDOUT : errno));
     return PST_OK;
 }
 
@@ -295,11 +297,26 @@ static enum pst_status check_node(const struct check_args *a, const struct pst_c
     return status;
 }
 
-static int name_a_target(void)
+static int usage(const char *what)
 {
-    (void)fprintf(stderr, "postern check: name one target, such as /w/blue/pipelines/p1 (see "
-                          "postern check --help)\n");
+    (void)fprintf(stderr, "postern check: %s (see postern check --help)\n", what);
     return PST_EXIT_USAGE;
+}
+
+/* As pst_cli_options. What would be passed over in silence would give another question's answer. */
+static int judge_args(const struct check_args *a)
+{
+    if (a->target == NULL)
+        return usage("name one target, such as /w/blue/pipelines/p1");
+    if (a->user != NULL && a->token != NULL)
+        return usage("name a user or a token, not both");
+    if (a->node == NULL)
+        return -1;
+    if (a->user != NULL)
+        return usage("a node knows a caller by the token alone (-t)");
+    if (a->body != NULL || a->store != NULL || a->listener != NULL)
+        return usage("--body, --store and --listener are for a decision without a node");
+    return -1;
 }
 
 /* As pst_cli_options: -1, or the exit code. */
@@ -361,7 +378,7 @@ static int read_args(int argc, char **argv, struct check_args *a)
     int code = pst_cli_options(&pst_command_check, options, argc, argv, rest, &rest_count);
 
     a->target = rest_count == 1 ? rest[0] : NULL;
-    return code >= 0 || a->target != NULL ? code : name_a_target();
+    return code >= 0 ? code : judge_args(a);
 }
 
 static int run_check(int argc, char **argv)

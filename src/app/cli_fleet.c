@@ -88,10 +88,15 @@ static enum pst_status list_nodes(struct pst_store *store, bool json, struct pst
     if (json)
         (void)fputs("{\"nodes\":[", stdout);
     enum pst_status status = pst_store_each_node(store, on_node, &l, error);
-    if (json)
+    if (json && status != PST_OK) { /* one document, whatever comes of it */
+        (void)fputs("],\"error\":", stdout);
+        pst_cli_json_error(error);
+        (void)puts("}");
+    } else if (json) {
         (void)puts("]}");
-    else if (l.count == 0 && status == PST_OK)
+    } else if (l.count == 0 && status == PST_OK) {
         (void)puts("no node is registered");
+    }
     return status;
 }
 
@@ -186,8 +191,11 @@ static int run_nodes(int argc, char **argv)
         pst_cli_open_store(config, url, forget ? PST_STORE_WRITE : PST_STORE_READ, &store, &error);
     if (status == PST_OK)
         status = forget ? forget_node(store, rest[1], &error) : list_nodes(store, json, &error);
+    bool told = json && !forget && store != NULL;
     pst_store_close(store);
-    return status == PST_OK ? PST_EXIT_YES : pst_cli_fail(json, &error);
+    if (status == PST_OK)
+        return PST_EXIT_YES;
+    return told ? PST_EXIT_FAILED : pst_cli_fail(json, &error);
 }
 
 const struct pst_command pst_command_nodes = {

@@ -37,6 +37,8 @@ int pst_cli_options(const struct pst_command *command, const struct pst_option *
                     char **argv, const char **rest, uint32_t *rest_count);
 /* Writes text to standard output as a JSON string, whatever its length. */
 void pst_cli_json(struct pst_bytes text);
+/* Writes {"status":...,"where":...,"message":...} to standard output. */
+void pst_cli_json_error(const struct pst_error *error);
 /* Writes {"error":...} or a line to standard error; returns PST_EXIT_FAILED. */
 int pst_cli_fail(bool json, const struct pst_error *error);
 

@@ -303,14 +303,20 @@ static int run_policy(int argc, char **argv)
         passed = s.passed;
         failed = s.failed;
     }
-    if (json)
-        (void)printf("],\"passed\":%u,\"failed\":%u}\n", passed, failed);
-    else
+    if (!json) {
         (void)printf("%u passed, %u failed\n", passed, failed);
-    if (status != PST_OK) {
-        (void)pst_cli_fail(false, &error);
-        return PST_EXIT_FAILED;
+        return status != PST_OK ? pst_cli_fail(false, &error)
+               : failed == 0    ? PST_EXIT_YES
+                                : PST_EXIT_NO;
     }
+    (void)printf("],\"passed\":%u,\"failed\":%u", passed, failed);
+    if (status != PST_OK) {
+        (void)fputs(",\"error\":", stdout);
+        pst_cli_json_error(&error);
+    }
+    (void)puts("}");
+    if (status != PST_OK)
+        return PST_EXIT_FAILED;
     return failed == 0 ? PST_EXIT_YES : PST_EXIT_NO;
 }
 

@@ -132,6 +132,9 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = a->json ? pst_report_json(&report, a->dry_run || diff, stdout)
                          : pst_report_text(&report, a->dry_run || diff, stdout);
+    if (status != PST_OK && error.message[0] == '\0')
+        pst_error_set(&error, status, NULL, "the report could not be written%s",
+                      diff || a->dry_run ? "" : "; the change is made");
     int code = status != PST_OK ? pst_cli_fail(a->json, &error)
                : diff && report.added + report.changed + report.removed > 0 ? PST_EXIT_NO
                                                                             : PST_EXIT_YES;

@@ -4,11 +4,13 @@
  */
 #include "config_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "postern/app/yaml.h"
 #include "postern/base/secret.h"
+#include "postern/http/filter.h"
 #include "postern/store/nodes.h"
 
 #define NODE_MAX         (PST_FEED_PUBLISHER_MAX - 1 - PST_NODE_OWN_DIGITS)
@@ -100,6 +102,54 @@ enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_n
     return PST_OK;
 }
 
+/* Fields that frame a message, or that Postern writes by rules of their own. */
+static bool is_spoken_for(struct pst_bytes name)
+{
+    static const char *const NAMES[] = {
+        "host",         "content-length", "transfer-encoding",
+        "connection",   "keep-alive",     "upgrade",
+        "te",           "trailer",        "expect",
+        "cookie",       "set-cookie",     "proxy-connection",
+        "x-request-id", "traceparent",    "tracestate",
+        "forwarded",
+    };
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        if (pst_bytes_equal_nocase(name, pst_bytes_of(NAMES[i], strlen(NAMES[i]))))
+            return true;
+    return name.len >= 12 &&
+           pst_bytes_equal_nocase(pst_bytes_of(name.ptr, 12), PST_LIT("x-forwarded-"));
+}
+
+enum pst_status pst_config_field(struct pst_config_reader *r, const struct pst_node *at,
+                                 struct pst_bytes name)
+{
+    struct pst_filter filter;
+
+    pst_filter_init(&filter);
+    if (name.len > 0 && (is_spoken_for(name) || pst_filter_add(&filter, name) != PST_OK))
+        return pst_node_fail(r->tree, at, r->error,
+                             "\"%.*s\" cannot be the name of a header field of this kind",
+                             (int)name.len, name.ptr);
+    return PST_OK;
+}
+
+/* Two under one name would be two fields of that name upstream. */
+static enum pst_status check_names(struct pst_config_reader *r, const struct pst_node *map,
+                                   const char *const *keys, struct pst_bytes *const *fields)
+{
+    enum pst_status status = PST_OK;
+
+    for (size_t i = 0; keys[i] != NULL && status == PST_OK; i++) {
+        status = pst_config_field(r, pst_node_get(map, keys[i]), *fields[i]);
+        for (size_t k = 0; k < i && status == PST_OK; k++)
+            if (fields[i]->len > 0 && pst_bytes_equal_nocase(*fields[i], *fields[k]))
+                status = pst_node_fail(r->tree, map, r->error, "%s and %s have one name", keys[k],
+                                       keys[i]);
+    }
+    return status;
+}
+
 static enum pst_status read_names(struct pst_config_reader *r, const struct pst_node *map)
 {
     static const char *const KEYS[] = {"user",        "roles",    "workspace",
@@ -116,7 +166,7 @@ static enum pst_status read_names(struct pst_config_reader *r, const struct pst_
         else
             status = pst_node_text(r->tree, map, KEYS[i], fields[i], r->error);
     }
-    return status;
+    return status != PST_OK ? status : check_names(r, map, KEYS, fields);
 }
 
 struct limit {
@@ -244,7 +294,8 @@ static enum pst_status read_profile(struct pst_config_reader *r, const struct ps
     p->options.workspace_header_count = r->config->workspace_header_count;
     const char *off = getenv("MLFLOW_ENABLE_WORKSPACES");
     p->options.mlflow_workspaces_off =
-        off != NULL && pst_bytes_equal_nocase(pst_bytes_of(off, strlen(off)), PST_LIT("false"));
+        off != NULL && (pst_bytes_equal_nocase(pst_bytes_of(off, strlen(off)), PST_LIT("false")) ||
+                        pst_bytes_equal(pst_bytes_of(off, strlen(off)), PST_LIT("0")));
     const struct pst_node *workspace = pst_node_get(map, "default_workspace");
     if (workspace != NULL && workspace->kind == PST_NODE_NULL)
         p->options.default_workspace = PST_LIT(""); /* null: there is none */
@@ -297,12 +348,9 @@ static enum pst_status check_mount_profiles(struct pst_config_reader *r)
             uint32_t p = 0;
             while (p < c->profile_count && !pst_bytes_equal(c->profiles[p].name, mount->profile))
                 p++;
-            if (p == c->profile_count) {
-                struct pst_node at = {.line = mount->line};
-                return pst_node_fail(r->tree, &at, r->error,
-                                     "listener \"%s\": there is no profile \"%s\"",
-                                     c->listeners[l].name.ptr, mount->profile.ptr);
-            }
+            if (p == c->profile_count)
+                return pst_node_fail(r->tree, pst_node_get(mount->at, "profile"), r->error,
+                                     "there is no profile \"%s\"", mount->profile.ptr);
         }
     return PST_OK;
 }
@@ -323,7 +371,7 @@ static enum pst_status read_store(struct pst_config_reader *r, const struct pst_
     if (status != PST_OK || !pgbouncer)
         return status;
     if (!pst_bytes_starts(c->store_url, PST_LIT("postgres")))
-        return pst_error_set(r->error, PST_E_INVALID, "store.pgbouncer",
+        return pst_node_fail(r->tree, pst_node_get(store, "pgbouncer"), r->error,
                              "stands before PostgreSQL only: the url is another database's");
     bool more = pst_bytes_find(c->store_url, '?') < c->store_url.len;
     c->store_url = pst_arena_printf(&c->arena, "%.*s%cpgbouncer=true", (int)c->store_url.len,
@@ -339,6 +387,8 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
 
     if (status == PST_OK)
         status = pst_node_text(r->tree, root, "state_dir", &c->state_dir, r->error);
+    if (status == PST_OK && c->state_dir.len == 0)
+        return pst_node_fail(r->tree, pst_node_get(root, "state_dir"), r->error, "expected a path");
     if (status == PST_OK)
         status = pst_node_text(r->tree, root, "policies_dir", &c->policies_dir, r->error);
     if (status == PST_OK)
@@ -363,6 +413,11 @@ static enum pst_status read_general(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status = pst_config_texts(r, root, "workspace_headers", &c->workspace_headers,
                                   &c->workspace_header_count);
+    const struct pst_node *header = pst_node_get(root, "workspace_headers");
+    for (header = header == NULL ? NULL : header->first; header != NULL && status == PST_OK;
+         header = header->next)
+        status = header->text.len == 0 ? pst_node_fail(r->tree, header, r->error, "expected a name")
+                                       : pst_config_field(r, header, header->text);
     return status;
 }
 
@@ -504,6 +559,20 @@ void pst_config_free(struct pst_config *config)
     pst_tree_fini(&config->tree);
     pst_arena_fini(&config->arena);
     free(config);
+}
+
+void pst_config_blame(const struct pst_config *config, const struct pst_node *at,
+                      struct pst_error *error)
+{
+    char message[sizeof(error->where) + sizeof(error->message) + 4];
+
+    if (error == NULL || at == NULL)
+        return;
+    enum pst_status status = error->status;
+    (void)snprintf(message, sizeof(message), "%s%s%s", error->where,
+                   error->where[0] != '\0' ? ": " : "", error->message);
+    (void)pst_node_fail(&config->tree, at, error, "%s", message);
+    error->status = status;
 }
 
 struct pst_bytes pst_config_path(const struct pst_config *config, struct pst_arena *arena,

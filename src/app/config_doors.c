@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "postern/http/host.h"
+
 static enum pst_status read_workspace_map(struct pst_config_reader *r, const struct pst_node *map,
                                           struct pst_upstream_config *u)
 {
@@ -32,9 +34,23 @@ static enum pst_status read_workspace_map(struct pst_config_reader *r, const str
     return PST_OK;
 }
 
-static bool is_template(struct pst_bytes address)
+#define PLACE "{workspace}"
+
+/* Whether an address, with a name in each place where one goes, is an address. */
+static bool is_address(struct pst_config_reader *r, struct pst_bytes text)
 {
-    return memmem(address.ptr, address.len, "{workspace}", 11) != NULL;
+    struct pst_address address;
+    struct pst_host_port parts;
+    struct pst_buf filled = pst_buf_of(pst_arena_alloc(&r->config->arena, text.len + 1), text.len);
+
+    if (filled.data == NULL)
+        return false;
+    while (text.len > 0) {
+        bool place = pst_bytes_starts(text, PST_LIT(PLACE));
+        pst_buf_char(&filled, place ? 'w' : text.ptr[0]);
+        text = pst_bytes_from(text, place ? sizeof(PLACE) - 1 : 1);
+    }
+    return pst_address_parse(pst_buf_bytes(&filled), &address, &parts) == PST_OK;
 }
 
 static enum pst_status read_upstream(struct pst_config_reader *r, const struct pst_node *n,
@@ -47,8 +63,6 @@ static enum pst_status read_upstream(struct pst_config_reader *r, const struct p
     static const char *const AUTHORIZATION[] = {"drop", "pass", NULL};
     const struct pst_node *limits = pst_node_get(r->tree->root, "limits");
     unsigned host = 0, authorization = 0;
-    struct pst_address address;
-    struct pst_host_port parts;
 
     *u = (struct pst_upstream_config){.name = n->key,
                                       .idle_s = 4,
@@ -93,8 +107,7 @@ static enum pst_status read_upstream(struct pst_config_reader *r, const struct p
     if (u->address.len == 0 && u->workspace_count == 0)
         return pst_node_fail(r->tree, n, r->error,
                              "an upstream needs an address, or workspaces with addresses");
-    if (u->address.len > 0 && !is_template(u->address) &&
-        pst_address_parse(u->address, &address, &parts) != PST_OK)
+    if (u->address.len > 0 && !is_address(r, u->address))
         return pst_node_fail(r->tree, pst_node_get(n, "address"), r->error,
                              "\"%s\" is no address: host:port, [v6]:port or unix:/path, with "
                              "{workspace} where its name goes",
@@ -159,7 +172,7 @@ static enum pst_status read_mount(struct pst_config_reader *r, const struct pst_
     static const char *const KEYS[] = {"host", "prefix", "profile", "upstream", NULL};
     enum pst_status status = pst_node_only(r->tree, n, KEYS, r->error);
 
-    *m = (struct pst_mount_source){.host = PST_LIT("*"), .prefix = PST_LIT("/"), .line = n->line};
+    *m = (struct pst_mount_source){.host = PST_LIT("*"), .prefix = PST_LIT("/"), .at = n};
     if (status == PST_OK)
         status = pst_node_text(r->tree, n, "host", &m->host, r->error);
     if (status == PST_OK)
@@ -180,6 +193,12 @@ static enum pst_status read_mount(struct pst_config_reader *r, const struct pst_
         if (m->host.ptr[i] >= 'A' && m->host.ptr[i] <= 'Z')
             return pst_node_fail(r->tree, pst_node_get(n, "host"), r->error,
                                  "write the host in lower case");
+    char space[PST_HOST_MAX];
+    struct pst_host host;
+    if (!pst_bytes_equal(m->host, PST_LIT("*")) &&
+        (!pst_host_parse(m->host, space, &host) || !pst_bytes_equal(host.text, m->host)))
+        return pst_node_fail(r->tree, pst_node_get(n, "host"), r->error,
+                             "expected a host as requests name it, or \"*\" for any");
     return PST_OK;
 }
 
@@ -217,6 +236,27 @@ static enum pst_status read_mounts(struct pst_config_reader *r, const struct pst
     return status;
 }
 
+/* A path that no request can have, or a field that none can have, would refuse everything. */
+static enum pst_status check_auth_request(struct pst_config_reader *r, const struct pst_node *n,
+                                          const struct pst_listener_source *l)
+{
+    const struct pst_node *path = pst_node_get(n, "path");
+    bool good = l->path.len > 0 && l->path.ptr[0] == '/';
+
+    for (size_t i = 0; i < l->path.len; i++)
+        good = good && l->path.ptr[i] > ' ' && l->path.ptr[i] < 0x7f && l->path.ptr[i] != '?' &&
+               l->path.ptr[i] != '#';
+    if (!good)
+        return pst_node_fail(r->tree, path == NULL ? n : path, r->error,
+                             "expected a path such as /_postern/auth");
+    if (l->target_from.len == 0 || l->method_from.len == 0)
+        return pst_node_fail(r->tree, n, r->error,
+                             "target_from and method_from name the fields of the request");
+    enum pst_status status = pst_config_field(r, pst_node_get(n, "target_from"), l->target_from);
+    return status != PST_OK ? status
+                            : pst_config_field(r, pst_node_get(n, "method_from"), l->method_from);
+}
+
 static enum pst_status read_listener(struct pst_config_reader *r, const struct pst_node *n,
                                      struct pst_listener_source *l)
 {
@@ -249,7 +289,9 @@ static enum pst_status read_listener(struct pst_config_reader *r, const struct p
         return pst_node_fail(
             r->tree, n, r->error,
             "a listener needs an address: 127.0.0.1:8080, [::1]:8080 or unix:/path");
-    return l->kind == PST_DOOR_OPS ? PST_OK : read_mounts(r, n, l);
+    if (l->kind == PST_DOOR_AUTH_REQUEST)
+        status = check_auth_request(r, n, l);
+    return status != PST_OK || l->kind == PST_DOOR_OPS ? status : read_mounts(r, n, l);
 }
 
 static enum pst_status default_listeners(struct pst_config_reader *r)
@@ -280,6 +322,15 @@ static enum pst_status default_listeners(struct pst_config_reader *r)
     return status;
 }
 
+/* Port 0 is another one each time. */
+static bool is_one_place(const struct pst_listener_source *a, const struct pst_listener_source *b)
+{
+    size_t len = a->address_text.len;
+    bool any = len > 2 && memcmp(a->address_text.ptr + len - 2, ":0", 2) == 0;
+
+    return !any && pst_bytes_equal(a->address_text, b->address_text);
+}
+
 enum pst_status pst_config_listeners(struct pst_config_reader *r, const struct pst_node *list)
 {
     struct pst_config *c = r->config;
@@ -300,6 +351,9 @@ enum pst_status pst_config_listeners(struct pst_config_reader *r, const struct p
                 status = pst_node_fail(r->tree, n, r->error,
                                        "two listeners are named \"%s\": give each a name",
                                        listeners[i].name.ptr);
+            else if (is_one_place(&listeners[i], &listeners[c->listener_count]))
+                status = pst_node_fail(r->tree, pst_node_get(n, "address"), r->error,
+                                       "listener \"%s\" has this address", listeners[i].name.ptr);
         c->listener_count++;
     }
     return status;

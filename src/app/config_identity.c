@@ -3,6 +3,8 @@
  */
 #include "config_internal.h"
 
+#include "postern/identity/jwks.h"
+
 static enum pst_status read_algorithms(struct pst_config_reader *r, const struct pst_node *map,
                                        uint32_t *out)
 {
@@ -108,9 +110,9 @@ static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_n
         status = pst_config_u32(r, map, "refresh_s", 60, 3600, &s->refresh_s);
     if (status == PST_OK)
         status = pst_config_cidrs(r, map, "allow_addresses", &s->allow, &s->allow_count);
-    if (status == PST_OK && s->kind == PST_KEYS_JWKS_URL &&
-        !pst_bytes_starts(s->location, PST_LIT("https://")))
-        return pst_node_fail(r->tree, map, r->error, "jwks_url must begin with https://");
+    if (status == PST_OK && s->kind == PST_KEYS_JWKS_URL && !pst_jwks_url_ok(s->location))
+        return pst_node_fail(r->tree, pst_node_get(map, "jwks_url"), r->error,
+                             "expected https://host/path, without user name and fragment");
     return status;
 }
 
@@ -254,6 +256,9 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status =
             pst_node_text(r->tree, credentials, "header", &r->config->credentials.header, r->error);
+    if (status == PST_OK)
+        status =
+            pst_config_field(r, pst_node_get(credentials, "header"), r->config->credentials.header);
     if (status == PST_OK)
         status =
             pst_node_text(r->tree, credentials, "cookie", &r->config->credentials.cookie, r->error);

@@ -26,6 +26,10 @@ enum pst_status pst_config_texts(struct pst_config_reader *r, const struct pst_n
 /* The networks of a list. */
 enum pst_status pst_config_cidrs(struct pst_config_reader *r, const struct pst_node *map,
                                  const char *key, const struct pst_cidr **out, uint32_t *count);
+/* Fails when `name` cannot be that of a field which Postern writes or reads; empty: there is none.
+ */
+enum pst_status pst_config_field(struct pst_config_reader *r, const struct pst_node *at,
+                                 struct pst_bytes name);
 /* u64 into a uint32_t. */
 enum pst_status pst_config_u32(struct pst_config_reader *r, const struct pst_node *map,
                                const char *key, uint32_t min, uint32_t max, uint32_t *out);

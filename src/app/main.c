@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "postern/app/control.h"
@@ -117,6 +118,15 @@ void pst_cli_json(struct pst_bytes text)
     free(b.data);
 }
 
+void pst_cli_json_error(const struct pst_error *error)
+{
+    (void)printf("{\"status\":\"%s\",\"where\":", pst_status_name(error->status));
+    pst_cli_json(pst_bytes_of(error->where, strlen(error->where)));
+    (void)fputs(",\"message\":", stdout);
+    pst_cli_json(pst_bytes_of(error->message, strlen(error->message)));
+    (void)putchar('}');
+}
+
 int pst_cli_fail(bool json, const struct pst_error *error)
 {
     if (!json) {
@@ -125,11 +135,9 @@ int pst_cli_fail(bool json, const struct pst_error *error)
                       error->message[0] != '\0' ? error->message : pst_status_name(error->status));
         return PST_EXIT_FAILED;
     }
-    (void)printf("{\"error\":{\"status\":\"%s\",\"where\":", pst_status_name(error->status));
-    pst_cli_json(pst_bytes_of(error->where, strlen(error->where)));
-    (void)fputs(",\"message\":", stdout);
-    pst_cli_json(pst_bytes_of(error->message, strlen(error->message)));
-    (void)fputs("}}\n", stdout);
+    (void)fputs("{\"error\":", stdout);
+    pst_cli_json_error(error);
+    (void)puts("}");
     return PST_EXIT_FAILED;
 }
 
@@ -246,21 +254,78 @@ static enum pst_status check_ca_files(const struct pst_config *config, struct ps
         if (s->kind != PST_KEYS_JWKS_URL || s->ca_file.len == 0)
             continue;
         struct pst_bytes path = pst_config_path(config, arena, s->ca_file);
-        if (path.ptr == NULL || access(path.ptr, R_OK) != 0)
-            return pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s",
-                                 strerror(errno));
+        if (path.ptr == NULL || access(path.ptr, R_OK) != 0) {
+            (void)pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s",
+                                strerror(errno));
+            const struct pst_node *issuers =
+                pst_node_get(pst_node_get(config->tree.root, "identity"), "issuers");
+            pst_config_blame(config, pst_node_get(pst_node_at(issuers, i), "keys"), error);
+            return PST_E_IO;
+        }
     }
     return PST_OK;
 }
 
-/* A database that is not there yet is made by the first start. */
-static enum pst_status check_store(struct pst_bytes url, struct pst_error *error)
+/* Whether a file that is not there yet can be made at `path`. */
+static bool can_be_made(struct pst_bytes path, char *dir, size_t cap)
 {
+    size_t len = path.len;
+
+    while (len > 0 && path.ptr[len - 1] != '/')
+        len--;
+    (void)snprintf(dir, cap, "%.*s", (int)len, len == 0 ? "" : path.ptr);
+    return access(len == 0 ? "." : dir, W_OK | X_OK) == 0;
+}
+
+/* A database that is not there yet is made by the first start, in a folder that is. */
+static enum pst_status check_store(const struct pst_config *config, struct pst_bytes url,
+                                   struct pst_error *error)
+{
+    static const struct pst_bytes SQLITE = {"sqlite:///", 10};
+    const struct pst_node *at = pst_node_get(pst_node_get(config->tree.root, "store"), "url");
     struct pst_store *store;
+    char dir[1024];
     enum pst_status status = pst_store_open(url, PST_STORE_ANY, &store, error);
 
     pst_store_close(store);
-    return status == PST_E_ABSENT ? PST_OK : status;
+    if (status == PST_E_ABSENT && (at == NULL || !pst_bytes_starts(url, SQLITE) ||
+                                   can_be_made(pst_bytes_from(url, SQLITE.len), dir, sizeof(dir))))
+        return PST_OK;
+    if (status == PST_E_ABSENT)
+        (void)pst_error_set(error, status, dir, "no database can be made there: %s",
+                            strerror(errno));
+    if (status != PST_OK)
+        pst_config_blame(config, at, error);
+    return status;
+}
+
+/* Nothing is opened: a check leaves no file behind. */
+static enum pst_status check_logs(const struct pst_config *config, struct pst_error *error)
+{
+    static const char *const KEYS[PST_LOG_STREAMS] = {[PST_LOG_EVENTS] = "events",
+                                                      [PST_LOG_ACCESS] = "access",
+                                                      [PST_LOG_DECISIONS] = "decisions"};
+    static const char *const WORDS[] = {"off", "stdout", "stderr"};
+    char dir[1024];
+
+    for (unsigned s = 0; s < PST_LOG_STREAMS; s++) {
+        struct pst_bytes path = config->log.paths[s];
+        struct stat st;
+        bool word = path.len == 0;
+        for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++)
+            word = word || pst_bytes_equal(path, pst_bytes_of(WORDS[i], strlen(WORDS[i])));
+        if (word)
+            continue;
+        bool there = stat(path.ptr, &st) == 0;
+        if (there ? !S_ISDIR(st.st_mode) && access(path.ptr, W_OK) == 0
+                  : can_be_made(path, dir, sizeof(dir)))
+            continue;
+        return pst_node_fail(&config->tree,
+                             pst_node_get(pst_node_get(config->tree.root, "log"), KEYS[s]), error,
+                             "%s: the log file cannot be opened: %s", path.ptr,
+                             strerror(there && S_ISDIR(st.st_mode) ? EISDIR : errno));
+    }
+    return PST_OK;
 }
 
 /* Reads passwords and certificates; nothing is connected to. */
@@ -310,7 +375,9 @@ static enum pst_status check_config(const struct pst_config *config, struct pst_
     if (status == PST_OK)
         status = check_feed(config, &arena, error);
     if (status == PST_OK)
-        status = check_store(pst_store_url(config, &arena), error);
+        status = check_logs(config, error);
+    if (status == PST_OK)
+        status = check_store(config, pst_store_url(config, &arena), error);
     pst_site_release(site);
     pst_key_ring_destroy(&ring);
     pst_arena_fini(&arena);
@@ -371,6 +438,17 @@ static void show_commands(FILE *out)
         "Exit codes: 0 yes or done, 1 no, 2 the command line is wrong, 3 it could not be done.\n");
 }
 
+/* What was asked for has not arrived when it could not be written. */
+static int written(int code)
+{
+    bool failed = ferror(stdout) != 0;
+
+    if (fflush(stdout) == 0 && !failed)
+        return code;
+    (void)fprintf(stderr, "postern: the output could not be written: %s\n", strerror(errno));
+    return PST_EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -380,12 +458,12 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         show_commands(stdout);
-        return PST_EXIT_YES;
+        return written(PST_EXIT_YES);
     }
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, COMMANDS[i]->name) == 0)
-            return COMMANDS[i]->run(argc - 2, argv + 2);
+            return written(COMMANDS[i]->run(argc - 2, argv + 2));
     (void)fprintf(stderr, "postern: there is no command \"%s\" (see postern --help)\n", argv[1]);
     return PST_EXIT_USAGE;
 }

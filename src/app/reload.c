@@ -63,6 +63,15 @@ static bool same_feed(const struct pst_sync_source *a, const struct pst_sync_sou
     return same;
 }
 
+static bool same_log(const struct pst_log_config *a, const struct pst_log_config *b)
+{
+    bool same = a->level == b->level;
+
+    for (size_t i = 0; i < PST_LOG_STREAMS; i++)
+        same = same && pst_bytes_equal(a->paths[i], b->paths[i]);
+    return same;
+}
+
 static enum pst_status check_reload(const struct pst_config *old, const struct pst_config *new,
                                     struct pst_error *error)
 {
@@ -81,6 +90,11 @@ static enum pst_status check_reload(const struct pst_config *old, const struct p
     if (!same_feed(&old->sync, &new->sync) || !pst_bytes_equal(old->node, new->node))
         return pst_error_set(error, PST_E_INVALID, new->tree.name.ptr,
                              "sync and node change with a restart only");
+    if (old->workers != new->workers || !same_log(&old->log, &new->log) ||
+        old->token_cache != new->token_cache || old->fact_cache != new->fact_cache)
+        return pst_error_set(error, PST_E_INVALID, new->tree.name.ptr,
+                             "workers, log, identity.token_cache and identity.fact_cache change "
+                             "with a restart only");
     return PST_OK;
 }
 

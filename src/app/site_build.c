@@ -60,6 +60,8 @@ static enum pst_status load_keys(const struct pst_config *config, uint32_t issue
 {
     const struct pst_issuer_source *source = &config->sources[issuer];
     struct pst_keyset *set = NULL;
+    const struct pst_node *issuers =
+        pst_node_get(pst_node_get(config->tree.root, "identity"), "issuers");
     struct pst_arena arena;
 
     if (source->kind == PST_KEYS_JWKS_URL)
@@ -69,9 +71,12 @@ static enum pst_status load_keys(const struct pst_config *config, uint32_t issue
                                  ? load_secrets(config, &arena, source, &set, error)
                                  : load_file(config, &arena, source, &set, error);
     pst_arena_fini(&arena);
-    if (status == PST_OK)
-        pst_keyslot_publish(slot, set);
-    return status;
+    if (status != PST_OK) {
+        pst_config_blame(config, pst_node_get(pst_node_at(issuers, issuer), "keys"), error);
+        return status;
+    }
+    pst_keyslot_publish(slot, set);
+    return PST_OK;
 }
 
 enum pst_status pst_key_ring_create(const struct pst_config *config, struct pst_key_ring *out,
@@ -109,9 +114,19 @@ static enum pst_status load_tree(const struct pst_config *config, struct pst_are
                                  const struct pst_profile_source *p, struct pst_bytes shipped,
                                  struct pst_tree *tree, struct pst_error *error)
 {
-    if (p->file.len == 0)
-        return pst_policies_load(config->policies_dir, shipped, tree, error);
-    return pst_yaml_load_file(pst_config_path(config, arena, p->file).ptr, tree, error);
+    const struct pst_node *root = config->tree.root;
+    const struct pst_node *own = pst_node_get(pst_node_get(root, "profiles"), p->name.ptr);
+    const struct pst_node *at = p->file.len > 0                ? pst_node_get(own, "file")
+                                : config->policies_dir.len > 0 ? pst_node_get(root, "policies_dir")
+                                                               : own;
+    enum pst_status status =
+        p->file.len == 0
+            ? pst_policies_load(config->policies_dir, shipped, tree, error)
+            : pst_yaml_load_file(pst_config_path(config, arena, p->file).ptr, tree, error);
+
+    if (status != PST_OK && status != PST_E_INVALID) /* a file that is read names its own lines */
+        pst_config_blame(config, at, error);
+    return status;
 }
 
 /* The level table stands beside the profile, wherever that came from. */
@@ -145,10 +160,14 @@ static enum pst_status default_permission(const struct pst_config *config,
         status = pst_presets_load(&tree, &presets, error);
     if (status == PST_OK) {
         if (!pst_presets_find(&presets, p->mlflow_default_permission, out))
-            status = pst_error_set(
-                error, PST_E_INVALID, NULL,
-                "profile %s: default_permission \"%s\" is no level of roles/levels.yaml",
-                p->name.ptr, p->mlflow_default_permission.ptr);
+            status = pst_node_fail(
+                &config->tree,
+                pst_node_get(pst_node_get(pst_node_get(pst_node_get(config->tree.root, "profiles"),
+                                                       p->name.ptr),
+                                          "settings"),
+                             "default_permission"),
+                error, "\"%s\" is no level of roles/levels.yaml",
+                p->mlflow_default_permission.len == 0 ? "" : p->mlflow_default_permission.ptr);
         pst_presets_fini(&presets);
     }
     pst_tree_fini(&tree);
@@ -307,9 +326,12 @@ static enum pst_status build_identity(const struct pst_config *config,
     if (status == PST_OK)
         status =
             pst_arena_copy(&site->arena, config->credentials.cookie, &site->credentials.cookie);
-    return status != PST_OK
-               ? status
-               : pst_verifier_create(&config->identity, ring->slots, &site->verifier, error);
+    if (status != PST_OK)
+        return status;
+    status = pst_verifier_create(&config->identity, ring->slots, &site->verifier, error);
+    if (status != PST_OK)
+        pst_config_blame(config, pst_node_get(config->tree.root, "identity"), error);
+    return status;
 }
 
 enum pst_status pst_site_build(const struct pst_config *config, const struct pst_key_ring *ring,

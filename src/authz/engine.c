@@ -167,7 +167,7 @@ static enum pst_step allow_anybody(struct pst_decide *d, enum pst_reason reason)
     bare.body_given = true;
     pst_profile_extract(d->profile_->profile, &d->routed_, &bare, d->arena_, &e);
     if (e.refuse == PST_R_AMBIGUOUS || e.refuse == PST_R_BAD_TARGET) {
-        d->decision.detail = e.detail;
+        d->decision.detail = d->log_detail_ = e.detail;
         return refuse(d, e.refuse);
     }
     if (e.refuse == PST_R_INTERNAL && pst_policy_workspace(policy_of(d), e.workspace) != 0) {
@@ -202,6 +202,7 @@ static enum pst_step do_route(struct pst_decide *d)
     d->decision.form = pst_profile_form(d->profile_->profile);
     pst_profile_route(d->profile_->profile, d->request_, &d->routed_);
     d->decision.allow = d->routed_.allow;
+    memcpy(d->decision.secret, d->routed_.secret, sizeof(d->decision.secret));
     d->decision.body_limit = d->routed_.body_limit == 0 ? site->body_bytes : d->routed_.body_limit;
     if (d->routed_.refuse != PST_R_INTERNAL && !d->routed_.refuse_after_identity)
         return refuse(d, unmatched(d, d->routed_.refuse));
@@ -481,7 +482,7 @@ static enum pst_step judge(struct pst_decide *d)
     d->detail_ = detail;
     if (verdict == PST_ALLOW)
         return allow(d, detail->reason);
-    d->decision.detail = pst_engine_describe(d, detail);
+    pst_engine_describe(d, detail, d->request_->path);
     return refuse(d, detail->reason);
 }
 
@@ -496,7 +497,7 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     }
     pst_profile_extract(d->profile_->profile, &d->routed_, &request, d->arena_, x);
     if (x->refuse != PST_R_INTERNAL) {
-        d->decision.detail = x->detail;
+        d->decision.detail = d->log_detail_ = x->detail;
         return refuse(d, x->refuse);
     }
     d->decision.workspace = x->workspace;

@@ -109,8 +109,9 @@ void pst_engine_question(const struct pst_decide *d, struct pst_question *q);
 bool pst_engine_user_stands(const struct pst_decide *d, enum pst_reason *why);
 /* Names the caller's roles in the decision. */
 void pst_engine_name_roles(struct pst_decide *d, const struct pst_question *q);
-struct pst_bytes pst_engine_describe(const struct pst_decide *d,
-                                     const struct pst_eval_detail *detail);
+/* Says in the decision what was asked. `path` is the request's, or empty when that is gone. */
+void pst_engine_describe(struct pst_decide *d, const struct pst_eval_detail *detail,
+                         struct pst_bytes path);
 
 /* stream.c */
 void pst_engine_streams_init(struct pst_engine *e);

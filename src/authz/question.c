@@ -84,9 +84,21 @@ void pst_engine_name_roles(struct pst_decide *d, const struct pst_question *q)
     d->decision.roles = pst_buf_bytes(&b);
 }
 
-/* What was asked, as "update Pipeline/p1 in workspace blue": the caller named all of it. */
-struct pst_bytes pst_engine_describe(const struct pst_decide *d,
-                                     const struct pst_eval_detail *detail)
+/* The access log has the path, so an id that is a part of it is no news to a log. */
+static bool is_in_path(struct pst_bytes path, struct pst_bytes id)
+{
+    while (path.len > id.len) {
+        path = pst_bytes_from(path, 1); /* behind a slash */
+        if (pst_bytes_starts(path, id) && (path.len == id.len || path.ptr[id.len] == '/'))
+            return true;
+        path = pst_bytes_from(path, pst_bytes_find(path, '/'));
+    }
+    return false;
+}
+
+/* `path` NULL: with every id; else only with one that stands in it. */
+static struct pst_bytes describe(const struct pst_decide *d, const struct pst_eval_detail *detail,
+                                 const struct pst_bytes *path)
 {
     const struct pst_requirement *r = detail->requirement == PST_NOWHERE
                                           ? NULL
@@ -96,10 +108,21 @@ struct pst_bytes pst_engine_describe(const struct pst_decide *d,
     if (r == NULL || r->key_count == 0)
         return (struct pst_bytes){0};
     const struct pst_key *k = &r->keys[detail->key < r->key_count ? detail->key : 0];
-    return pst_arena_printf(
-        d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op), (int)k->entity.len,
-        k->entity.ptr, k->id_state == PST_ID_KNOWN ? "/" : "",
-        k->id_state == PST_ID_KNOWN ? (int)k->id.len : 0, k->id.ptr,
-        detail->attribute.len > 0 ? ", attribute " : "", (int)detail->attribute.len,
-        detail->attribute.ptr, ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
+    struct pst_bytes id = k->id_state == PST_ID_KNOWN ? k->id : (struct pst_bytes){0};
+    if (path != NULL && id.len > 0 &&
+        !is_in_path(*path, id)) /* out of a query, a field or a body */
+        id = PST_LIT("*");
+    return pst_arena_printf(d->arena_, "%s %.*s%s%.*s%s%.*s%s%.*s", pst_op_name(k->op),
+                            (int)k->entity.len, k->entity.ptr, id.len > 0 ? "/" : "", (int)id.len,
+                            id.ptr, detail->attribute.len > 0 ? ", attribute " : "",
+                            (int)detail->attribute.len, detail->attribute.ptr,
+                            ws.len > 0 ? ", workspace " : "", (int)ws.len, ws.ptr);
+}
+
+/* As "update Pipeline/p1, workspace blue": the caller named all of it, and logs name no values. */
+void pst_engine_describe(struct pst_decide *d, const struct pst_eval_detail *detail,
+                         struct pst_bytes path)
+{
+    d->decision.detail = describe(d, detail, NULL);
+    d->log_detail_ = describe(d, detail, &path);
 }

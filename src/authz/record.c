@@ -62,7 +62,7 @@ static void write_line(const struct pst_decide *d, const char *event)
     put_text(b, "entity", d->extracted_.entity);
     if (d->extracted_.op != PST_OP_NONE)
         put_cstr(b, "operation", pst_op_name(d->extracted_.op));
-    put_text(b, "detail", out->detail);
+    put_text(b, "detail", d->log_detail_);
     put_cstr(b, "credential", d->credential_fault_);
     put_rule(b, d->detail_);
     put_text(b, "revision", out->revision);

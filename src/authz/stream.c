@@ -173,7 +173,7 @@ static void refuse(struct pst_decide *d, enum pst_reason reason)
     if (!d->decision.shadowed || !told)
         pst_engine_record_stream(d, "stream_cut");
     d->detail_ = NULL; /* of this look, as its text */
-    d->decision.detail = (struct pst_bytes){0};
+    d->decision.detail = d->log_detail_ = (struct pst_bytes){0};
     if (d->decision.shadowed) {
         move(d, &e->streams.held);
         return;
@@ -327,7 +327,7 @@ static void judge(struct pst_decide *d, const struct view *v)
     bool allowed = detail != NULL && is_allowed(d, detail, &why);
     if (!allowed && detail != NULL && detail->reason == why) {
         d->detail_ = detail;
-        d->decision.detail = pst_engine_describe(d, detail);
+        pst_engine_describe(d, detail, (struct pst_bytes){0});
     }
     d->pin_ = NULL;
     d->arena_ = own;

@@ -53,6 +53,16 @@ const struct pst_node *pst_node_get(const struct pst_node *map, const char *key)
     return NULL;
 }
 
+const struct pst_node *pst_node_at(const struct pst_node *list, uint32_t index)
+{
+    if (list == NULL || list->kind != PST_NODE_LIST)
+        return NULL;
+    const struct pst_node *n = list->first;
+    while (n != NULL && index-- > 0)
+        n = n->next;
+    return n;
+}
+
 static uint32_t index_in_parent(const struct pst_node *node)
 {
     uint32_t at = 0;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ACCEPTS_PER_TURN 32
@@ -22,9 +23,14 @@ struct pst_acceptor {
 
 /* ---- the socket ---- */
 
-/* A socket file that refuses connections was left behind by a process that is gone. */
+/* A socket file that refuses connections was left behind by a process that is gone. Any other file
+ * refuses them too, and is none of ours. */
 static void remove_stale(const struct pst_address *address)
 {
+    struct stat st;
+
+    if (lstat(address->sa.unix_.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+        return;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)

@@ -112,6 +112,21 @@ static void take_route(const struct pst_profile *profile, const struct pst_route
     }
 }
 
+/* Also of a request that is refused for its method, or for a slash at its end. */
+static void find_secret(const struct pst_profile *profile, struct pst_bytes path,
+                        const struct profile_match *match, struct pst_routed *out)
+{
+    struct profile_match bare;
+
+    if (match->node == NULL && path.len > 1 && path.ptr[path.len - 1] == '/') {
+        profile_trie_match(profile->root, pst_bytes_of(path.ptr, path.len - 1), &bare);
+        match = &bare;
+    }
+    const struct pst_route *route = match->node == NULL ? NULL : some_route(match->node);
+    if (route != NULL && route->secret != 0)
+        memcpy(out->secret, &match->captures[2 * (route->secret - 1)], sizeof(out->secret));
+}
+
 void pst_profile_route(const struct pst_profile *profile, const struct pst_request *request,
                        struct pst_routed *out)
 {
@@ -121,6 +136,7 @@ void pst_profile_route(const struct pst_profile *profile, const struct pst_reque
     memset(out, 0, offsetof(struct pst_routed, captures)); /* those are told by the route */
     profile_trie_match(profile->root, request->path, &match);
     const struct pst_route *any = match.node == NULL ? NULL : some_route(match.node);
+    find_secret(profile, request->path, &match, out);
     if ((request->oddities & ~(any == NULL ? 0 : any->accept)) != 0) {
         out->refuse = PST_R_BAD_TARGET;
         return;

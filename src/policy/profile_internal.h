@@ -161,6 +161,7 @@ struct pst_route {
     uint64_t stream_grace_s, stale_allow_s;
     uint32_t accept; /* PST_ODD_* */
     uint32_t capture_count;
+    uint32_t secret; /* 1 + the capture called {token}; 0: none */
     uint32_t var_count;
     struct profile_var *vars; /* room for PROFILE_VARS while building */
     uint32_t workspace_var;   /* PROFILE_VARS: none */

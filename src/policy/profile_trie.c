@@ -86,6 +86,8 @@ static enum pst_status add_capture(struct profile_builder *b, const struct pst_n
     struct profile_var *var = &route->vars[route->var_count++];
     *var = (struct profile_var){.place = PLACE_PATH, .capture = index};
     route->capture_count++;
+    if (pst_bytes_equal(name, PST_LIT("token")))
+        route->secret = index + 1;
     return pst_arena_copy(&b->profile->arena, name, &var->name);
 }
 

@@ -356,6 +356,23 @@ static void put_client(struct pst_exchange *x, struct pst_buf *out)
     put_text(out, PST_LIT(",\"client\":"), client);
 }
 
+/* Without what is a credential of the app's own. */
+static void put_path(struct pst_exchange *x, struct pst_buf *out)
+{
+    const uint32_t *secret = x->decide.decision.secret;
+    struct pst_bytes path = x->request.path;
+    char room[512];
+
+    if (x->decided && secret[1] > 0) {
+        struct pst_buf shown = pst_buf_of(room, sizeof(room));
+        pst_buf_put(&shown, pst_bytes_of(path.ptr, secret[0]));
+        pst_buf_char(&shown, '*');
+        pst_buf_put(&shown, pst_bytes_from(path, secret[0] + secret[1]));
+        path = shown.full ? PST_LIT("*") : pst_buf_bytes(&shown);
+    }
+    put_text(out, PST_LIT(",\"path\":"), path);
+}
+
 /* Many lines are of one millisecond: its text is kept. */
 static void put_time(struct pst_server *server, struct pst_buf *out)
 {
@@ -387,7 +404,7 @@ void pst_access_log(struct pst_exchange *x)
     /* The one that was decided: of a check that is the original request. */
     put_plain(out, PST_LIT(",\"method\":"), /* capitals */
               x->request.method.len > 0 ? x->request.method : x->head.method_text);
-    put_text(out, PST_LIT(",\"path\":"), x->request.path);
+    put_path(x, out);
     pst_buf_lit(out, ",\"status\":");
     pst_buf_u64(out, x->answered ? x->status : 0);
     pst_buf_lit(out, ",\"bytes\":");

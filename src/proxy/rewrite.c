@@ -52,15 +52,33 @@ static bool is_hex(struct pst_bytes text, bool *zero)
     return true;
 }
 
-/* W3C trace context, version 00. */
+/* W3C trace context. A later version than 00 may go on behind what is known of it; ff is none. */
 static bool is_traceparent(struct pst_bytes v)
 {
-    bool zero_trace, zero_span, zero;
+    bool first, zero_trace, zero_span, zero;
 
-    return v.len == 55 && pst_bytes_starts(v, PST_LIT("00-")) && v.ptr[35] == '-' &&
-           v.ptr[52] == '-' && is_hex(pst_bytes_of(v.ptr + 3, 32), &zero_trace) && !zero_trace &&
+    if (v.len < 55 || !is_hex(pst_bytes_of(v.ptr, 2), &first) ||
+        pst_bytes_starts(v, PST_LIT("ff")) || (v.len > 55 && (first || v.ptr[55] != '-')))
+        return false;
+    return v.ptr[2] == '-' && v.ptr[35] == '-' && v.ptr[52] == '-' &&
+           is_hex(pst_bytes_of(v.ptr + 3, 32), &zero_trace) && !zero_trace &&
            is_hex(pst_bytes_of(v.ptr + 36, 16), &zero_span) && !zero_span &&
            is_hex(pst_bytes_of(v.ptr + 53, 2), &zero);
+}
+
+/* A trace is continued as version 00 has it, of whose flags the lowest is known. */
+static void put_parent(struct pst_bytes v, struct pst_buf *out)
+{
+    char digit = v.ptr[54];
+    unsigned low = (unsigned)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+
+    if (pst_bytes_starts(v, PST_LIT("00"))) {
+        pst_buf_line(out, PST_LIT("traceparent"), v);
+        return;
+    }
+    pst_buf_lit(out, "traceparent: 00");
+    pst_buf_put(out, pst_bytes_of(v.ptr + 2, 51));
+    pst_buf_put(out, (low & 1) != 0 ? PST_LIT("01\r\n") : PST_LIT("00\r\n"));
 }
 
 static void put_trace(struct pst_exchange *x, struct pst_buf *out)
@@ -68,7 +86,7 @@ static void put_trace(struct pst_exchange *x, struct pst_buf *out)
     struct pst_bytes parent;
 
     if (pst_head_only(&x->head, PST_FIELD_TRACEPARENT, &parent, NULL) && is_traceparent(parent)) {
-        pst_buf_line(out, PST_LIT("traceparent"), parent);
+        put_parent(parent, out);
         for (size_t i = 0; (i = pst_head_find(&x->head, PST_FIELD_TRACESTATE, i)) < x->head.count;
              i++)
             pst_buf_line(out, PST_LIT("tracestate"), x->head.fields[i].value);

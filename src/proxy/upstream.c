@@ -135,6 +135,7 @@ static enum pst_status connect_next(struct pst_loan *lease)
             &e->addresses[(e->address_next + lease->tries_++) % e->address_count];
         enum pst_status status =
             pst_stream_connect(&lease->stream, e->pools->worker, &lease_ops, address);
+        lease->peer_ = *address;
         if (status == PST_OK || status == PST_PENDING)
             return status;
     }
@@ -223,6 +224,18 @@ static struct pst_loan *take_idle(struct pst_endpoint *e, struct pst_borrower *b
     return NULL;
 }
 
+/* False when the name leads elsewhere by now. */
+static bool is_current(const struct pst_loan *lease)
+{
+    const struct pst_endpoint *e = lease->endpoint;
+
+    for (uint8_t i = 0; e->is_name && i < e->address_count; i++)
+        if (e->addresses[i].len == lease->peer_.len &&
+            memcmp(&e->addresses[i].sa, &lease->peer_.sa, lease->peer_.len) == 0)
+            return true;
+    return !e->is_name;
+}
+
 void pst_loan_release(struct pst_loan *lease, bool keep)
 {
     struct pst_endpoint *e = lease->endpoint;
@@ -231,7 +244,8 @@ void pst_loan_release(struct pst_loan *lease, bool keep)
 
     if (!keep || lease->requests != lease->answers || s->eof || s->broken || s->send_broken ||
         s->connecting || pst_stream_in(s).len > 0 || pst_stream_sending(s) ||
-        e->idle_count >= lease->max_idle_ || now_ns - lease->born_ns_ > MAX_AGE_NS) {
+        e->idle_count >= lease->max_idle_ || now_ns - lease->born_ns_ > MAX_AGE_NS ||
+        !is_current(lease)) {
         end_lease(lease);
         return;
     }
@@ -281,6 +295,18 @@ static void wake_waiting(struct pst_endpoint *e)
     }
 }
 
+static void close_outdated(struct pst_endpoint *e)
+{
+    struct pst_list *at = e->idle.next;
+
+    while (at != &e->idle) {
+        struct pst_loan *lease = pst_container_of(at, struct pst_loan, node_);
+        at = at->next;
+        if (!is_current(lease))
+            end_lease(lease);
+    }
+}
+
 static void on_resolved(struct pst_lookup *lookup, const struct pst_address *addresses,
                         uint8_t count)
 {
@@ -290,6 +316,7 @@ static void on_resolved(struct pst_lookup *lookup, const struct pst_address *add
     if (count > 0) {
         memcpy(e->addresses, addresses, count * sizeof(*addresses));
         e->address_count = count;
+        close_outdated(e);
     }
     e->resolve_again_ns = now_ns + (count > 0 ? RESOLVE_AGAIN_NS : RESOLVE_RETRY_NS);
     wake_waiting(e);

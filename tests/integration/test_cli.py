@@ -61,10 +61,24 @@ class Help(Folder):
 
     def test_a_wrong_line_is_told_from_a_failure(self):
         for line in ((), ("nonsense",), ("apply",), ("apply", "--bogus"), ("check",), ("config", "x"), ("token",),
-                     ("token", "mint", "--ttl"), ("serve", "extra"), ("policy",)):
+                     ("token", "mint", "--ttl"), ("serve", "extra"), ("policy",),
+                     ("check", "-u", "ann", "-t", "x.y.z", "/a"), ("check", "--node", "127.0.0.1:1", "-u", "ann", "/a"),
+                     ("check", "--node", "127.0.0.1:1", "-d", "body.json", "/a")):
             done = self.run_cli(*line)
             self.assertEqual(done.returncode, USAGE, (line, done.stdout, done.stderr))
             self.assertTrue(done.stderr, line)
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        self.file("d.yaml", TREE)
+        store = ("--store", self.store)
+        self.assertEqual(self.run_cli("apply", *store, "-f", self.file("d.yaml", TREE)).returncode, YES)
+        for line in (("version",), ("--help",), ("check", "--help"), ("export", *store), ("export", *store, "--json"),
+                     ("db", "status", *store), ("db", "check", *store, "--json"), ("nodes", *store, "--json"),
+                     ("diff", *store, "-f", os.path.join(self.folder, "d.yaml")), ("token", "inspect", "e30.e30.e30")):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([paths.binary(), *line], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            self.assertEqual(done.returncode, FAILED, (line, done.stderr))
+            self.assertIn("could not be written", done.stderr, line)
 
     def test_version(self):
         self.assertRegex(self.run_cli("version").stdout, r"^postern \d+\.\d+\.\d+\n$")
@@ -296,6 +310,12 @@ class Golden(Folder):
         tree = self.json("policy", "test", self.suite([self.case(name, "alice", "GET", "/w/blue/pipelines/p1", "allow")]))
         self.assertEqual(tree["cases"][0]["name"], name)
 
+    def test_a_file_that_cannot_be_run_is_told_in_json(self):
+        done = self.run_cli("policy", "test", os.path.join(self.folder, "absent.yaml"), "--json")
+        self.assertEqual(done.returncode, FAILED)
+        tree = json.loads(done.stdout)
+        self.assertEqual((tree["passed"], tree["failed"], tree["error"]["status"]), (0, 0, "absent"))
+
     def test_a_failing_case_fails_the_command(self):
         bad = [self.case("right", "alice", "GET", "/w/blue/pipelines/p1", "allow"),
                self.case("wrong verdict", "alice", "GET", "/w/red/pipelines/p1", "allow"),
@@ -321,6 +341,61 @@ class Configuration(Folder):
             self.assertEqual(done.returncode, NO, text)
             self.assertRegex(done.stderr, r"bad\.yaml" + where)
         self.assertEqual(self.run_cli("config", "check", "/nonexistent.yaml").returncode, NO)
+
+    def test_what_a_start_would_miss_is_told_with_its_place(self):
+        issuer = {"issuer": "i", "audiences": ["a"]}
+        for tree, where, word in (
+                ({"log": {"access": self.folder + "/absent/a.log"}}, "log.access", "No such file"),
+                ({"log": {"events": self.folder}}, "log.events", "directory"),
+                ({"store": {"url": "sqlite:///%s/absent/p.db" % self.folder}}, "store.url", "No such file"),
+                ({"store": {"url": "mysql://h/d"}}, "store.url", "postgresql://"),
+                ({"profiles": {"rest": {"file": "absent.yaml"}}}, "profiles.rest.file", "absent.yaml"),
+                ({"policies_dir": "/absent"}, "policies_dir", "/absent/"),
+                ({"identity": {"issuers": [{**issuer, "keys": {"jwks_file": "absent.json"}}]}},
+                 r"identity.issuers\[0\].keys", "absent.json"),
+                ({"identity": {"issuers": [{**issuer, "keys": {"secrets": [{"alg": "HS256", "file": "env:ABSENT"}]}}]}},
+                 r"identity.issuers\[0\].keys", "not set")):
+            done = self.run_cli("config", "check", self.file("bad.yaml", {"state_dir": self.folder + "/state", **tree}))
+            self.assertEqual(done.returncode, NO, tree)
+            self.assertRegex(done.stderr, r"bad\.yaml:1:%s: .*%s" % (where, word))
+            self.assertEqual(os.listdir(self.folder).count("absent"), 0)
+
+    def examples(self):
+        """(name, text) of every whole configuration that the project shows."""
+        with open(os.path.join(paths.ROOT, "README.md"), encoding="utf-8") as f:
+            blocks = re.findall(r"(?ms)^```yaml\n(state_dir: .*?)^```$", f.read())
+        self.assertEqual(len(blocks), 2)
+        yield from (("README.md", block) for block in blocks)
+        with open(os.path.join(paths.ROOT, "deploy", "postern.yaml"), encoding="utf-8") as f:
+            yield "deploy/postern.yaml", f.read()
+
+    def test_every_reason_is_explained(self):
+        with open(os.path.join(paths.ROOT, "src", "policy", "reason.c"), encoding="utf-8") as f:
+            reasons = re.findall(r'\{([45]\d\d),\s*"([a-z-]+)"', f.read())
+        self.assertGreater(len(reasons), 30)
+        with open(os.path.join(paths.ROOT, "README.md"), encoding="utf-8") as f:
+            table = re.search(r"(?ms)^\| reason \|.*?^$", f.read())[0]
+        for status, name in reasons:
+            row = [line for line in table.splitlines() if "`%s`" % name in line]
+            self.assertEqual(len(row), 1, name)
+            self.assertIn(status, row[0], name)
+
+    def test_the_examples_are_accepted(self):
+        for name, text in self.examples():
+            path = self.file("example.yaml", text.replace("/var/lib/postern", self.folder + "/state"))
+            done = self.run_cli("config", "check", path)
+            self.assertEqual(done.returncode, YES, (name, done.stderr))
+
+    def test_every_limit_can_be_set_by_the_environment(self):
+        with open(os.path.join(paths.ROOT, "deploy", "postern.yaml"), encoding="utf-8") as f:
+            text = re.search(r"(?ms)^limits:\n(.*?)^$", f.read())[1]
+        limits = re.findall(r"(?m)^  (\w+): \d", text) + ["connect_s", "first_byte_s", "response_head_s", "idle_body_s"]
+        self.assertGreater(len(limits), 20)
+        path = self.file("good.yaml", {"state_dir": self.folder + "/state", "upstreams": {"app": {"address": "127.0.0.1:1"}}})
+        for limit in limits:
+            done = self.run_cli("config", "check", path, env={"POSTERN_LIMITS_" + limit.upper(): "many"})
+            self.assertEqual(done.returncode, NO, limit)
+            self.assertIn("environment:limits.%s:" % limit, done.stderr)
 
     def test_unknown_keys_are_refused_at_every_depth(self):
         for tree in ({"identity": {"issuer": 1}}, {"log": {"acces": "stdout"}}, {"identity": {"issuers": [{"isuer": "x"}]}},

@@ -87,6 +87,23 @@ class Logs(WorldCase):
             for secret in (signature[:40], token.split(".")[1][:60], SECRET_QUERY, SECRET_COOKIE, SECRET_BODY):
                 self.assertNotIn(secret, text, "in %s" % name)
 
+    def test_ids_are_logged_from_the_path_alone(self):
+        """A query value and a field of a body stay what they are when they name what was asked for."""
+        fields = [("X-Mlflow-Workspace", "blue"), ("Content-Type", "application/json")]
+        secrets = ["s3cr3t-q%d" % i for i in range(4)]
+        at = "/api/2.0/mlflow/"
+        self.get(at + "experiments/get?experiment_id=" + secrets[0], "mallory", fields)
+        self.get(at + "registered-models/get?name=" + secrets[1], "mallory", fields)
+        told = self.get(at + "experiments/delete", "mallory", fields, "POST", json.dumps({"experiment_id": secrets[2]}).encode())
+        self.assertIn(secrets[2], told.text())          # who sent it may read it
+        self.get("/w/blue/pipelines?pipeline_uuid=" + secrets[3], "mallory")
+        self.get("/w/blue/pipelines/in-the-path", "mallory")
+        self.assertTrue(self.lines(self.decisions, "detail pipelines/in-the-path"))
+        self.assertTrue(self.lines(self.decisions, "delete experiment/*"))
+        for text in (self.read(self.access), self.read(self.decisions), self.node.child.err()):
+            for secret in secrets:
+                self.assertNotIn(secret, text)
+
     def test_a_line_cannot_be_forged(self):
         target = "/w/blue/x%0a%7b%22forged%22%3a1%7d"
         self.get(target)

@@ -52,6 +52,8 @@ class Reload(WorldCase):
             good = f.read()
         for broken in ("{", good.replace('"listeners"', '"listenerz"'), good.replace(paths.PROFILES, "nowhere"),
                        good.replace('"state_dir"', '"node": "other", "state_dir"'),
+                       good.replace('"workers": 2', '"workers": 3'), good.replace('"level": "info"', '"level": "debug"'),
+                       good.replace('"decisions": "off"', '"decisions": "stdout"'),
                        good.replace('"field_bytes"', '"x"').replace('"workers": 2', '"workers": "many"')):
             self.assertNotEqual(broken, good)
             with open(self.node.path, "w", encoding="utf-8") as f:

@@ -56,7 +56,7 @@ def lines(app, url, tokens):
         return [(200, "editor lists the experiments of team-a",
                  bearer("editor") + team % "team-a" + "'" + at + "search?max_results=5'"),
                 (200, "editor creates one (a second time the app itself answers 400: the name is taken)",
-                 bearer("editor") + team % "team-a" + body % "first" + at + "create"),
+                 bearer("editor") + team % "team-a" + body % ("try-%d" % time.time()) + at + "create"),
                 (200, "reader reads team-a", bearer("reader") + team % "team-a" + "'" + at + "search?max_results=5'"),
                 (403, "reader may not start a run in it", bearer("reader") + team % "team-a" +
                  "-H 'Content-Type: application/json' -d '{\"experiment_id\": \"1\"}' " + url +

@@ -58,8 +58,8 @@ enum pst_door_kind { PST_DOOR_PROXY = 0, PST_DOOR_AUTH_REQUEST, PST_DOOR_OPS };
 
 struct pst_mount_source {
     struct pst_bytes host, prefix, profile;
-    uint32_t upstream; /* index; UINT32_MAX: none */
-    uint32_t line;
+    uint32_t upstream;         /* index; UINT32_MAX: none */
+    const struct pst_node *at; /* in the file */
 };
 
 struct pst_listener_source {
@@ -142,6 +142,11 @@ PST_MUST_USE enum pst_status pst_config_feed(const struct pst_config *config,
 PST_MUST_USE enum pst_status pst_config_secret(const struct pst_config *config,
                                                struct pst_arena *arena, struct pst_bytes source,
                                                struct pst_bytes *out, struct pst_error *error);
+
+/* Puts the setting that led there before a failure that names another file, or none; `at` NULL:
+ * nothing happens. */
+void pst_config_blame(const struct pst_config *config, const struct pst_node *at,
+                      struct pst_error *error);
 
 /* A path of the configuration, made absolute by its directory, NUL-terminated, in `arena`. Empty
  * when memory is short. */

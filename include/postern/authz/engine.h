@@ -65,6 +65,8 @@ struct pst_decision {
     uint32_t upstream;      /* index into the proxy's upstream table; UINT32_MAX: none */
     uint64_t body_limit;    /* bytes of a forwarded body; UINT64_MAX: none */
     uint32_t retry_after_s; /* with 503 */
+    uint32_t
+        secret[2]; /* (offset, length) of what no log may show of the path; length 0: nothing */
 };
 
 struct pst_decide {
@@ -77,6 +79,7 @@ struct pst_decide {
     struct pst_engine *engine_;
     struct pst_policy_pin *pin_;
     const struct pst_request *request_;
+    struct pst_bytes log_detail_; /* decision.detail, without what no log may show */
     struct pst_arena *arena_;
     const struct pst_mount *mount_;
     const struct pst_site_profile *profile_;

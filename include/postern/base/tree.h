@@ -56,6 +56,9 @@ struct pst_node *pst_tree_add(struct pst_tree *tree, struct pst_node *parent,
 /* NULL when `map` is NULL, no map, or has no such key. */
 const struct pst_node *pst_node_get(const struct pst_node *map, const char *key);
 
+/* NULL when `list` is NULL, no list, or shorter. */
+const struct pst_node *pst_node_at(const struct pst_node *list, uint32_t index);
+
 /* file:line:key.path of a node, for pst_error. */
 enum pst_status pst_node_fail(const struct pst_tree *tree, const struct pst_node *node,
                               struct pst_error *error, const char *format, ...)

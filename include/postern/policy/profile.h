@@ -80,7 +80,9 @@ struct pst_routed {
     uint64_t body_limit; /* of a forwarded body; 0: the configuration's default; UINT64_MAX: none */
     uint32_t stream_grace_s; /* how long an exchange that runs may outlast a lost lease; 0: not */
     uint32_t stale_allow_s;  /* how long it may be decided from memory then; 0: not */
-    uint32_t captures[16];   /* private: (offset, length) of path parameters */
+    uint32_t secret[2];    /* (offset, length) of what in the path is a credential of the app's own
+                            * (a parameter called {token}), for nobody's log; length 0: nothing */
+    uint32_t captures[16]; /* private: (offset, length) of path parameters */
 };
 
 /* Never fails: without a route `refuse` says why. A route that is refused to everybody (upgrade,

@@ -10,7 +10,8 @@
  * address is left alone for a while; then one request probes it.
  *
  * Names     Resolved on the worker's loop (libevent's resolver), again every 30 s while in use; the
- * old addresses stay until new ones are there.
+ * old addresses stay until new ones are there.  A connection to an address that the name does not
+ * lead to any more is not used again.
  *
  * Threads   The worker's.
  *
@@ -40,6 +41,7 @@ struct pst_loan {
     uint32_t requests, answers; /* begun and ended; pooled only when equal */
     bool reused;                /* it has carried an earlier request */
     uint8_t tries_;             /* addresses tried so far */
+    struct pst_address peer_;   /* the one that was connected to */
     uint32_t max_idle_, idle_s_;
 };
 

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <unistd.h>
 
+#include "../tally.h"
 #include "jwt_world.h"
 #include "postern/base/clock.h"
 #include "postern/identity/jwks.h"
@@ -70,29 +71,46 @@ struct scenario {
     char why[512];
 };
 
-static const char *missing_need(const json_t *c)
+/* What is strange about a flood's parts, NULL: nothing. */
+static const char *strange_parts(const json_t *parts)
 {
-    static const char *const have[] = {"clock", "jwks_url", "restart"};
-    static const char *const words[] = {"start", "restart", "reload", "clock", "serve_jwks", "fail_jwks",
-                                        "resolve", "request", "flood", "check"};
-    size_t i, k;
-    json_t *one;
+    static const char *const FORMS[] = {"as_is", "text", "blocks"};
 
-    json_array_foreach(json_object_get(c, "needs"), i, one)
-    {
-        for (k = 0; k < 3 && !is_word(one, have[k]); k++)
-            ;
-        if (k == 3)
-            return json_string_value(one);
-    }
-    json_array_foreach(json_object_get(c, "steps"), i, one)
-    {
-        for (k = 0; k < 10 && !is_word(json_object_get(one, "do"), words[k]); k++)
-            ;
-        if (k == 10)
-            return json_string_value(json_object_get(one, "do"));
+    if (json_array_size(parts) != 3)
+        return "parts";
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *part = json_array_get(parts, i);
+        bool known = i == 2 && json_object_get(part, "mac") != NULL;
+        for (size_t k = 0; k < 3; k++)
+            known = known || json_object_get(part, FORMS[k]) != NULL;
+        if (!known)
+            return "part";
     }
     return NULL;
+}
+
+/* What is strange about a step, NULL: nothing; the word is in *word. */
+static const char *strange_step(const json_t *step, const char **word)
+{
+    static const char *const WORDS[] = {"start", "restart", "reload", "clock", "serve_jwks", "fail_jwks",
+                                        "resolve", "request", "flood", "check", NULL};
+    static const char *const MEASURED[] = {"jwks_fetches", "jwks_fetch_failures", "jwks_fetch_seconds", "outgoing",
+                                           "ready", "alarms", "rss_growth_bytes", "p99_ratio", "cache_hits",
+                                           "occurrences", NULL};
+    static const char *const OPS[] = {"==", "<=", ">=", NULL};
+
+    *word = tally_text(step, "do");
+    if (!tally_among(*word, WORDS))
+        return "step";
+    if (strcmp(*word, "flood") == 0)
+        return strange_parts(json_object_get(step, "parts"));
+    if (strcmp(*word, "check") != 0)
+        return NULL;
+    *word = tally_text(step, "what");
+    if (!tally_among(*word, MEASURED))
+        return "check";
+    *word = tally_text(step, "op");
+    return tally_among(*word, OPS) ? NULL : "op";
 }
 
 static void write_log(struct scenario *s, const char *text)
@@ -744,7 +762,7 @@ static bool run_scenario(const json_t *meta, const json_t *c)
         }
         good = good && run_step(&s, step);
         if (!good) {
-            printf("jwt %s: step %zu (%s at %g): %s\n", json_string_value(json_object_get(c, "id")), i,
+            printf("jwt_cases.json: FAIL %s: step %zu (%s at %g): %s\n", tally_text(c, "id"), i,
                    json_string_value(json_object_get(step, "do")), json_number_value(json_object_get(step, "at")), s.why);
             break;
         }

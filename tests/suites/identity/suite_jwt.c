@@ -7,12 +7,11 @@
  */
 #include "jwt_scenario.h"
 
-static unsigned passed, failed, not_applicable;
+static struct tally tally;
 
 static void report(const json_t *c, const char *what, const char *why)
 {
-    printf("jwt %s%s%s: %s\n", json_string_value(json_object_get(c, "id")), *what ? " / " : "",
-           what, why);
+    printf("%s: FAIL %s%s%s: %s\n", tally.file, tally_text(c, "id"), *what ? " / " : "", what, why);
 }
 
 /* One way of carrying a token; false and a line when it did not end as expected. */
@@ -52,11 +51,11 @@ static bool run_one(struct world *w, const json_t *c, const json_t *t, int64_t n
         struct result r = verify(w, token, now_s);
         good = judge(c, t, &r, "verifier");
         r = verify(w, token, now_s); /* and out of the cache */
-        good = judge(c, t, &r, "again") && good;
+        good = good && judge(c, t, &r, "again");
     }
-    if (!json_is_null(http)) {
+    if (!json_is_null(http) && good) {
         struct result r = request(w, token, http, now_s);
-        good = judge(c, t, &r, "request") && good;
+        good = judge(c, t, &r, "request");
     }
     free(owned);
     return good;
@@ -87,40 +86,93 @@ static bool run_token(const json_t *meta, const json_t *c)
         json_decref(keys);
     }
     bool good = run_one(&w, c, c, now_s);
-    json_array_foreach(more, i, one) good = run_one(&w, c, one, now_s) && good;
+    json_array_foreach(more, i, one) good = good && run_one(&w, c, one, now_s);
     world_close(&w);
     return good;
 }
 
+/* What is strange about a configuration, NULL: nothing. Its words are those of the meta. */
+static const char *strange_config(const json_t *meta, const json_t *own, const char **word)
+{
+    const json_t *known = json_object_get(meta, "config");
+    json_t *patch = json_object_get(own, "config"), *value;
+
+    json_object_foreach(patch, *word,
+                        value) if (json_object_get(known, *word) == NULL) return "config";
+    return NULL;
+}
+
+/* What is strange about one token and its expectation, NULL: nothing. */
+static const char *strange_token(const json_t *c, const json_t *t, const char **word)
+{
+    static const char *const EXPECTS[] = {"accept", "reject", NULL};
+
+    *word = tally_text(t, "expect");
+    if (!tally_among(*word, EXPECTS))
+        return "expect";
+    *word = "";
+    return json_is_string(json_object_get(t, "token")) ||
+                   json_object_get(t, "token_zlib_b64") != NULL ||
+                   json_is_object(json_object_get(t, "http")) ||
+                   json_is_object(json_object_get(c, "http"))
+               ? NULL
+               : "token";
+}
+
+static const char *strange_case(const json_t *meta, const json_t *c, const char **word)
+{
+    static const char *const KINDS[] = {"token", "scenario", NULL};
+    const json_t *more = json_object_get(c, "more"), *steps = json_object_get(c, "steps"), *one;
+    bool scenario = is_word(json_object_get(c, "kind"), "scenario");
+    size_t i;
+
+    *word = tally_text(c, "kind");
+    if (!tally_among(*word, KINDS))
+        return "kind";
+    const char *what = strange_config(meta, c, word);
+    if (what == NULL && !scenario)
+        what = strange_token(c, c, word);
+    for (i = 0; what == NULL && (one = json_array_get(more, i)) != NULL; i++)
+        what = strange_token(c, one, word);
+    for (i = 0; what == NULL && scenario && (one = json_array_get(steps, i)) != NULL; i++) {
+        what = strange_step(one, word);
+        if (what == NULL)
+            what = strange_config(meta, one, word);
+    }
+    return what;
+}
+
 static void run_case(const json_t *meta, const json_t *c)
 {
-    const char *lacking = missing_need(c);
-    bool good;
+    static const char *const NOW[] = {"clock", "jwks_url", "restart", NULL};
+    static const char *const LATER[] = {"revocation", "websocket",  "discovery",
+                                        "stream",     "management", NULL};
+    const char *id = tally_text(c, "id"), *word;
 
-    if (is_word(json_object_get(c, "kind"), "vectors"))
+    if (is_word(json_object_get(c, "kind"), "vectors")) /* Wycheproof's have a suite of their own */
         return;
-    if (lacking != NULL) {
-        printf("jwt %s: not applicable: %s\n", json_string_value(json_object_get(c, "id")),
-               lacking);
-        not_applicable++;
+    if (tally_needs(&tally, c, id, NOW, LATER))
+        return;
+    const char *what = strange_case(meta, c, &word);
+    if (what != NULL) {
+        tally_strange(&tally, id, what, word);
         return;
     }
-    good = is_word(json_object_get(c, "kind"), "scenario") ? run_scenario(meta, c)
-                                                           : run_token(meta, c);
-    passed += good;
-    failed += !good;
+    if (is_word(json_object_get(c, "kind"), "scenario") ? run_scenario(meta, c)
+                                                        : run_token(meta, c))
+        tally.passed++;
+    else
+        tally.failed++;
 }
 
 int main(int argc, char **argv)
 {
-    char path[4096];
+    const char *dir = argc > 1 ? argv[1] : TALLY_OWN;
     json_t *one;
     size_t i;
 
-    (void)snprintf(path, sizeof(path), "%s/jwt_cases.json", argc > 1 ? argv[1] : "tests/vectors");
-    json_t *file = json_load_file(path, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-    if (file == NULL)
-        printf("jwt: jwt_cases.json is absent\n");
+    tally = tally_of(dir, "jwt_cases.json");
+    json_t *file = tally_load(&tally, dir, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL);
     json_array_foreach(json_object_get(file, "cases"), i, one)
     {
         if (argc <= 2 ||
@@ -128,6 +180,8 @@ int main(int argc, char **argv)
             run_case(json_object_get(file, "meta"), one);
     }
     json_decref(file);
-    printf("suite jwt: %u passed, %u failed, %u not applicable\n", passed, failed, not_applicable);
-    return failed > 0;
+    tally_close(&tally);
+    printf("suite jwt: %u passed, %u failed, %u not applicable\n", tally.passed, tally.failed,
+           tally.skipped);
+    return tally.failed > 0;
 }

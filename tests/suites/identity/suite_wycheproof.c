@@ -8,19 +8,12 @@
  *
  * Where the outcome is another one than the file says, `deviations` says why.
  */
-#include <jansson.h>
 #include <openssl/evp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "postern/identity/base64url.h"
 #include "postern/identity/signature.h"
 #include "postern/identity/token.h"
-
-struct tally {
-    unsigned passed, failed, not_applicable, deviated;
-};
+#include "tally.h"
 
 enum verdict { INVALID = 0, VALID, NOT_APPLICABLE };
 
@@ -301,7 +294,7 @@ static enum verdict run_mac(const json_t *group, struct pst_signature *signature
 
 struct run {
     const json_t *c;
-    const char *file;
+    const char *file, *out_of_reach; /* why a test of this file may not be applicable */
     struct pst_signature *signature;
     struct tally *tally;
 };
@@ -322,20 +315,18 @@ static void count(const struct run *run, const json_t *test, enum verdict verdic
     const char *why = deviation(run->file, id, verdict);
 
     if (verdict == NOT_APPLICABLE) {
-        run->tally->not_applicable++;
+        tally_skip(run->tally, 1, "%s", run->out_of_reach);
     } else if (strcmp(result, "acceptable") == 0 ||
                (verdict == VALID) == (strcmp(result, "valid") == 0)) {
         run->tally->passed++;
     } else if (why != NULL) {
         run->tally->passed++;
-        run->tally->deviated++;
-        printf("wycheproof %s tcId %d: %s by intention: %s\n", run->file, id,
+        printf("%s: tcId %d %s by intention: %s\n", run->tally->file, id,
                verdict == VALID ? "accepted" : "refused", why);
     } else {
         run->tally->failed++;
-        printf("wycheproof %s tcId %d (%s): %s, but the signature %s\n", run->file, id,
-               json_string_value(json_object_get(test, "comment")), result,
-               verdict == VALID ? "held" : "did not hold");
+        printf("%s: FAIL tcId %d (%s): %s, but the signature %s\n", run->tally->file, id,
+               tally_text(test, "comment"), result, verdict == VALID ? "held" : "did not hold");
     }
 }
 
@@ -386,7 +377,19 @@ static void run_tokens(const struct run *run, const json_t *group)
     pst_arena_fini(&arena);
 }
 
-static void run_group(const struct run *run, const json_t *group)
+static bool is_strange_group(const struct run *run, const json_t *group)
+{
+    const char *type = tally_text(group, "type");
+
+    if (is_word(run->c, "layer", "jws") || strcmp(type, "MacTest") == 0 ||
+        alg_of(group) != PST_ALG_UNKNOWN)
+        return false;
+    for (size_t i = 0; i < json_array_size(json_object_get(group, "tests")); i++)
+        tally_strange(run->tally, tally_text(run->c, "id"), "type", type);
+    return true;
+}
+
+static void run_group(struct run *run, const json_t *group)
 {
     bool mac = is_word(group, "type", "MacTest");
     enum pst_alg alg = strstr(run->file, "sha512") != NULL   ? PST_ALG_HS512
@@ -395,6 +398,9 @@ static void run_group(const struct run *run, const json_t *group)
     size_t i;
     json_t *test;
 
+    if (is_strange_group(run, group))
+        return;
+    run->out_of_reach = mac ? "no tag or key of a JWS" : "JWE";
     if (is_word(run->c, "layer", "jws")) {
         run_tokens(run, group);
         return;
@@ -408,56 +414,63 @@ static void run_group(const struct run *run, const json_t *group)
     }
 }
 
-static void run_case(const char *dir, const json_t *c, struct pst_signature *signature,
-                     struct tally *all)
+static void run_file(struct run *run, const json_t *file)
 {
-    char path[4096];
-    struct tally own = {0};
-    const char *id = json_string_value(json_object_get(c, "id"));
-    struct run run = {c, json_string_value(json_object_get(c, "vector_file")), signature, &own};
+    struct tally *t = run->tally;
+    unsigned announced = (unsigned)number_of(run->c, "vectors");
     size_t i;
     json_t *group;
 
-    if (is_word(c, "when", "secrets")) {
-        own.not_applicable = (unsigned)number_of(c, "vectors");
-        printf("wycheproof %s: %u not applicable: secrets\n", id, own.not_applicable);
-        all->not_applicable += own.not_applicable;
-        return;
+    json_array_foreach(json_object_get(file, "testGroups"), i, group) run_group(run, group);
+    unsigned seen = t->passed + t->failed + t->skipped;
+    if (seen != announced) {
+        printf("%s: FAIL %s: %u vectors seen, %u announced\n", t->file, tally_text(run->c, "id"),
+               seen, announced);
+        t->failed++;
     }
-    (void)snprintf(path, sizeof(path), "%s/wycheproof/%s", dir, run.file);
-    json_t *file = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    if (file == NULL) {
-        printf("wycheproof %s: %s is absent\n", id, run.file);
-        return;
+}
+
+static void run_case(const char *dir, const json_t *c, struct pst_signature *signature,
+                     struct tally *all)
+{
+    static const char *const LAYERS[] = {"jws", "primitive", NULL};
+    char name[256];
+    const char *id = tally_text(c, "id"), *when = tally_text(c, "when");
+    const char *layer = tally_text(c, "layer");
+    struct tally own = tally_of(dir, name);
+    struct run run = {
+        .c = c, .file = tally_text(c, "vector_file"), .signature = signature, .tally = &own};
+
+    (void)snprintf(name, sizeof(name), "wycheproof/%s", run.file);
+    if (strcmp(when, "secrets") == 0) {
+        tally_skip(&own, (unsigned)number_of(c, "vectors"), "needs secrets");
+    } else if (when[0] != '\0') {
+        tally_strange(&own, id, "when", when);
+    } else if (!tally_among(layer, LAYERS)) {
+        tally_strange(&own, id, "layer", layer);
+    } else {
+        json_t *file = tally_load(&own, dir, JSON_ALLOW_NUL);
+        if (file != NULL)
+            run_file(&run, file);
+        else if (own.failed == 0)
+            printf("%s: absent from %s\n", name, dir);
+        json_decref(file);
     }
-    json_array_foreach(json_object_get(file, "testGroups"), i, group) run_group(&run, group);
-    json_decref(file);
-    unsigned seen = own.passed + own.failed + own.not_applicable;
-    if (seen != (unsigned)number_of(c, "vectors")) {
-        printf("wycheproof %s: %u vectors seen, %d announced\n", id, seen, number_of(c, "vectors"));
-        own.failed++;
-    }
-    printf("wycheproof %s: %u passed (%u of them deviations), %u failed, %u not applicable\n", id,
-           own.passed, own.deviated, own.failed, own.not_applicable);
+    tally_close(&own);
     all->passed += own.passed;
     all->failed += own.failed;
-    all->not_applicable += own.not_applicable;
-    all->deviated += own.deviated;
+    all->skipped += own.skipped;
 }
 
 int main(int argc, char **argv)
 {
-    const char *dir = argc > 1 ? argv[1] : "tests/vectors";
-    char path[4096];
+    const char *dir = argc > 1 ? argv[1] : TALLY_OWN;
     struct pst_signature *signature;
-    struct tally all = {0};
+    struct tally all = tally_of(dir, "jwt_cases.json");
     size_t i;
     json_t *c;
 
-    (void)snprintf(path, sizeof(path), "%s/jwt_cases.json", dir);
-    json_t *file = json_load_file(path, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-    if (file == NULL)
-        printf("wycheproof: jwt_cases.json is absent\n");
+    json_t *file = tally_load(&all, dir, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL);
     if (pst_signature_create(&signature) != PST_OK)
         abort();
     json_array_foreach(json_object_get(file, "cases"), i, c)
@@ -468,6 +481,6 @@ int main(int argc, char **argv)
     pst_signature_destroy(signature);
     json_decref(file);
     printf("suite wycheproof: %u passed, %u failed, %u not applicable\n", all.passed, all.failed,
-           all.not_applicable);
+           all.skipped);
     return all.failed > 0;
 }

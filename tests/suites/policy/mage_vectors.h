@@ -13,8 +13,10 @@
 
 #include "postern/policy/eval.h"
 #include "postern/policy/level.h"
+#include "../tally.h"
 
-#define MV_LIST_MAX 512
+#define MV_LIST_MAX  512
+#define MV_ROLES_MAX 64
 
 static inline void mv_die(const char *what, const char *detail)
 {
@@ -36,11 +38,9 @@ static inline struct pst_bytes mv_cstr(const char *text)
 
 static inline json_t *mv_load(const char *dir, const char *name)
 {
-    char path[4096];
-    json_error_t error;
+    struct tally t = tally_of(dir, name);
 
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    return json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    return tally_load(&t, dir, JSON_REJECT_DUPLICATES);
 }
 
 /* An id that may be a number in the file; `space` keeps its digits. */
@@ -127,6 +127,39 @@ static inline void mv_permission(struct pst_model *model, uint32_t role, bool di
         row.access |= PST_A_UNLESS_CONDITIONS;
     if (pst_model_add_permission(model, &row) != PST_OK)
         mv_die("permission", "not accepted");
+}
+
+/* NULL when the roles can be read, else what is strange about them; the word is in *word. */
+static inline const char *mv_strange_roles(const json_t *roles, const char **word)
+{
+    static const char *const LISTS[] = {"permissions", "direct_permissions"};
+    static const char *const SCOPES[] = {"", "global", "project", "pipeline", NULL};
+
+    *word = "";
+    if (json_array_size(roles) > MV_ROLES_MAX)
+        return "so many roles";
+    for (size_t i = 0; i < json_array_size(roles); i++)
+        for (size_t l = 0; l < 2; l++) {
+            const json_t *rows = json_object_get(json_array_get(roles, i), LISTS[l]);
+            for (size_t k = 0; k < json_array_size(rows); k++) {
+                *word = tally_text(json_array_get(rows, k), "scope");
+                if (!tally_among(*word, SCOPES))
+                    return "scope";
+            }
+        }
+    return NULL;
+}
+
+/* By its needs; somebody who would have to sign in with Mage first matters only where the answer is
+ * not Postern's own. True when the case cannot be run. */
+static inline bool mv_needs(struct tally *t, const json_t *json, const char *id)
+{
+    static const char *const NOW[] = {"answer_parser", "mage_login", NULL};
+    static const char *const NOT_SIGNED_IN[] = {"answer_parser", NULL};
+    static const char *const LATER[] = {"mage_login", "socket", "lifecycle", NULL};
+
+    return tally_needs(t, json, id, json_object_get(json, "expect") != NULL ? NOW : NOT_SIGNED_IN,
+                       LATER);
 }
 
 /* mage.md 3.7, and the three entities whose rules with permissions on are their own (3.3). */

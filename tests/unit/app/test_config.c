@@ -96,7 +96,7 @@ static void what_is_not_understood_is_named(void **state)
     refused("listeners: [{address: nowhere}]\n", "t.yaml:1:listeners[0]", "address");
     refused("listeners: [{address: '127.0.0.1:1'}]\n", "t.yaml:1:listeners[0]", "mounts");
     refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: nix, upstream: app}]}\n",
-            "t.yaml:2:", "no profile");
+            "t.yaml:2:listeners[0].mounts[0].profile", "no profile");
     refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest, upstream: nix}]}\n",
             "t.yaml:2:listeners[0].mounts[0].upstream", "no upstream");
     refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{profile: rest}]}\n",
@@ -107,11 +107,83 @@ static void what_is_not_understood_is_named(void **state)
     refused("identity: {issuers: [{issuer: i, audiences: [a], algorithms: [none]}]}\n",
             "t.yaml:1:identity.issuers[0].algorithms[0]", "no signature algorithm");
     refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'http://x/'}}]}\n",
-            "t.yaml:1:identity.issuers[0].keys", "https://");
+            "t.yaml:1:identity.issuers[0].keys.jwks_url", "https://");
     refused(
         "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: a, pem_file: b}}]}\n",
         "t.yaml:1:identity.issuers[0].keys", "name one of");
     refused("log: {level: loud}\n", "t.yaml:1:log.level", "debug, info, warn, error");
+}
+
+/* What would be found out by the first request, or never. */
+static void what_cannot_work_is_refused(void **state)
+{
+    static const char *const NAMES[] = {"Content-Length",  "transfer-encoding", "HOST", "Cookie",
+                                        "X-Forwarded-For", "X-Request-Id",      "a b",  "-"};
+    static const char *const URLS[] = {"https://", "https:///x", "https://a b/", "https://u:p@a/",
+                                       "https://a/#x"};
+    char text[160];
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
+        (void)snprintf(text, sizeof(text), "identity_headers: {user: '%s'}\n", NAMES[i]);
+        refused(text, "t.yaml:1:identity_headers.user", "cannot be the name");
+        (void)snprintf(text, sizeof(text), "workspace_headers: [X-A, '%s']\n", NAMES[i]);
+        refused(text, "t.yaml:1:workspace_headers[1]", "cannot be the name");
+        (void)snprintf(text, sizeof(text), "identity: {credentials: {header: '%s'}}\n", NAMES[i]);
+        refused(text, "t.yaml:1:identity.credentials.header", "cannot be the name");
+    }
+    refused("identity_headers: {user: X-A, roles: x-a}\n", "t.yaml:1:identity_headers", "one name");
+    for (size_t i = 0; i < sizeof(URLS) / sizeof(URLS[0]); i++) {
+        (void)snprintf(
+            text, sizeof(text),
+            "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: '%s'}}]}\n",
+            URLS[i]);
+        refused(text, "t.yaml:1:identity.issuers[0].keys.jwks_url", "without user name");
+    }
+    refused("state_dir: ''\n", "t.yaml:1:state_dir", "path");
+    refused("upstreams: {a: {address: '{workspace}.svc'}}\n", "t.yaml:1:upstreams.a.address",
+            "no address");
+    refused("upstreams: {a: {address: 'x {workspace}:80'}}\n", "t.yaml:1:upstreams.a.address",
+            "no address");
+    refused("listeners:\n - {name: a, kind: ops, address: '127.0.0.1:1'}\n"
+            " - {name: b, kind: ops, address: '127.0.0.1:1'}\n",
+            "t.yaml:3:listeners[1].address", "\"a\" has this address");
+    refused("listeners:\n - {kind: auth_request, address: '127.0.0.1:1', path: auth,\n"
+            "    mounts: [{profile: rest}]}\n",
+            "t.yaml:2:listeners[0].path", "path");
+    refused("listeners:\n - {kind: auth_request, address: '127.0.0.1:1', target_from: 'a b',\n"
+            "    mounts: [{profile: rest}]}\n",
+            "t.yaml:2:listeners[0].target_from", "cannot be the name");
+    refused("listeners:\n - {kind: auth_request, address: '127.0.0.1:1', method_from: '',\n"
+            "    mounts: [{profile: rest}]}\n",
+            "t.yaml:2:listeners[0]", "method_from");
+    refused("listeners:\n - {address: '127.0.0.1:1', mounts: [{host: '*.example', profile: rest,\n"
+            "    upstream: app}]}\n",
+            "t.yaml:2:listeners[0].mounts[0].host", "host");
+}
+
+static void what_works_is_taken(void **state)
+{
+    struct pst_config *c;
+    struct pst_error e;
+    (void)state;
+
+    assert_int_equal(load("identity_headers: {user: X-A, roles: null}\nworkspace_headers: []\n"
+                          "upstreams: {app: {address: 'unix:/run/{workspace}.sock'}}\n"
+                          "listeners:\n - {name: a, kind: ops, address: '127.0.0.1:0'}\n"
+                          " - {name: b, kind: ops, address: '127.0.0.1:0'}\n"
+                          " - {name: c, address: '127.0.0.1:1', mounts: [\n"
+                          "     {host: 'app.example:8080', profile: rest, upstream: app},\n"
+                          "     {host: '[::1]', profile: rest, upstream: app}]}\n",
+                          &c, &e),
+                     PST_OK);
+    pst_config_free(c);
+    assert_int_equal(setenv("MLFLOW_ENABLE_WORKSPACES", "0", 1), 0);
+    assert_int_equal(load("{}", &c, &e), PST_OK);
+    for (uint32_t i = 0; i < c->profile_count; i++)
+        assert_true(c->profiles[i].options.mlflow_workspaces_off);
+    pst_config_free(c);
+    assert_int_equal(unsetenv("MLFLOW_ENABLE_WORKSPACES"), 0);
 }
 
 static void yaml_that_readers_disagree_on_is_refused(void **state)
@@ -170,8 +242,9 @@ static void a_pooler_is_part_of_the_stores_url(void **state)
     assert_int_equal(load("store: {url: 'postgres://h/d', pgbouncer: false}\n", &c, &e), PST_OK);
     assert_true(pst_bytes_equal(c->store_url, PST_LIT("postgres://h/d")));
     pst_config_free(c);
-    refused("store: {url: 'sqlite:////x.db', pgbouncer: true}\n", "store.pgbouncer", "PostgreSQL");
-    refused("store: {pgbouncer: true}\n", "store.pgbouncer", "PostgreSQL");
+    refused("store: {url: 'sqlite:////x.db', pgbouncer: true}\n", "t.yaml:1:store.pgbouncer",
+            "PostgreSQL");
+    refused("store: {pgbouncer: true}\n", "t.yaml:1:store.pgbouncer", "PostgreSQL");
 }
 
 int main(void)
@@ -180,6 +253,8 @@ int main(void)
         cmocka_unit_test(the_embedded_default_is_complete),
         cmocka_unit_test(a_whole_file_is_read),
         cmocka_unit_test(what_is_not_understood_is_named),
+        cmocka_unit_test(what_cannot_work_is_refused),
+        cmocka_unit_test(what_works_is_taken),
         cmocka_unit_test(a_pooler_is_part_of_the_stores_url),
         cmocka_unit_test(yaml_that_readers_disagree_on_is_refused),
         cmocka_unit_test(the_environment_wins_over_the_file),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "postern/net/listener.h"
@@ -393,6 +394,24 @@ static void listen_and_connect(const char *text)
     pst_worker_destroy(worker);
 }
 
+/* A slip in a configuration costs nobody a file. */
+static void nothing_else_is_replaced(const char *text)
+{
+    struct pst_address address;
+    struct pst_host_port parts;
+    struct stat st;
+    int fd;
+
+    FILE *f = fopen(text + 5, "w");
+    assert_non_null(f);
+    assert_int_equal(fputs("data", f) < 0 || fclose(f) != 0, 0);
+    assert_int_equal(pst_address_parse(pst_bytes_of(text, strlen(text)), &address, &parts), PST_OK);
+    assert_int_equal(pst_listen(&address, &fd, NULL, NULL), PST_E_IO);
+    assert_int_equal(stat(text + 5, &st), 0);
+    assert_true(S_ISREG(st.st_mode) && st.st_size == 4);
+    unlink(text + 5);
+}
+
 static void tcp_and_unix(void **state)
 {
     char path[] = "/tmp/postern-test-XXXXXX", text[64] = "unix:";
@@ -405,6 +424,7 @@ static void tcp_and_unix(void **state)
     listen_and_connect(text);
     listen_and_connect(text); /* the socket file of one that is gone is replaced */
     unlink(text + 5);
+    nothing_else_is_replaced(text);
     rmdir(path);
 }
 
