@@ -3,7 +3,7 @@
  * I2  The write event is registered exactly while connecting or while `out` holds bytes that the
  *     kernel did not take.
  * I3  What was put off does not outlive the turn: it is flushed at the end of it, before anything
- *     else is sent or the socket is closed.
+ *     else is sent or the socket is closed; or it is taken back.
  * I4  The input block exists exactly while in.end > 0 or a read runs.
  */
 #include "postern/net/stream.h"
@@ -29,6 +29,7 @@ void pst_stream_drop_in_(struct pst_stream *s)
 
 static void drop_out(struct pst_stream *s)
 {
+    s->sent = pst_stream_taken(s);
     if (s->out.data != NULL && s->out.cap == PST_BLOCK_BYTES)
         pst_block_give(s->worker, s->out.data);
     else
@@ -336,6 +337,13 @@ enum pst_status pst_stream_send(struct pst_stream *s, const struct iovec *pieces
     if (s->tls_ != NULL)
         return pst_tls_send_(s, pieces, count);
     return pst_stream_send_raw_(s, pieces, count);
+}
+
+void pst_stream_take_back(struct pst_stream *s)
+{
+    pst_deferred_cancel(&s->flush_);
+    if (s->put_off_)
+        drop_out(s);
 }
 
 void pst_stream_finish(struct pst_stream *s)

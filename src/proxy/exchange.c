@@ -353,15 +353,27 @@ static void retry(struct pst_exchange *x)
     enter_connect(x, true);
 }
 
+/* What the kernel took nothing of the upstream cannot know; all that was read of the body must
+ * still be there. */
+static bool retry_untaken(struct pst_exchange *x)
+{
+    if (pst_stream_taken(&x->lease->stream) != x->lease_sent || !may_retry(x, true) ||
+        x->collect.len != x->body.data_bytes)
+        return false;
+    retry(x);
+    return true;
+}
+
 static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
 {
     struct pst_server *server = x->server;
     struct pst_buf head = pst_buf_of(server->scratch, sizeof(server->scratch));
-    uint64_t sent = lease->stream.sent;
 
     pst_exchange_goto(x, PST_X_RELAY);
     x->lease = lease;
     x->lease_received = lease->stream.received;
+    x->lease_sent = lease->stream.sent;
+    lease->stream.gathers = x->body_done; /* of a body what is sent is gone: it must go at once */
     x->connected_ns = x->progress_ns = now_of(x);
     x->deadline_ns = x->connected_ns + x->upstream->first_byte_s * PST_NS_PER_S;
     lease->requests++;
@@ -378,10 +390,9 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
     pst_relay_request(x, pst_buf_bytes(&head));
     if (x->lease != lease)
         return; /* given up: the request is none, or its client is gone */
-    if (lease->stream.send_broken && lease->stream.sent == sent && may_retry(x, true) &&
-        x->collect.len == x->body.data_bytes) /* all of the body so far is still there */
-        retry(x);
-    else if (!x->body_done && x->body_from_ns == 0)
+    if (lease->stream.send_broken && retry_untaken(x))
+        return;
+    if (!x->body_done && x->body_from_ns == 0)
         x->body_from_ns = x->connected_ns;
 }
 
@@ -529,6 +540,10 @@ static void on_upstream_readable(struct pst_borrower *borrower)
     struct pst_exchange *x = pst_container_of(borrower, struct pst_exchange, borrower);
     struct pst_connection *c = x->c;
 
+    if (retry_untaken(x)) { /* it said something, or ended, before it was asked */
+        pst_connection_advance(c);
+        return;
+    }
     x->progress_ns = now_of(x);
     if (x->first_byte_ns == 0) {
         x->first_byte_ns = x->progress_ns;
@@ -546,8 +561,10 @@ static void on_upstream_drained(struct pst_borrower *borrower)
     struct pst_exchange *x = pst_container_of(borrower, struct pst_exchange, borrower);
     struct pst_connection *c = x->c;
 
-    x->progress_ns = now_of(x);
-    pst_relay_request(x, (struct pst_bytes){0});
+    if (!x->lease->stream.send_broken || !retry_untaken(x)) {
+        x->progress_ns = now_of(x);
+        pst_relay_request(x, (struct pst_bytes){0});
+    }
     pst_connection_advance(c);
 }
 

@@ -126,7 +126,7 @@ struct pst_exchange {
     const struct pst_upstream_config *upstream;
     struct pst_borrower borrower;
     struct pst_loan *lease;
-    uint64_t lease_received; /* stream.received when this exchange began on it */
+    uint64_t lease_received, lease_sent; /* its stream's, when this exchange began on it */
     struct pst_body answer_body;
     bool answering; /* the answer's head went to the client */
     bool answered;  /* one final answer was given */

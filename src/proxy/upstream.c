@@ -83,7 +83,8 @@ static void end_lease(struct pst_loan *lease)
         pools->busy--;
     }
     lease->borrower_ = NULL;
-    lease->endpoint->probing = false; /* whatever became of it: another may probe */
+    lease->endpoint->probing = false;     /* whatever became of it: another may probe */
+    pst_stream_take_back(&lease->stream); /* nobody waits for the answer */
     pst_stream_close(&lease->stream);
     lease->endpoint->leases--;
     gauge(pools);
@@ -243,7 +244,7 @@ void pst_loan_release(struct pst_loan *lease, bool keep)
     uint64_t now_ns = pst_worker_now(lease->pools_->worker);
 
     if (!keep || lease->requests != lease->answers || s->eof || s->broken || s->send_broken ||
-        s->connecting || pst_stream_in(s).len > 0 || pst_stream_sending(s) ||
+        s->connecting || pst_stream_in(s).len > 0 || s->out.data != NULL ||
         e->idle_count >= lease->max_idle_ || now_ns - lease->born_ns_ > MAX_AGE_NS ||
         !is_current(lease)) {
         end_lease(lease);

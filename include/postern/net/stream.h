@@ -62,7 +62,7 @@ struct pst_stream {
         char *data;
         size_t start, end, cap;
     } in, out;
-    uint64_t received, sent; /* bytes in all */
+    uint64_t received, sent; /* bytes in all, with what is put off */
     uint64_t stalled_ns;     /* since when `out` makes no progress; 0: it is empty */
     struct pst_deferred news_, flush_;
     struct event read_event_, write_event_;
@@ -109,6 +109,14 @@ static inline bool pst_stream_sending(const struct pst_stream *stream)
 {
     return stream->out.end > stream->out.start && !stream->put_off_;
 }
+
+/* Of `sent`, what the kernel was given. */
+static inline uint64_t pst_stream_taken(const struct pst_stream *stream)
+{
+    return stream->sent - (stream->put_off_ ? stream->out.end - stream->out.start : 0);
+}
+/* What is put off is not sent after all. */
+void pst_stream_take_back(struct pst_stream *stream);
 
 void pst_stream_pause(struct pst_stream *stream);
 void pst_stream_resume(struct pst_stream *stream);

@@ -210,6 +210,30 @@ static void what_is_gathered_goes_before_what_comes_later(void **state)
     close_pair(&p);
 }
 
+static void what_is_gathered_can_be_taken_back(void **state)
+{
+    struct pair p;
+    (void)state;
+    open_pair(&p);
+    p.end.stream.gathers = true;
+    assert_int_equal(send_text(&p.end.stream, "a", ""), PST_OK);
+    pst_worker_turn(p.worker, 0);
+    assert_int_equal(send_text(&p.end.stream, "bc", ""), PST_OK);
+    assert_int_equal(p.end.stream.sent, 3);
+    assert_int_equal(pst_stream_taken(&p.end.stream), 1);
+    pst_stream_take_back(&p.end.stream);
+    assert_int_equal(p.end.stream.sent, 1);
+    assert_int_equal(p.worker->own.blocks_out, 0);
+    pst_worker_turn(p.worker, 0);
+    has_come(&p, "a");
+    nothing_has_come(&p);
+    pst_stream_take_back(&p.end.stream); /* nothing to take back is allowed */
+    assert_int_equal(send_text(&p.end.stream, "d", ""), PST_OK);
+    pst_worker_turn(p.worker, 0);
+    has_come(&p, "d");
+    close_pair(&p);
+}
+
 static void what_is_gathered_and_not_taken_is_told(void **state)
 {
     struct pair p;
@@ -501,6 +525,7 @@ int main(void)
         cmocka_unit_test(keeps_what_the_kernel_does_not_take),
         cmocka_unit_test(what_is_gathered_goes_out_at_the_end_of_the_turn),
         cmocka_unit_test(what_is_gathered_goes_before_what_comes_later),
+        cmocka_unit_test(what_is_gathered_can_be_taken_back),
         cmocka_unit_test(what_is_gathered_and_not_taken_is_told),
         cmocka_unit_test(all_that_is_ready_is_read_before_anybody_is_told),
         cmocka_unit_test(a_flood_does_not_take_a_block_for_each),

@@ -2,22 +2,46 @@
 /* wrap: send */
 #include "../test.h"
 
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "flow_steps.h"
 
-static _Atomic int broken; /* so many of the next things that the server sends are not taken */
+/* Of the next things that the server sends: */
+static _Atomic int stops;  /* so many wait until the test says `go` */
+static _Atomic int parts;  /* so many are taken but for all behind the fifth byte */
+static _Atomic int broken; /* so many after that are not taken */
+static _Atomic bool full;  /* nothing is taken for now */
+static sem_t stopped, go;
 static pthread_t test_thread;
+
+static bool is_one_of(_Atomic int *left)
+{
+    if (*left == 0)
+        return false;
+    (*left)--;
+    return true;
+}
 
 ssize_t __real_send(int fd, const void *bytes, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t len, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t len, int flags)
 {
-    int left = atomic_load(&broken);
-
-    if (pthread_equal(pthread_self(), test_thread) || left == 0)
+    if (pthread_equal(pthread_self(), test_thread))
         return __real_send(fd, bytes, len, flags);
-    atomic_store(&broken, left - 1);
+    if (is_one_of(&stops)) {
+        sem_post(&stopped);
+        sem_wait(&go);
+    }
+    if (full) {
+        sem_post(&stopped);
+        errno = EAGAIN;
+        return -1;
+    }
+    if (is_one_of(&parts))
+        return __real_send(fd, bytes, len < 5 ? len : 5, flags);
+    if (!is_one_of(&broken))
+        return __real_send(fd, bytes, len, flags);
     errno = ECONNRESET;
     return -1;
 }
@@ -41,6 +65,7 @@ static void what_was_not_taken_is_sent_again(void **state)
         const char *request, *rest, *line, *sent;
     } rows[] = {
         {GET("/b"), "", "GET /b ", "\r\n\r\n"},
+        {"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "", "POST /b ", "\r\n\r\n"},
         {"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "", "POST /b ",
          "\r\n\r\nhello"},
         {"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe", "llo", "POST /b ",
@@ -96,6 +121,89 @@ static void once(void **state)
     has(flow_read_head(c), "HTTP/1.1 502 ");
     assert_true(flow_no_accept(&f, 50));
     close(up);
+    close(c);
+    flow_stop(&f);
+}
+
+/* Of what was taken in part the upstream may have seen that it came. */
+static void what_was_taken_in_part_is_not_sent_again(void **state)
+{
+    struct flow f;
+    int up;
+    char got[8];
+    (void)state;
+    test_thread = pthread_self();
+    flow_start(&f);
+    int c = over_a_used_connection(&f, &up);
+    atomic_store(&parts, 1);
+    flow_send(c, "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_int_equal(recv(up, got, sizeof(got), 0), 5);
+    assert_memory_equal(got, "POST ", 5);
+    assert_true(flow_no_accept(&f, 50));
+    assert_int_equal(atomic_load(&broken), 0);
+    close(up);
+    has(flow_read_head(c), "HTTP/1.1 502 ");
+    assert_true(flow_no_accept(&f, 50));
+    close(c);
+    flow_stop(&f);
+}
+
+/* What comes on an old connection before it was asked anything is no answer. */
+static void an_answer_before_the_question_is_none(void **state)
+{
+    struct flow f;
+    int up;
+    (void)state;
+    test_thread = pthread_self();
+    sem_init(&stopped, 0, 0);
+    flow_start(&f);
+    int c = over_a_used_connection(&f, &up);
+    atomic_store(&broken, 0);
+    atomic_store(&full, true);
+    flow_send(c, "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    sem_wait(&stopped);
+    flow_send(up, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+    int next = flow_accept(&f);
+    assert_true(flow_is_closed(up, 1000));
+    atomic_store(&full, false);
+    has(flow_read_head(next), "POST /b ");
+    flow_send(next, OK2);
+    lacks(flow_read_until(c, "ok"), "evil");
+    close(up);
+    close(next);
+    close(c);
+    flow_stop(&f);
+}
+
+/* The engine's word and the client's end in one turn: nobody waits for the answer any more. */
+static void what_nobody_waits_for_is_not_sent(void **state)
+{
+    struct linger hard = {1, 0};
+    struct flow f;
+    int up;
+    char got[8];
+    (void)state;
+    test_thread = pthread_self();
+    sem_init(&stopped, 0, 0);
+    sem_init(&go, 0, 0);
+    flow_start(&f);
+    int c = over_a_used_connection(&f, &up), a = flow_connect(&f), b = flow_connect(&f);
+    atomic_store(&broken, 0);
+    atomic_store(&stops, 2);
+    flow_send(c, GET("/deny"));
+    sem_wait(&stopped);
+    flow_send(a, GET("/wait")); /* both are read in the next turn, and b's answer ends it */
+    flow_send(b, GET("/deny"));
+    sem_post(&go);
+    sem_wait(&stopped);
+    setsockopt(a, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(a);
+    sem_post(&go);
+    assert_int_equal(recv(up, got, sizeof(got), 0), 0);
+    has(flow_read_head(b), " 403 ");
+    assert_true(flow_no_accept(&f, 50));
+    close(up);
+    close(b);
     close(c);
     flow_stop(&f);
 }
@@ -165,6 +273,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_not_taken_is_sent_again),
         cmocka_unit_test(once),
+        cmocka_unit_test(what_was_taken_in_part_is_not_sent_again),
+        cmocka_unit_test(an_answer_before_the_question_is_none),
+        cmocka_unit_test(what_nobody_waits_for_is_not_sent),
         cmocka_unit_test(a_bad_body_of_a_client_that_is_gone),
         cmocka_unit_test(half_a_body_over_a_broken_connection),
     };
