@@ -5,24 +5,14 @@
  *
  * Everything happens inside the change, so what is compared is what is written over; a dry run is
  * the same work, rolled back.  Identities are removed before any is added, so that one may move
- * from one user to another.
+ * from one user to another; and those of users that prune is about to delete, so that a user may
+ * be given another name.
  */
 #include "postern/manage/declare.h"
 
 #include <stdlib.h>
 
 #include "declare_internal.h"
-
-struct applying {
-    struct declared *d;
-    const struct pst_apply_options *options;
-    struct pst_store *store;
-    struct pst_change *change;
-    struct pst_apply_report *report;
-    struct pst_error *error; /* never NULL */
-};
-
-#define ARENA(a) (&(a)->d->arena)
 
 /* What the store refuses is the fault of a place in a file; what it cannot do is not. */
 static enum pst_status at(struct applying *a, struct place place, enum pst_status status)
@@ -34,15 +24,15 @@ static enum pst_status at(struct applying *a, struct place place, enum pst_statu
     return pst_node_fail(place.tree, place.node, a->error, "%s", why.message);
 }
 
-static enum pst_status report(struct applying *a, enum pst_edit_action action, const char *kind,
-                              const char *name, const char *detail)
+enum pst_status pst_applying_report(struct applying *a, enum pst_edit_action action,
+                                    const char *kind, const char *name, const char *detail)
 {
     return pst_report_add(a->report, action, kind, name, detail) == PST_OK
                ? PST_OK
                : pst_declare_nomem(a->error);
 }
 
-static const char *text(struct applying *a, struct pst_bytes b)
+const char *pst_applying_text(struct applying *a, struct pst_bytes b)
 {
     struct pst_bytes copy;
 
@@ -70,8 +60,9 @@ static enum pst_status apply_bound(struct applying *a)
     status = pst_change_set_bound(a->change, (uint32_t)wanted, a->error);
     const char *detail =
         pst_arena_printf(&a->d->arena, "%u to %llu seconds", now, (unsigned long long)wanted).ptr;
-    return status != PST_OK ? status
-                            : report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
+    return status != PST_OK
+               ? status
+               : pst_applying_report(a, PST_EDIT_CHANGE, "setting", "max_staleness_s", detail);
 }
 
 static enum pst_status apply_workspace(struct applying *a, struct declared_workspace *w)
@@ -104,8 +95,8 @@ static enum pst_status apply_workspace(struct applying *a, struct declared_works
     w->id = row.id;
     if (status != PST_OK)
         return status;
-    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace", text(a, w->name),
-                  detail);
+    return pst_applying_report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "workspace",
+                               pst_applying_text(a, w->name), detail);
 }
 
 /* *id is 0 for an empty name. */
@@ -123,8 +114,7 @@ static enum pst_status workspace_id(struct applying *a, struct place place, stru
 
 /* ---- roles and permissions ---- */
 
-/* "blue/editor", or "editor" for a global definition. */
-static const char *role_name(struct applying *a, const struct declared_role *r)
+const char *pst_role_title(struct applying *a, const struct declared_role *r)
 {
     return joined(a, r->workspace, r->workspace.len > 0 ? "/" : "", r->name);
 }
@@ -173,8 +163,8 @@ static enum pst_status remove_permission(struct applying *a, const struct declar
 
     if (status != PST_OK)
         return status;
-    return report(a, PST_EDIT_REMOVE, "permission", role_name(a, r),
-                  pst_permission_text(ARENA(a), &p->row));
+    return pst_applying_report(a, PST_EDIT_REMOVE, "permission", pst_role_title(a, r),
+                               pst_permission_text(ARENA(a), &p->row));
 }
 
 /* What is to be added, until there is enough of it for a round trip. */
@@ -198,8 +188,8 @@ static enum pst_status add_permissions(struct applying *a, const struct declared
     if (status != PST_OK)
         return at(a, adding->all[failed]->place, status);
     for (size_t i = 0; i < count && !quiet && status == PST_OK; i++)
-        status = report(a, PST_EDIT_ADD, "permission", role_name(a, r),
-                        pst_permission_text(ARENA(a), rows[i]));
+        status = pst_applying_report(a, PST_EDIT_ADD, "permission", pst_role_title(a, r),
+                                     pst_permission_text(ARENA(a), rows[i]));
     return status;
 }
 
@@ -260,12 +250,14 @@ static enum pst_status apply_role(struct applying *a, struct declared_role *r)
     r->id = row.id;
     if (status != PST_OK)
         return status;
-    const char *name = role_name(a, r);
+    const char *name = pst_role_title(a, r);
     if (is_new)
-        status = report(a, PST_EDIT_ADD, "role", name,
-                        pst_arena_printf(ARENA(a), "%zu permissions", r->permission_count).ptr);
+        status = pst_applying_report(
+            a, PST_EDIT_ADD, "role", name,
+            pst_arena_printf(ARENA(a), "%zu permissions", r->permission_count).ptr);
     else if (changed)
-        status = report(a, PST_EDIT_CHANGE, "role", name, r->builtin ? "builtin" : "not builtin");
+        status = pst_applying_report(a, PST_EDIT_CHANGE, "role", name,
+                                     r->builtin ? "builtin" : "not builtin");
     if (status == PST_OK && r->says_permissions)
         status = apply_permissions(a, r, is_new);
     return status;
@@ -308,7 +300,8 @@ static enum pst_status apply_user(struct applying *a, struct declared_user *u)
     u->id = next.id;
     if (status != PST_OK)
         return status;
-    return report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "user", text(a, u->name), detail);
+    return pst_applying_report(a, is_new ? PST_EDIT_ADD : PST_EDIT_CHANGE, "user",
+                               pst_applying_text(a, u->name), detail);
 }
 
 struct identities {
@@ -352,8 +345,9 @@ static enum pst_status remove_identities(struct applying *a, const struct declar
         struct pst_row_identity row = {.user = u->id, .issuer = i->issuer, .subject = i->subject};
         status = pst_change_delete_identity(a->change, &row, a->error);
         if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "identity", text(a, u->name),
-                            joined(a, i->issuer, " ", i->subject));
+            status =
+                pst_applying_report(a, PST_EDIT_REMOVE, "identity", pst_applying_text(a, u->name),
+                                    joined(a, i->issuer, " ", i->subject));
     }
     return status;
 }
@@ -390,8 +384,8 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
                                  i->subject.ptr);
         status = at(a, i->place, status);
         if (status == PST_OK)
-            status = report(a, PST_EDIT_ADD, "identity", text(a, u->name),
-                            joined(a, i->issuer, " ", i->subject));
+            status = pst_applying_report(a, PST_EDIT_ADD, "identity", pst_applying_text(a, u->name),
+                                         joined(a, i->issuer, " ", i->subject));
     }
     return status;
 }
@@ -400,7 +394,7 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
 
 /* The role that a binding means: role_workspace says which; else the workspace's own, else the
  * global. */
-static enum pst_status binding_role(struct applying *a, const struct declared_binding *b,
+static enum pst_status binding_role(struct applying *a, struct declared_binding *b,
                                     uint32_t workspace, uint32_t *role)
 {
     struct pst_row_role row;
@@ -415,6 +409,8 @@ static enum pst_status binding_role(struct applying *a, const struct declared_bi
     if (status == PST_E_ABSENT && in != 0 && !b->says_role_workspace)
         status = pst_store_find_role(a->store, b->role, 0, &row, a->error);
     *role = row.id;
+    if (status == PST_OK && !b->says_role_workspace && row.workspace != 0)
+        b->role_workspace = b->workspace;
     return at(a, b->place, status);
 }
 
@@ -432,9 +428,9 @@ static enum pst_status find_binding(void *ctx, const struct pst_row_binding *row
     return PST_OK;
 }
 
-static const char *binding_name(struct applying *a, struct pst_bytes user,
-                                struct pst_bytes role_workspace, struct pst_bytes role,
-                                struct pst_bytes workspace)
+const char *pst_binding_title(struct applying *a, struct pst_bytes user,
+                              struct pst_bytes role_workspace, struct pst_bytes role,
+                              struct pst_bytes workspace)
 {
     const char *who = joined(a, user, " ", role_workspace);
     const char *what = joined(a, role_workspace.len > 0 ? PST_LIT("/") : PST_LIT(""), "", role);
@@ -469,170 +465,9 @@ static enum pst_status apply_binding(struct applying *a, struct declared_binding
     b->id = s.wanted.id;
     if (status != PST_OK)
         return status;
-    return report(a, PST_EDIT_ADD, "binding",
-                  binding_name(a, b->user, b->role_workspace, b->role, b->workspace), "");
-}
-
-/* ---- prune ---- */
-
-struct doomed {
-    struct doomed *next;
-    uint64_t id, user;
-    const char *name;
-};
-
-struct pruning {
-    struct applying *a;
-    uint64_t *keep; /* sorted ids of what is declared */
-    size_t keep_count;
-    struct doomed *first, **end;
-};
-
-static int order_u64(const void *x, const void *y)
-{
-    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
-    return (a > b) - (a < b);
-}
-
-static enum pst_status doom(struct pruning *p, uint64_t id, uint64_t user, const char *name)
-{
-    if (p->keep_count > 0 && bsearch(&id, p->keep, p->keep_count, sizeof(id), order_u64) != NULL)
-        return PST_OK;
-    struct doomed *d = pst_arena_zalloc(ARENA(p->a), sizeof(*d));
-    if (d == NULL || name == NULL)
-        return pst_declare_nomem(p->a->error);
-    *d = (struct doomed){.id = id, .user = user, .name = name};
-    *p->end = d;
-    p->end = &d->next;
-    return PST_OK;
-}
-
-static enum pst_status doom_workspace(void *ctx, const struct pst_row_workspace *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, 0, text(p->a, row->name));
-}
-
-static enum pst_status doom_user(void *ctx, const struct pst_row_user *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, 0, text(p->a, row->name));
-}
-
-/* Built-in roles came from elsewhere than from files. */
-static enum pst_status doom_role(void *ctx, const struct pst_row_role *row)
-{
-    struct pruning *p = ctx;
-    return row->builtin ? PST_OK : doom(p, row->id, 0, text(p->a, row->name));
-}
-
-static enum pst_status doom_binding(void *ctx, const struct pst_row_named_binding *row)
-{
-    struct pruning *p = ctx;
-    return doom(p, row->id, row->user_id,
-                binding_name(p->a, row->user, row->role_workspace, row->role, row->workspace));
-}
-
-static bool start_pruning(struct pruning *p, struct applying *a, size_t declared)
-{
-    *p = (struct pruning){.a = a, .end = &p->first};
-    p->keep = pst_arena_array(ARENA(a), declared + 1, sizeof(*p->keep));
-    return p->keep != NULL;
-}
-
-static void sort_kept(struct pruning *p)
-{
-    if (p->keep_count > 1)
-        qsort(p->keep, p->keep_count, sizeof(*p->keep), order_u64);
-}
-
-static enum pst_status prune_bindings(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->binding_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_binding *b = a->d->bindings; b != NULL; b = b->next)
-        p.keep[p.keep_count++] = b->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_named_binding(a->store, doom_binding, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        struct pst_row_binding row = {.id = d->id, .user = d->user};
-        status = pst_change_delete_binding(a->change, &row, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "binding", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_users(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->user_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_user *u = a->d->users; u != NULL; u = u->next)
-        p.keep[p.keep_count++] = u->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_user(a->store, doom_user, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_user(a->change, d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "user", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_roles(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->role_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_role *r = a->d->roles; r != NULL; r = r->next)
-        p.keep[p.keep_count++] = r->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_role(a->store, doom_role, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_role(a->change, (uint32_t)d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "role", d->name, "");
-    }
-    return status;
-}
-
-static enum pst_status prune_workspaces(struct applying *a)
-{
-    struct pruning p;
-
-    if (!start_pruning(&p, a, a->d->workspace_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_workspace *w = a->d->workspaces; w != NULL; w = w->next)
-        p.keep[p.keep_count++] = w->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_workspace(a->store, doom_workspace, &p, a->error);
-    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
-        status = pst_change_delete_workspace(a->change, (uint32_t)d->id, a->error);
-        if (status == PST_OK)
-            status = report(a, PST_EDIT_REMOVE, "workspace", d->name, "");
-    }
-    return status;
-}
-
-/* What hangs on others goes first, so that each removal is told once. */
-static enum pst_status prune(struct applying *a)
-{
-    enum pst_status status = PST_OK;
-
-    if (a->d->says_bindings)
-        status = prune_bindings(a);
-    if (status == PST_OK && a->d->says_users)
-        status = prune_users(a);
-    if (status == PST_OK && a->d->says_roles)
-        status = prune_roles(a);
-    if (status == PST_OK && a->d->says_workspaces)
-        status = prune_workspaces(a);
-    return status;
+    return pst_applying_report(
+        a, PST_EDIT_ADD, "binding",
+        pst_binding_title(a, b->user, b->role_workspace, b->role, b->workspace), "");
 }
 
 /* ---- all of it ---- */
@@ -650,12 +485,14 @@ static enum pst_status apply_all(struct applying *a)
         status = apply_user(a, u);
     for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
         status = remove_identities(a, u);
+    if (status == PST_OK && a->options->prune)
+        status = pst_prune_identities(a);
     for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
         status = add_identities(a, u);
     for (struct declared_binding *b = a->d->bindings; b != NULL && status == PST_OK; b = b->next)
         status = apply_binding(a, b);
     if (status == PST_OK && a->options->prune)
-        status = prune(a);
+        status = pst_prune(a);
     return status;
 }
 

@@ -81,6 +81,35 @@ PST_MUST_USE enum pst_status pst_declared_read(struct declared *d,
                                                const struct pst_tree *const *trees,
                                                size_t tree_count, struct pst_error *error);
 
+struct applying {
+    struct declared *d;
+    const struct pst_apply_options *options;
+    struct pst_store *store;
+    struct pst_change *change;
+    struct pst_apply_report *report;
+    struct pst_error *error; /* never NULL */
+};
+
+#define ARENA(a) (&(a)->d->arena)
+
+/* declare.c: one thing done; name and detail may be NULL, for want of memory. */
+PST_MUST_USE enum pst_status pst_applying_report(struct applying *a, enum pst_edit_action action,
+                                                 const char *kind, const char *name,
+                                                 const char *detail);
+/* NUL-terminated, in the arena; NULL: no memory. */
+const char *pst_applying_text(struct applying *a, struct pst_bytes b);
+/* "blue/editor", or "editor" for a global definition. */
+const char *pst_role_title(struct applying *a, const struct declared_role *r);
+const char *pst_binding_title(struct applying *a, struct pst_bytes user,
+                              struct pst_bytes role_workspace, struct pst_bytes role,
+                              struct pst_bytes workspace);
+
+/* declare_prune.c: deletes what is not declared, of the kinds that the files contain. */
+PST_MUST_USE enum pst_status pst_prune(struct applying *a);
+/* Takes the identities of users that pst_prune will delete, untold, as is whatever else goes with
+ * a user. */
+PST_MUST_USE enum pst_status pst_prune_identities(struct applying *a);
+
 /* declare_permission.c */
 PST_MUST_USE enum pst_status
 pst_declared_permission(struct declared *d, const struct pst_tree *tree,
