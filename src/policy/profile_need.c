@@ -194,6 +194,8 @@ static enum pst_status read_key(const struct parsing *p, struct words *w, enum p
         key->op = profile_word_op(p->b, word);
         if (key->op == PST_OP_NONE)
             return fail(p, "no such operation", word);
+        if (key->op == PST_OP_NOT_DENIED && p->b->profile->combining == PST_DENY_OVERRIDES)
+            return fail(p, "combining deny-overrides does not ask this; most-specific does", word);
     }
     return key->op == PST_OP_NONE ? fail(p, "no operation is asked", target) : PST_OK;
 }
@@ -211,6 +213,12 @@ static enum pst_status read_keys(const struct parsing *p, struct words *w,
             return status;
         op = need->keys[need->key_count++].op;
     } while (take_word(w, "else"));
+    /* There every row that matches is asked at once, and no key comes before another. */
+    if (need->key_count > 1 && p->b->profile->combining == PST_DENY_OVERRIDES)
+        return fail(p,
+                    "combining deny-overrides asks one key (most-specific has fallbacks; \"or\" "
+                    "has alternatives)",
+                    PST_LIT("else"));
     return PST_OK;
 }
 

@@ -336,6 +336,11 @@ static void test_errors_name_place_and_cause(void **state)
                  "oddity");
     expect_error("{" HEAD "'routes':[{'GET':'/a','attributes':true,'need':'x list'}]}", "routes[0]",
                  "attributes");
+    /* What the evaluator could only answer with "internal". */
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list else y'}]}", "routes[0].need",
+                 "deny-overrides asks one key");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x not_denied'}]}", "routes[0].need",
+                 "does not ask this");
     expect_error("{" HEAD "'shapes':{'s':{'all':['s']}},'routes':[{'GET':'/a','need':'s'}]}",
                  "need", "too deep");
     expect_error(
@@ -400,7 +405,8 @@ static void test_what_could_fall_away_unseen_is_refused(void **state)
                  "one value");
     expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'if x t list'}]}", "need",
                  "only a look-up");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}",
+    expect_error("{" HEAD "'combining':'most-specific',"
+                 "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}",
                  "need", "choice");
     expect_error("{" HEAD
                  "'routes':[{'GET':'/a','ids':{'e':'query e'},'entity':'e','need':'$e list'}]}",
