@@ -126,11 +126,17 @@ static void print_decision(const struct pst_decide *d, bool json)
         pst_buf_json(&b, out->workspace);
         pst_buf_lit(&b, ",\"revision\":");
         pst_buf_json(&b, out->revision);
+        if (out->allow != NULL) {
+            pst_buf_lit(&b, ",\"allow\":");
+            pst_buf_json(&b, pst_bytes_of(out->allow, strlen(out->allow)));
+        }
         (void)printf("%.*s,\"explanation\":%.*s}\n", (int)b.len, b.data, (int)why.len, why.data);
         return;
     }
     (void)printf("%s %u %s\n%.*s", out->verdict == PST_ALLOW ? "allow" : "deny", out->status,
                  pst_reason_name(out->reason), (int)why.len, why.data);
+    if (out->allow != NULL)
+        (void)printf("Allow: %s\n", out->allow);
     if (out->detail.len > 0)
         (void)printf("asked: %.*s\n", (int)out->detail.len, out->detail.ptr);
     if (d->credential_fault_ != NULL)

@@ -129,6 +129,9 @@ static enum pst_status read_workspace(struct profile_builder *b,
         ws->header_lengths |= UINT64_C(1) << (ws->headers[i].len & 63);
     if (status == PST_OK)
         status = read_text(b, node, "host_suffix", &ws->host_suffix);
+    if (status == PST_OK && ws->host_suffix.len > 0 && ws->host_suffix.ptr[0] != '.')
+        return pst_node_fail(b->tree, pst_node_get(node, "host_suffix"), b->error,
+                             "what follows a label begins with '.'");
     if (status == PST_OK)
         status = read_text(b, node, "default", &ws->fallback);
     if (status == PST_OK)

@@ -189,8 +189,11 @@ static enum pst_status read_key(const struct parsing *p, struct words *w, enum p
         return status;
     if (!ends_key(w)) {
         struct pst_bytes word = next_word(w);
-        if (pst_bytes_equal(word, PST_LIT("$op")))
+        if (pst_bytes_equal(word, PST_LIT("$op"))) {
             word = p->op_word;
+            if (word.len == 0)
+                return fail(p, "`methods` or `operations` say what a method does", target);
+        }
         key->op = profile_word_op(p->b, word);
         if (key->op == PST_OP_NONE)
             return fail(p, "no such operation", word);

@@ -331,6 +331,26 @@ class Golden(Folder):
         self.assertEqual(self.json("policy", "test", path)["passed"], 1)
         self.assertFalse(os.path.exists(state))
 
+    def test_the_worked_example_as_it_is_written(self):
+        """policies/README.md, followed by somebody with an app of his own."""
+        with open(os.path.join(paths.ROOT, "policies", "README.md"), encoding="utf-8") as f:
+            text = f.read()
+        profile = re.search(r"```yaml profile\n(.*?)```", text, re.S).group(1)
+        config = re.search(r"```yaml\n(profiles: .*?)```", text, re.S).group(1)
+        cases = re.search(r"```yaml cases\n(.*?)```", text, re.S).group(1)
+        self.file("shelf.yaml", profile)
+        self.file("postern.yaml", config)
+        self.file("team.yaml", {
+            "workspaces": [{"name": "team-a"}], "users": [{"name": "ann"}, {"name": "bob"}],
+            "roles": [{"name": "writer", "permissions": [{"entity": "document", "level": "READ"},
+                                                         {"entity": "comment", "id": "8", "level": "DENY"}]}],
+            "bindings": [{"user": "ann", "role": "writer", "workspace": "team-a"}]})
+        for n, expect in ((7, "allow"), (8, "deny")):      # a fallback decides, and a deny before it
+            cases += ("  - {name: comment %d, user: ann, expect: %s, request: {host: team-a.shelf.example, "
+                      "target: /api/v1/documents/plan/comments/%d}}\n" % (n, expect, n))
+        done = self.run_cli("policy", "test", self.file("cases.yaml", cases))
+        self.assertEqual((done.returncode, done.stdout), (YES, "4 passed, 0 failed\n"), done.stderr)
+
     def test_a_suite_that_says_less_than_it_looks_is_an_error(self):
         good = self.case("x", "alice", "GET", "/w/blue/pipelines/p1", "allow")
         self.suite([good])
