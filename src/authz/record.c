@@ -115,9 +115,11 @@ static void put_message(struct pst_buf *b, const struct pst_decision *d, const c
     }
     pst_buf_lit(&text, " ");
     pst_buf_put(&text, cstr(pst_reason_advice(d->reason)));
-    pst_buf_lit(&text, " Decision id: ");
-    pst_buf_put(&text, d->id);
-    pst_buf_char(&text, '.');
+    if (d->id.len > 0) { /* what is no HTTP has none */
+        pst_buf_lit(&text, " Decision id: ");
+        pst_buf_put(&text, d->id);
+        pst_buf_char(&text, '.');
+    }
     pst_buf_json(b, pst_buf_bytes(&text));
 }
 

@@ -373,6 +373,8 @@ static enum pst_status read_routes(struct profile_builder *b)
     struct pst_node head = *root; /* without `workspace`, which is a map here */
     enum pst_status status = profile_defaults_read(b, &head, &defaults);
 
+    b->profile->shadow_unmatched = b->profile->shadow || defaults.shadow;
+    b->profile->shadows = b->profile->shadow_unmatched;
     if (routes == NULL || routes->kind != PST_NODE_LIST)
         return pst_node_fail(b->tree, root, b->error, "routes: a list is due");
     for (const struct pst_node *n = routes->first; n != NULL && status == PST_OK; n = n->next)

@@ -559,6 +559,19 @@ static void test_shadow_is_an_option_and_a_key(void **state)
     assert_false(routed.shadow);
     pst_profile_route(one, &b, &routed);
     assert_true(routed.shadow);
+    /* A profile in shadow mode passes what none of its routes takes; one route does not. */
+    struct pst_request none = request_of("GET", "/c"), method = request_of("PUT", "/b"),
+                       other = request_of("PUT", "/a");
+    pst_profile_route(all, &none, &routed);
+    assert_true(routed.refuse == PST_R_NO_ROUTE && routed.shadow);
+    pst_profile_route(all, &method, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && routed.shadow);
+    pst_profile_route(one, &none, &routed);
+    assert_true(routed.refuse == PST_R_NO_ROUTE && !routed.shadow);
+    pst_profile_route(one, &method, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && routed.shadow);
+    pst_profile_route(one, &other, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && !routed.shadow);
     pst_profile_destroy(all);
     pst_profile_destroy(one);
 }
