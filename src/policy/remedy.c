@@ -221,14 +221,19 @@ static void put_roles(struct pst_buf *out, const struct pst_question *q)
 {
     uint32_t named = 0;
 
-    for (uint32_t i = 0; i < q->policy->role_count && named < ROLES_NAMED; i++) {
-        const struct pst_policy_role *role = &q->policy->roles[i];
-        if (pst_bytes_starts(role->name, PST_LIT("__user_")) || holds_role(q, role->id) ||
-            !would_do(q, 0, role->id))
-            continue;
-        pst_word(out, named == 0 ? ", or bind the caller to " : " or ");
-        pst_word_role(out, q, role->id);
-        named++;
+    /* An owner's role is the largest change there is: named only when no other would do. */
+    for (int owners = 0; owners < 2 && named == 0; owners++) {
+        for (uint32_t i = 0; i < q->policy->role_count && named < ROLES_NAMED; i++) {
+            const struct pst_policy_role *role = &q->policy->roles[i];
+            bool owns =
+                role->rules != NULL && (role->rules->owner_all || role->rules->owner_direct);
+            if (pst_bytes_starts(role->name, PST_LIT("__user_")) || owns != (owners == 1) ||
+                holds_role(q, role->id) || !would_do(q, 0, role->id))
+                continue;
+            pst_word(out, named == 0 ? ", or bind the caller to " : " or ");
+            pst_word_role(out, q, role->id);
+            named++;
+        }
     }
     if (named > 0)
         pst_word_place(out, q);

@@ -84,6 +84,18 @@ static void test_the_remedy_helps(void **state)
     assert_null(strstr(text_of(f), "Grant"));
 }
 
+/* Of roles that would do, an owner's is the last that anybody should be given. */
+static void test_an_owners_role_is_offered_last(void **state)
+{
+    struct fixture *f = *state;
+
+    fx_role(f, 4, "boss", 0);
+    fx_grant(f, 4, "ALL", NULL, PST_A_OWNER);
+    assert_null(strstr(text_of(f), "boss"));
+    fx_ask(f, 0, "Block", "b1", PST_OP_DELETE);
+    expect(text_of(f), ", or bind the caller to role \"boss\" in workspace blue.\n");
+}
+
 /* Without the deny nothing grants it: both are told, and that unbinding would help is not. */
 static void test_a_deny_is_named_and_no_role_is_offered(void **state)
 {
@@ -256,6 +268,7 @@ int main(void)
         CASE(test_what_is_missing_and_who_has_it),
         CASE(test_the_remedy_helps),
         CASE(test_a_deny_is_named_and_no_role_is_offered),
+        CASE(test_an_owners_role_is_offered_last),
         CASE(test_unbinding_is_offered_where_it_helps),
         CASE(test_what_every_single_one_denies),
         CASE(test_all_that_is_missing_is_told),
