@@ -330,7 +330,7 @@ static void test_prune(void **state)
                                 false, true),
                      PST_OK);
     assert_true(has_edit(w, PST_EDIT_REMOVE, "user", "alice", ""));
-    assert_true(has_edit(w, PST_EDIT_REMOVE, "role", "all", ""));
+    assert_true(has_edit(w, PST_EDIT_REMOVE, "role", "blue/all", ""));
     assert_false(has_edit(w, PST_EDIT_REMOVE, "role", "shipped", ""));
     assert_true(has_edit(w, PST_EDIT_REMOVE, "workspace", "blue", ""));
     struct pst_store_status st;
@@ -624,7 +624,7 @@ static void test_a_role_that_comes_stands_before_the_global_one(void **state)
                 " bindings: [{user: u, role: r, workspace: blue}]}");
     apply_ok(w, "{roles: [{name: r, workspace: blue}],"
                 " bindings: [{user: u, role: r, workspace: blue}]}");
-    assert_true(has_edit(w, PST_EDIT_ADD, "binding", "u r in blue", ""));
+    assert_true(has_edit(w, PST_EDIT_ADD, "binding", "u blue/r in blue", ""));
 }
 
 /* Every allocation of an apply fails once: an error, nothing written, nothing leaked. */
