@@ -3,9 +3,9 @@
  * the role's rows are read as the service's quick lane does, and the policy is patched.
  *
  * A policy of 20 roles (more change nothing), in the PostgreSQL of POSTERN_TEST_PG:
- *     tests/with_postgres.sh build/release/bench/micro/store/bench_role [scattered]
- * scattered: rows of all roles were written in turns, so those of one are on twenty times as many
- * pages.
+ *     tests/with_postgres.sh build/release/bench/micro/store/bench_role [whole] [scattered]
+ * whole: all rows of the role are read, as who does not know them does. scattered: rows of all
+ * roles were written in turns, so those of one are on twenty times as many pages.
  *
  * Prints the fastest and the median of some turns: role_read_ms FASTEST MEDIAN; role_patch_ms the
  * same; role_cpu_ms the reader's own CPU time.
@@ -98,7 +98,7 @@ static void print(const char *name, uint64_t ns[TURNS])
     printf("%s %.2f %.2f\n", name, (double)ns[0] / 1e6, (double)ns[TURNS / 2] / 1e6);
 }
 
-static void measure(struct pst_store *s, uint32_t role)
+static void measure(struct pst_store *s, uint32_t role, bool whole)
 {
     static uint64_t read[TURNS], patched[TURNS], cpu[TURNS];
     struct pst_model *model;
@@ -113,7 +113,9 @@ static void measure(struct pst_store *s, uint32_t role)
         struct pst_log_mark mark = touch(s, role, turn);
         uint64_t from = pst_clock_boot_ns(), used = pst_clock_ns_(CLOCK_THREAD_CPUTIME_ID);
         must(pst_store_view(s, &why));
-        must(pst_store_log_roles(s, &mark, PST_LIT(""), &role, 1, false, &page, &model, &why));
+        const struct pst_log_roles which = {
+            .since = &mark, .ids = &role, .count = 1, .base = whole ? NULL : policy};
+        must(pst_store_log_roles(s, &which, &page, &model, &why));
         read[turn] = pst_clock_boot_ns() - from;
         cpu[turn] = pst_clock_ns_(CLOCK_THREAD_CPUTIME_ID) - used;
         struct pst_policy_patch patch = {.model = model, .touched = &role, .touched_count = 1};
@@ -135,14 +137,19 @@ static void measure(struct pst_store *s, uint32_t role)
 int main(int argc, char **argv)
 {
     const char *server = getenv("POSTERN_TEST_PG");
+    bool whole = false, scattered = false;
     uint32_t ids[ROLES];
     struct pst_store *s;
     char url[256];
 
+    for (int i = 1; i < argc; i++) {
+        whole = whole || argv[i][0] == 'w';
+        scattered = scattered || argv[i][0] == 's';
+    }
     int n = snprintf(url, sizeof(url), "%s/postgres", server == NULL ? "" : server);
     must(pst_store_open(pst_bytes_of(url, (size_t)n), PST_STORE_CREATE, &s, &why));
-    fill(s, ids, argc > 1 && argv[1][0] == 's');
-    measure(s, ids[ROLES / 2]);
+    fill(s, ids, scattered);
+    measure(s, ids[ROLES / 2], whole);
     pst_store_close(s);
     return 0;
 }
