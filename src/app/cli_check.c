@@ -27,8 +27,39 @@ struct check_args {
 
 /* --- the request --- */
 
+static void write_request(const struct pst_check_request *in, struct pst_buf *b)
+{
+    pst_buf_put(b, in->method);
+    pst_buf_char(b, ' ');
+    pst_buf_put(b, in->target);
+    pst_buf_lit(b, " HTTP/1.1\r\nHost: ");
+    pst_buf_put(b, in->host);
+    for (uint32_t i = 0; i < in->line_count; i++) {
+        pst_buf_lit(b, "\r\n");
+        pst_buf_put(b, in->lines[i]);
+    }
+    if (in->token.len > 0) {
+        pst_buf_lit(b, "\r\nAuthorization: Bearer ");
+        pst_buf_put(b, in->token);
+    }
+    if (in->body.len > 0) {
+        pst_buf_lit(b, "\r\nContent-Length: ");
+        pst_buf_u64(b, in->body.len);
+    }
+    pst_buf_lit(b, "\r\n\r\n");
+}
+
+static enum pst_status refuse(struct pst_check_refusal *out, enum pst_reason reason,
+                              unsigned status, const char *text)
+{
+    *out = (struct pst_check_refusal){
+        .reason = reason, .status = status == 0 ? 400 : status, .text = text};
+    return PST_OK;
+}
+
 enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena,
-                                struct pst_request *out, struct pst_error *error)
+                                struct pst_request *out, struct pst_check_refusal *refusal,
+                                struct pst_error *error)
 {
     struct pst_buf b = pst_buf_of(pst_arena_alloc(arena, HEAD_ROOM), HEAD_ROOM);
     char *target_room = pst_arena_alloc(arena, HEAD_ROOM),
@@ -38,44 +69,23 @@ enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_a
     struct pst_host host;
     struct pst_target target;
 
+    *refusal = (struct pst_check_refusal){.status = 0};
     if (b.data == NULL || target_room == NULL || host_room == NULL || head == NULL)
         return pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
-    pst_buf_put(&b, in->method);
-    pst_buf_char(&b, ' ');
-    pst_buf_put(&b, in->target);
-    pst_buf_lit(&b, " HTTP/1.1\r\nHost: ");
-    pst_buf_put(&b, in->host);
-    for (uint32_t i = 0; i < in->line_count; i++) {
-        pst_buf_lit(&b, "\r\n");
-        pst_buf_put(&b, in->lines[i]);
-    }
-    if (in->token.len > 0) {
-        pst_buf_lit(&b, "\r\nAuthorization: Bearer ");
-        pst_buf_put(&b, in->token);
-    }
-    if (in->body.len > 0) {
-        pst_buf_lit(&b, "\r\nContent-Length: ");
-        pst_buf_u64(&b, in->body.len);
-    }
-    pst_buf_lit(&b, "\r\n\r\n");
+    write_request(in, &b);
     if (b.full)
         return pst_error_set(error, PST_E_LIMIT, NULL, "the request's head is too long");
 
     pst_h1_init_request(&parser, &pst_h1_limits_default);
     if (pst_h1_parse(&parser, pst_buf_bytes(&b), head) != PST_H1_DONE)
-        return pst_error_set(error, PST_E_INVALID, "request",
-                             "it would be refused with %u before any decision: %s",
-                             parser.fault.status == 0 ? 400 : parser.fault.status,
-                             parser.fault.reason == NULL ? "incomplete" : parser.fault.reason);
+        return refuse(refusal, PST_R_BAD_REQUEST, parser.fault.status,
+                      parser.fault.reason == NULL ? "incomplete" : parser.fault.reason);
     if (!pst_host_parse(head->host, host_room, &host))
-        return pst_error_set(error, PST_E_INVALID, "request",
-                             "it would be refused with 400: the host is not valid");
+        return refuse(refusal, PST_R_BAD_REQUEST, 400, "the host is not valid");
     struct pst_fault fault = {0};
     if (!pst_target_parse(head->method, head->target, &host, target_room, HEAD_ROOM, &target,
                           &fault))
-        return pst_error_set(error, PST_E_INVALID, "request",
-                             "it would be refused with %u before any decision: %s", fault.status,
-                             fault.reason);
+        return refuse(refusal, PST_R_BAD_TARGET, fault.status, fault.reason);
     *out = (struct pst_request){
         .method = head->method_text,
         .host = host.text,
@@ -116,15 +126,46 @@ static void print_decision(const struct pst_decide *d, bool json)
         pst_buf_json(&b, out->workspace);
         pst_buf_lit(&b, ",\"revision\":");
         pst_buf_json(&b, out->revision);
+        if (out->allow != NULL) {
+            pst_buf_lit(&b, ",\"allow\":");
+            pst_buf_json(&b, pst_bytes_of(out->allow, strlen(out->allow)));
+        }
         (void)printf("%.*s,\"explanation\":%.*s}\n", (int)b.len, b.data, (int)why.len, why.data);
         return;
     }
     (void)printf("%s %u %s\n%.*s", out->verdict == PST_ALLOW ? "allow" : "deny", out->status,
                  pst_reason_name(out->reason), (int)why.len, why.data);
+    if (out->allow != NULL)
+        (void)printf("Allow: %s\n", out->allow);
     if (out->detail.len > 0)
         (void)printf("asked: %.*s\n", (int)out->detail.len, out->detail.ptr);
     if (d->credential_fault_ != NULL)
         (void)printf("credential: %s\n", d->credential_fault_);
+}
+
+/* The same form as a decision has. */
+static void print_refusal(const struct pst_check_refusal *refusal, bool json)
+{
+    const char *name = pst_reason_name(refusal->reason);
+
+    if (!json) {
+        (void)printf("deny %u %s\ndeny (%s): %s\n%s\nasked: nothing; this is refused before any "
+                     "decision: %s\n",
+                     refusal->status, name, name, pst_reason_text(refusal->reason),
+                     pst_reason_advice(refusal->reason), refusal->text);
+        return;
+    }
+    (void)printf("{\"verdict\":\"deny\",\"status\":%u,\"reason\":\"%s\",\"explanation\":{"
+                 "\"decision\":\"deny\",\"reason\":\"%s\",\"text\":",
+                 refusal->status, name, name);
+    pst_cli_json(
+        pst_bytes_of(pst_reason_text(refusal->reason), strlen(pst_reason_text(refusal->reason))));
+    (void)fputs(",\"detail\":", stdout);
+    pst_cli_json(pst_bytes_of(refusal->text, strlen(refusal->text)));
+    (void)fputs(",\"advice\":", stdout);
+    pst_cli_json(pst_bytes_of(pst_reason_advice(refusal->reason),
+                              strlen(pst_reason_advice(refusal->reason))));
+    (void)puts("}}");
 }
 
 static enum pst_status pick_listener(const struct pst_config *config, const char *name,
@@ -148,6 +189,7 @@ static enum pst_status check_offline(const struct check_args *a, const struct ps
     struct pst_config *config;
     struct pst_local *local = NULL;
     struct pst_request request;
+    struct pst_check_refusal refusal;
     struct pst_decide decide;
     uint32_t listener = 0;
     struct pst_check_request copy = *in;
@@ -161,7 +203,13 @@ static enum pst_status check_offline(const struct check_args *a, const struct ps
         copy.host = pst_bytes_equal(host, PST_LIT("*")) ? PST_LIT("localhost") : host;
     }
     if (status == PST_OK)
-        status = pst_check_parse(&copy, arena, &request, error);
+        status = pst_check_parse(&copy, arena, &request, &refusal, error);
+    if (status == PST_OK && refusal.status != 0) {
+        print_refusal(&refusal, a->json);
+        *code = PST_EXIT_NO;
+        pst_config_free(config);
+        return PST_OK;
+    }
     struct pst_bytes url =
         a->store != NULL ? pst_bytes_of(a->store, strlen(a->store)) : pst_store_url(config, arena);
     if (status == PST_OK)
@@ -410,11 +458,6 @@ static int run_check(int argc, char **argv)
                                 : check_offline(&a, &in, &arena, &code, &error);
     free((void *)(uintptr_t)body.ptr);
     pst_arena_fini(&arena);
-    if (status == PST_E_INVALID &&
-        strcmp(error.where, "request") == 0) { /* refused before any decision */
-        (void)pst_cli_fail(a.json, &error);
-        return PST_EXIT_NO;
-    }
     return status == PST_OK ? code : pst_cli_fail(a.json, &error);
 }
 

@@ -16,8 +16,16 @@ struct pst_check_request {
     struct pst_bytes token, body;
 };
 
-/* *out borrows from the arena and from `in`. */
+/* What is refused before any decision: by the same code, and as every door answers it. */
+struct pst_check_refusal {
+    enum pst_reason reason;
+    unsigned status; /* 0: it is not refused */
+    const char *text;
+};
+
+/* *out borrows from the arena and from `in`, and is filled unless the request is refused. */
 enum pst_status pst_check_parse(const struct pst_check_request *in, struct pst_arena *arena,
-                                struct pst_request *out, struct pst_error *error);
+                                struct pst_request *out, struct pst_check_refusal *refusal,
+                                struct pst_error *error);
 
 #endif

@@ -40,6 +40,9 @@ static enum pst_status open_config(struct suite *s, struct pst_error *error)
 
     if (status == PST_OK)
         status = pst_node_text(&s->tree, s->tree.root, "config", &config, error);
+    if (status == PST_OK && config.len > 0 && pst_node_get(s->tree.root, "profile") != NULL)
+        status = pst_node_fail(&s->tree, pst_node_get(s->tree.root, "profile"), error,
+                               "the configuration names the profile: one of the two");
     if (status != PST_OK)
         return status;
     if (config.len > 0)
@@ -63,7 +66,11 @@ static enum pst_status open_config(struct suite *s, struct pst_error *error)
     if (status == PST_OK && s->listener == s->config->listener_count)
         status = pst_error_set(error, PST_E_INVALID, s->path,
                                "the configuration has no listener that decides");
-    return status == PST_OK ? pst_state_prepare(s->config, error) : status;
+    if (status != PST_OK)
+        return status;
+    /* What is tried out on a machine that serves, or on one that never will, leaves no state. */
+    s->config->state_dir = pst_bytes_of(s->state, strlen(s->state));
+    return pst_state_prepare(s->config, error);
 }
 
 static enum pst_status load_declaration(struct suite *s, struct pst_bytes name,
@@ -105,6 +112,8 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
     struct pst_store *store = NULL;
     uint32_t steps;
 
+    if (list != NULL && list->kind != PST_NODE_LIST)
+        return pst_node_fail(&s->tree, list, error, "expected a list of files");
     s->url = pst_arena_printf(&s->arena, "sqlite:///%s/policy-test.db", s->state);
     enum pst_status status =
         pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &levels, error);
@@ -127,20 +136,21 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
 
 /* --- cases --- */
 
-static enum pst_status read_request(struct suite *s, const struct pst_node *map,
+static enum pst_status read_request(struct suite *s, const struct pst_node *at,
                                     struct pst_arena *arena, struct pst_request *out,
-                                    struct pst_error *error)
+                                    struct pst_check_refusal *refusal, struct pst_error *error)
 {
     static const char *const KEYS[] = {"method", "target", "host", "headers",
                                        "body",   "token",  NULL};
-    const struct pst_node *headers = pst_node_get(map, "headers");
+    const struct pst_node *map = pst_node_get(at, "request"),
+                          *headers = pst_node_get(map, "headers");
     struct pst_bytes lines[PST_CLI_REPEAT_MAX];
     struct pst_bytes mount = s->config->listeners[s->listener].mounts[0].host;
     struct pst_check_request in = {.method = PST_LIT("GET"), .lines = lines};
 
     in.host = pst_bytes_equal(mount, PST_LIT("*")) ? PST_LIT("localhost") : mount;
     enum pst_status status = map == NULL
-                                 ? pst_node_fail(&s->tree, NULL, error, "a case needs a request")
+                                 ? pst_node_fail(&s->tree, at, error, "a case needs a request")
                                  : pst_node_only(&s->tree, map, KEYS, error);
     struct pst_bytes *const texts[] = {&in.method, &in.target, &in.host, &in.body, &in.token};
     static const char *const NAMES[] = {"method", "target", "host", "body", "token"};
@@ -148,71 +158,140 @@ static enum pst_status read_request(struct suite *s, const struct pst_node *map,
         status = pst_node_text(&s->tree, map, NAMES[i], texts[i], error);
     if (status == PST_OK && in.target.len == 0)
         status = pst_node_fail(&s->tree, map, error, "a request needs a target");
+    if (status == PST_OK && headers != NULL && headers->kind != PST_NODE_MAP)
+        status = pst_node_fail(&s->tree, headers, error, "expected a map of names to values");
     for (const struct pst_node *n = headers == NULL ? NULL : headers->first;
-         n != NULL && status == PST_OK; n = n->next)
-        if (in.line_count < PST_CLI_REPEAT_MAX)
-            lines[in.line_count++] = pst_arena_printf(arena, "%.*s: %.*s", (int)n->key.len,
-                                                      n->key.ptr, (int)n->text.len, n->text.ptr);
-    return status == PST_OK ? pst_check_parse(&in, arena, out, error) : status;
+         n != NULL && status == PST_OK; n = n->next) {
+        if (n->kind != PST_NODE_SCALAR || in.line_count == PST_CLI_REPEAT_MAX)
+            return pst_node_fail(&s->tree, n, error, "expected one value, and at most %d of them",
+                                 PST_CLI_REPEAT_MAX);
+        lines[in.line_count++] = pst_arena_printf(arena, "%.*s: %.*s", (int)n->key.len, n->key.ptr,
+                                                  (int)n->text.len, n->text.ptr);
+    }
+    return status == PST_OK ? pst_check_parse(&in, arena, out, refusal, error) : status;
 }
 
-static void report(struct suite *s, struct pst_bytes name, bool good, const char *got,
-                   const char *reason)
+/* One case: what it is called, what is expected, what came and why. */
+struct outcome {
+    const struct pst_node *node;
+    struct pst_bytes name, expected_reason; /* empty: any */
+    bool expects_allow, allowed;
+    const char *reason;
+    struct pst_bytes why; /* lines for people */
+};
+
+static void report(struct suite *s, const struct outcome *o)
 {
+    static const char *const WORDS[] = {"deny", "allow"};
+    bool good = o->allowed == o->expects_allow &&
+                (o->expected_reason.len == 0 ||
+                 pst_bytes_equal(o->expected_reason, pst_bytes_of(o->reason, strlen(o->reason))));
+    struct pst_bytes why = o->why, line;
+
     if (good)
         s->passed++;
     else
         s->failed++;
     if (s->json) {
         (void)printf("%s{\"name\":", s->passed + s->failed > 1 ? "," : "");
-        pst_cli_json(name);
-        (void)printf(",\"passed\":%s,\"got\":\"%s\",\"reason\":\"%s\"}", good ? "true" : "false",
-                     got, reason);
-    } else if (!good) {
-        (void)printf("FAIL %.*s: got %s (%s)\n", (int)name.len, name.ptr, got, reason);
+        pst_cli_json(o->name);
+        (void)fputs(",\"file\":", stdout);
+        pst_cli_json(pst_bytes_of(s->path, strlen(s->path)));
+        (void)printf(",\"line\":%u,\"passed\":%s,\"expected\":\"%s\",\"got\":\"%s\",\"reason\":"
+                     "\"%s\",\"why\":",
+                     o->node->line, good ? "true" : "false", WORDS[o->expects_allow],
+                     WORDS[o->allowed], o->reason);
+        pst_cli_json(o->why);
+        (void)putchar('}');
+        return;
     }
+    if (good)
+        return;
+    (void)printf("FAIL %s:%u: %.*s: expected %s%s%.*s%s, got %s (%s)\n", s->path, o->node->line,
+                 (int)o->name.len, o->name.ptr, WORDS[o->expects_allow],
+                 o->expected_reason.len > 0 ? " (" : "", (int)o->expected_reason.len,
+                 o->expected_reason.len > 0 ? o->expected_reason.ptr : "",
+                 o->expected_reason.len > 0 ? ")" : "", WORDS[o->allowed], o->reason);
+    while (why.len > 0) {
+        size_t len = pst_bytes_find(why, '\n');
+        line = pst_bytes_of(why.ptr, len);
+        (void)printf("    %.*s\n", (int)line.len, line.ptr);
+        why = pst_bytes_from(why, len < why.len ? len + 1 : len);
+    }
+}
+
+/* A word that is none would fail for ever, or pass for the wrong reason once it is corrected. */
+static bool is_reason(struct pst_bytes word)
+{
+    for (unsigned r = 0; r < PST_REASONS; r++) {
+        const char *name = pst_reason_name((enum pst_reason)r);
+        if (pst_bytes_equal(word, pst_bytes_of(name, strlen(name))))
+            return true;
+    }
+    return false;
+}
+
+static enum pst_status read_case(struct suite *s, struct outcome *o, struct pst_bytes *user,
+                                 struct pst_error *error)
+{
+    static const char *const KEYS[] = {"name", "user", "request", "expect", "reason", NULL};
+    static const char *const VERDICTS[] = {"deny", "allow", NULL};
+    unsigned expect = 2;
+
+    enum pst_status status = pst_node_only(&s->tree, o->node, KEYS, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, o->node, "name", &o->name, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, o->node, "user", user, error);
+    if (status == PST_OK)
+        status = pst_node_text(&s->tree, o->node, "reason", &o->expected_reason, error);
+    if (status == PST_OK && o->expected_reason.len > 0 && !is_reason(o->expected_reason))
+        status = pst_node_fail(&s->tree, pst_node_get(o->node, "reason"), error,
+                               "there is no reason \"%s\"", o->expected_reason.ptr);
+    if (status == PST_OK)
+        status = pst_node_enum(&s->tree, o->node, "expect", VERDICTS, &expect, error);
+    if (status == PST_OK && expect == 2)
+        status = pst_node_fail(&s->tree, o->node, error, "a case needs expect: allow or deny");
+    o->expects_allow = expect == 1;
+    return status;
+}
+
+static void decide_case(struct suite *s, struct outcome *o, const struct pst_request *request,
+                        struct pst_bytes user, struct pst_arena *arena)
+{
+    enum { ROOM = 16384 };
+    const struct pst_who who = {.kind = PST_WHO_NAME, .value = user};
+    struct pst_buf why = pst_buf_of(pst_arena_alloc(arena, ROOM), ROOM);
+    struct pst_decide d;
+
+    pst_local_decide(s->local, s->listener, request, user.len > 0 ? &who : NULL, arena, &d);
+    o->allowed = d.decision.verdict == PST_ALLOW;
+    o->reason = pst_reason_name(d.decision.reason);
+    if (why.data != NULL)
+        pst_engine_explain(&d, false, &why);
+    o->why = pst_buf_bytes(&why);
+    report(s, o);
+    pst_engine_end(&d);
 }
 
 static enum pst_status run_case(struct suite *s, const struct pst_node *n, struct pst_error *error)
 {
-    static const char *const KEYS[] = {"name", "user", "request", "expect", "reason", NULL};
-    static const char *const VERDICTS[] = {"deny", "allow", NULL};
-    struct pst_bytes name = PST_LIT("(no name)"), user = {0}, reason = {0};
+    struct outcome o = {.node = n, .name = PST_LIT("(no name)")};
+    struct pst_check_refusal refusal = {.status = 0};
+    struct pst_bytes user = {0};
     struct pst_request request;
-    struct pst_decide d;
     struct pst_arena arena;
-    unsigned expect = 2;
 
     pst_arena_init(&arena, 65536, 16u << 20);
-    enum pst_status status = pst_node_only(&s->tree, n, KEYS, error);
+    enum pst_status status = read_case(s, &o, &user, error);
     if (status == PST_OK)
-        status = pst_node_text(&s->tree, n, "name", &name, error);
-    if (status == PST_OK)
-        status = pst_node_text(&s->tree, n, "user", &user, error);
-    if (status == PST_OK)
-        status = pst_node_text(&s->tree, n, "reason", &reason, error);
-    if (status == PST_OK)
-        status = pst_node_enum(&s->tree, n, "expect", VERDICTS, &expect, error);
-    if (status == PST_OK && expect == 2)
-        status = pst_node_fail(&s->tree, n, error, "a case needs expect: allow or deny");
-    struct pst_error parse = {0};
-    if (status == PST_OK &&
-        read_request(s, pst_node_get(n, "request"), &arena, &request, &parse) != PST_OK) {
-        /* Refused before any decision: that is a deny; a fault of the file itself is an error. */
-        if (pst_bytes_equal(pst_bytes_of(parse.where, strlen(parse.where)), PST_LIT("request")))
-            report(s, name, expect == 0 && reason.len == 0, "deny", "malformed");
-        else {
-            *error = parse;
-            status = PST_E_INVALID;
-        }
-    } else if (status == PST_OK) {
-        const struct pst_who who = {.kind = PST_WHO_NAME, .value = user};
-        pst_local_decide(s->local, s->listener, &request, user.len > 0 ? &who : NULL, &arena, &d);
-        const char *got = pst_reason_name(d.decision.reason);
-        bool good = (d.decision.verdict == PST_ALLOW) == (expect == 1) &&
-                    (reason.len == 0 || pst_bytes_equal(reason, pst_bytes_of(got, strlen(got))));
-        report(s, name, good, d.decision.verdict == PST_ALLOW ? "allow" : "deny", got);
-        pst_engine_end(&d);
+        status = read_request(s, n, &arena, &request, &refusal, error);
+    if (status == PST_OK && refusal.status == 0) {
+        decide_case(s, &o, &request, user, &arena);
+    } else if (status == PST_OK) { /* refused before any decision: that is a deny */
+        o.reason = pst_reason_name(refusal.reason);
+        o.why = pst_bytes_of(refusal.text, strlen(refusal.text));
+        report(s, &o);
     }
     pst_arena_fini(&arena);
     return status;
@@ -305,18 +384,16 @@ static int run_policy(int argc, char **argv)
     }
     if (!json) {
         (void)printf("%u passed, %u failed\n", passed, failed);
-        return status != PST_OK ? pst_cli_fail(false, &error)
-               : failed == 0    ? PST_EXIT_YES
-                                : PST_EXIT_NO;
+    } else {
+        (void)printf("],\"passed\":%u,\"failed\":%u", passed, failed);
+        if (status != PST_OK) {
+            (void)fputs(",\"error\":", stdout);
+            pst_cli_json_error(&error);
+        }
+        (void)puts("}");
     }
-    (void)printf("],\"passed\":%u,\"failed\":%u", passed, failed);
-    if (status != PST_OK) {
-        (void)fputs(",\"error\":", stdout);
-        pst_cli_json_error(&error);
-    }
-    (void)puts("}");
     if (status != PST_OK)
-        return PST_EXIT_FAILED;
+        return json ? PST_EXIT_FAILED : pst_cli_fail(false, &error);
     return failed == 0 ? PST_EXIT_YES : PST_EXIT_NO;
 }
 

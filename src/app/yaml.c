@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +18,7 @@
 struct reader {
     struct pst_tree *tree;
     struct pst_error *error;
+    struct pst_bytes text;
     yaml_parser_t parser;
     struct pst_node *open; /* the list or map that the next event belongs to */
     unsigned depth;
@@ -25,11 +27,18 @@ struct reader {
     uint32_t key_line;
 };
 
-static enum pst_status fail_at(struct reader *r, size_t line, const char *message)
+static enum pst_status fail_at(struct reader *r, size_t line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static enum pst_status fail_at(struct reader *r, size_t line, const char *format, ...)
 {
-    char where[160];
+    char where[160], message[sizeof(((struct pst_error *)NULL)->message)];
+    va_list args;
 
     (void)snprintf(where, sizeof(where), "%s:%zu", r->tree->name.ptr, line + 1);
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
     return pst_error_set(r->error, PST_E_INVALID, where, "%s", message);
 }
 
@@ -48,8 +57,10 @@ static enum pst_status take_key(struct reader *r, const yaml_event_t *e)
     /* Documents have few keys per map; a map of thousands of keys is refused below by its size. */
     if (r->open->count >= 20000)
         return fail_at(r, e->start_mark.line, "a map of more than 20000 keys");
+    if (memchr(key.ptr, '\0', key.len) != NULL)
+        return fail_at(r, e->start_mark.line, "a key holds a NUL byte");
     if (key_is_taken(r->open, key))
-        return fail_at(r, e->start_mark.line, "the same key stands twice in one map");
+        return fail_at(r, e->start_mark.line, "the key \"%s\" stands twice in one map", key.ptr);
     if (pst_arena_copy(&r->tree->arena, key, &r->key) != PST_OK)
         return fail_at(r, e->start_mark.line, "the document is too large");
     r->has_key = true;
@@ -104,16 +115,25 @@ static void close_node(struct reader *r)
         r->done = true;
 }
 
+/* Whether an anchor or a tag stands before it. */
+static bool is_marked(const yaml_event_t *e)
+{
+    if (e->type == YAML_SCALAR_EVENT)
+        return e->data.scalar.anchor != NULL || e->data.scalar.tag != NULL;
+    if (e->type == YAML_SEQUENCE_START_EVENT)
+        return e->data.sequence_start.anchor != NULL || e->data.sequence_start.tag != NULL;
+    return e->type == YAML_MAPPING_START_EVENT &&
+           (e->data.mapping_start.anchor != NULL || e->data.mapping_start.tag != NULL);
+}
+
 static enum pst_status on_event(struct reader *r, const yaml_event_t *e, bool *end)
 {
     bool wants_key = r->open != NULL && r->open->kind == PST_NODE_MAP && !r->has_key;
 
+    if (is_marked(e))
+        return fail_at(r, e->start_mark.line, "anchors and tags are not accepted");
     switch (e->type) {
     case YAML_SCALAR_EVENT:
-        if (e->data.scalar.anchor != NULL ||
-            (e->data.scalar.tag != NULL && !e->data.scalar.quoted_implicit &&
-             !e->data.scalar.plain_implicit))
-            return fail_at(r, e->start_mark.line, "anchors and tags are not accepted");
         return wants_key ? take_key(r, e) : add_node(r, e, PST_NODE_SCALAR);
     case YAML_SEQUENCE_START_EVENT:
     case YAML_MAPPING_START_EVENT:
@@ -139,6 +159,18 @@ static enum pst_status on_event(struct reader *r, const yaml_event_t *e, bool *e
     return PST_OK;
 }
 
+/* A byte that is no text has an offset only; every other fault has its place. */
+static size_t line_of_problem(const struct reader *r)
+{
+    size_t line = 0;
+
+    if (r->parser.error != YAML_READER_ERROR)
+        return r->parser.problem_mark.line;
+    for (size_t i = 0; i < r->text.len && i < r->parser.problem_offset; i++)
+        line += r->text.ptr[i] == '\n';
+    return line;
+}
+
 static enum pst_status read_events(struct reader *r)
 {
     bool end = false;
@@ -147,9 +179,9 @@ static enum pst_status read_events(struct reader *r)
     while (!end && status == PST_OK) {
         yaml_event_t event;
         if (!yaml_parser_parse(&r->parser, &event)) {
-            size_t line = r->parser.problem_mark.line;
-            return fail_at(r, line,
-                           r->parser.problem == NULL ? "not readable as YAML" : r->parser.problem);
+            const char *problem = r->parser.problem;
+            return fail_at(r, line_of_problem(r), "%s",
+                           problem == NULL ? "not readable as YAML" : problem);
         }
         status = on_event(r, &event, &end);
         yaml_event_delete(&event);
@@ -160,7 +192,7 @@ static enum pst_status read_events(struct reader *r)
 enum pst_status pst_yaml_load_text(struct pst_bytes name, struct pst_bytes text,
                                    struct pst_tree *tree, struct pst_error *error)
 {
-    struct reader r = {.tree = tree, .error = error};
+    struct reader r = {.tree = tree, .error = error, .text = text};
 
     /* A node costs about 200 bytes; short scalars dominate. */
     pst_tree_init(tree, name, text.len > (SIZE_MAX >> 8) ? SIZE_MAX : text.len * 128 + 65536);

@@ -25,12 +25,16 @@ static void put_cstr(struct pst_buf *b, const char *key, const char *value)
         put_text(b, key, pst_bytes_of(value, strlen(value)));
 }
 
-static void put_rule(struct pst_buf *b, const struct pst_eval_detail *detail)
+static void put_rule(struct pst_buf *b, const struct pst_decide *d)
 {
+    const struct pst_eval_detail *detail = d->detail_;
+
     if (detail == NULL || detail->role == 0)
         return;
     pst_buf_lit(b, ",\"rule\":{\"role\":");
     pst_buf_u64(b, detail->role);
+    if (d->pin_ != NULL)
+        put_text(b, "name", pst_policy_role_name(policy_of(d), detail->role));
     pst_buf_lit(b, ",\"permission\":");
     pst_buf_u64(b, detail->permission);
     pst_buf_lit(b, ",\"binding\":");
@@ -64,7 +68,7 @@ static void write_line(const struct pst_decide *d, const char *event)
         put_cstr(b, "operation", pst_op_name(d->extracted_.op));
     put_text(b, "detail", d->log_detail_);
     put_cstr(b, "credential", d->credential_fault_);
-    put_rule(b, d->detail_);
+    put_rule(b, d);
     put_text(b, "revision", out->revision);
     pst_buf_char(b, '}');
     pst_log_commit(d->engine_->ring);
@@ -115,9 +119,11 @@ static void put_message(struct pst_buf *b, const struct pst_decision *d, const c
     }
     pst_buf_lit(&text, " ");
     pst_buf_put(&text, cstr(pst_reason_advice(d->reason)));
-    pst_buf_lit(&text, " Decision id: ");
-    pst_buf_put(&text, d->id);
-    pst_buf_char(&text, '.');
+    if (d->id.len > 0) { /* what is no HTTP has none */
+        pst_buf_lit(&text, " Decision id: ");
+        pst_buf_put(&text, d->id);
+        pst_buf_char(&text, '.');
+    }
     pst_buf_json(b, pst_buf_bytes(&text));
 }
 

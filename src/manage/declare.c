@@ -8,7 +8,8 @@
  * passes over that, as long as nothing was committed between the two; else there is another look,
  * and in the end one inside the change.  What differs is compared again there, so what is compared
  * is what is written over; a dry run is the same work, rolled back.  Identities are removed before
- * any is added, so that one may move from one user to another.
+ * any is added, so that one may move from one user to another; and those of users that prune is about
+ * to delete, so that a user may be given another name.
  */
 #include "postern/manage/declare.h"
 
@@ -141,8 +142,7 @@ static enum pst_status workspace_id(struct applying *a, struct place place, stru
 
 /* ---- roles and permissions ---- */
 
-/* "blue/editor", or "editor" for a global definition. */
-static const char *role_name(struct applying *a, const struct declared_role *r)
+const char *pst_declare_role_name(struct applying *a, const struct declared_role *r)
 {
     return joined(a, r->workspace, r->workspace.len > 0 ? "/" : "", r->name);
 }
@@ -191,7 +191,7 @@ static enum pst_status remove_permission(struct applying *a, const struct declar
 
     if (status != PST_OK)
         return status;
-    return pst_declare_report(a, PST_EDIT_REMOVE, "permission", role_name(a, r),
+    return pst_declare_report(a, PST_EDIT_REMOVE, "permission", pst_declare_role_name(a, r),
                               pst_permission_text(ARENA(a), &p->row));
 }
 
@@ -216,7 +216,7 @@ static enum pst_status add_permissions(struct applying *a, const struct declared
     if (status != PST_OK)
         return at(a, adding->all[failed]->place, status);
     for (size_t i = 0; i < count && !quiet && status == PST_OK; i++)
-        status = pst_declare_report(a, PST_EDIT_ADD, "permission", role_name(a, r),
+        status = pst_declare_report(a, PST_EDIT_ADD, "permission", pst_declare_role_name(a, r),
                                     pst_permission_text(ARENA(a), rows[i]));
     return status;
 }
@@ -282,7 +282,7 @@ static enum pst_status apply_role(struct applying *a, struct declared_role *r)
     r->id = row.id;
     if (status != PST_OK)
         return status;
-    const char *name = role_name(a, r);
+    const char *name = pst_declare_role_name(a, r);
     if (is_new)
         status = pst_declare_report(
             a, PST_EDIT_ADD, "role", name,
@@ -430,7 +430,7 @@ static enum pst_status add_identities(struct applying *a, const struct declared_
 
 /* The role that a binding means: role_workspace says which; else the workspace's own, else the
  * global. */
-static enum pst_status binding_role(struct applying *a, const struct declared_binding *b,
+static enum pst_status binding_role(struct applying *a, struct declared_binding *b,
                                     uint32_t workspace, uint32_t *role)
 {
     struct pst_row_role row;
@@ -447,6 +447,9 @@ static enum pst_status binding_role(struct applying *a, const struct declared_bi
         status = pst_store_find_role(a->store, b->role, 0, &row, a->error);
     }
     *role = row.id;
+    if (!b->says_role_workspace) /* for who reads of it */
+        b->role_workspace =
+            status == PST_OK && row.workspace != 0 ? b->workspace : (struct pst_bytes){0};
     return at(a, b->place, status);
 }
 
@@ -524,6 +527,8 @@ static enum pst_status apply_users(struct applying *a)
             status = remove_identities(a, u);
             u->none_gone = mark(a);
         }
+    if (status == PST_OK && a->options->prune)
+        status = pst_declare_prune_identities(a);
     for (struct declared_user *u = a->d->users; u != NULL && status == PST_OK; u = u->next)
         if (u->none_new != a->look) {
             status = add_identities(a, u);

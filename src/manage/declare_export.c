@@ -3,7 +3,8 @@
  *
  * Every name is written so that any YAML 1.1 or 1.2 reader takes it as the same text: bare only
  * when it begins with a letter, holds letters, digits, '-' and '_', and is no word that YAML gives
- * a meaning; else in double quotes.
+ * a meaning; else in double quotes, with what YAML takes for a line's end or does not print as an
+ * escape.
  */
 #include <stdlib.h>
 
@@ -64,6 +65,45 @@ static void put(struct exporting *x, const char *text)
     (void)fputs(text, x->out);
 }
 
+/* How many bytes at `i` are one character that YAML does not print, or takes for the end of a line:
+ * U+0080 to U+009F, U+2028, U+2029, U+FEFF, and U+FFFE and U+FFFF of every plane. 0: an ordinary
+ * byte. Texts are UTF-8. */
+static size_t unprinted(struct pst_bytes text, size_t i, uint32_t *code)
+{
+    const unsigned char *c = (const unsigned char *)text.ptr + i;
+    size_t len = c[0] < 0xc0 ? 1 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : 4;
+
+    if (len == 1 || len > text.len - i)
+        return 0;
+    *code = c[0] & (0xffu >> (len + 1));
+    for (size_t k = 1; k < len; k++)
+        *code = *code << 6 | (c[k] & 0x3fu);
+    return *code < 0xa0 || *code == 0x2028 || *code == 0x2029 || *code == 0xfeff ||
+                   (*code & 0xfffe) == 0xfffe
+               ? len
+               : 0;
+}
+
+/* What stands between double quotes. */
+static void put_quoted(struct exporting *x, struct pst_bytes text)
+{
+    uint32_t code = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        size_t len = unprinted(text, i, &code);
+        if (len > 0)
+            (void)fprintf(x->out, "\\U%08x", code);
+        else if (c == '"' || c == '\\')
+            (void)fprintf(x->out, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            (void)fprintf(x->out, "\\x%02x", c);
+        else
+            (void)fputc(c, x->out);
+        i += len > 0 ? len - 1 : 0;
+    }
+}
+
 static void put_text(struct exporting *x, struct pst_bytes text)
 {
     if (is_word(text)) {
@@ -71,15 +111,7 @@ static void put_text(struct exporting *x, struct pst_bytes text)
         return;
     }
     put(x, "\"");
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c == '"' || c == '\\')
-            (void)fprintf(x->out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            (void)fprintf(x->out, "\\x%02x", c);
-        else
-            (void)fputc(c, x->out);
-    }
+    put_quoted(x, text);
     put(x, "\"");
 }
 
@@ -89,17 +121,23 @@ static void put_key(struct exporting *x, const char *key, struct pst_bytes text)
     put_text(x, text);
 }
 
-/* A list column stands in JSON already, which is a YAML flow list; blanks make it pleasant. */
+/* A list column stands in JSON already, which is a YAML flow list; blanks make it pleasant. No name
+ * holds a quote, so every second part between quotes is one. */
 static void put_list(struct exporting *x, const char *key, struct pst_bytes list)
 {
     if (list.len == 0)
         return;
     put(x, key);
-    for (size_t i = 0; i < list.len; i++) {
-        (void)fputc(list.ptr[i], x->out);
-        if (list.ptr[i] == ',' && i + 1 < list.len && list.ptr[i + 1] == '"' &&
-            list.ptr[i - 1] == '"')
-            put(x, " ");
+    for (bool inside = false; list.len > 0; inside = !inside) {
+        size_t len = pst_bytes_find(list, '"');
+        struct pst_bytes part = pst_bytes_of(list.ptr, len);
+        if (inside)
+            put_quoted(x, part);
+        else
+            put(x, part.ptr[0] == ',' ? ", " : part.ptr[0] == '[' ? "[" : "]");
+        if (len < list.len)
+            put(x, "\"");
+        list = pst_bytes_from(list, len < list.len ? len + 1 : len);
     }
 }
 

@@ -109,12 +109,17 @@ PST_MUST_USE enum pst_status pst_declare_report(struct applying *a, enum pst_edi
                                                 const char *detail);
 /* NUL-terminated, in the arena; NULL: no memory. */
 const char *pst_declare_text(struct applying *a, struct pst_bytes b);
+/* "blue/editor", or "editor" for a global definition. */
+const char *pst_declare_role_name(struct applying *a, const struct declared_role *r);
 const char *pst_declare_binding_name(struct applying *a, struct pst_bytes user,
                                      struct pst_bytes role_workspace, struct pst_bytes role,
                                      struct pst_bytes workspace);
 
-/* declare_prune.c */
+/* declare_prune.c: deletes what is not declared, of the kinds that the files contain. */
 PST_MUST_USE enum pst_status pst_declare_prune(struct applying *a);
+/* Takes the identities of users that pst_declare_prune will delete, untold, as is whatever else goes
+ * with a user. */
+PST_MUST_USE enum pst_status pst_declare_prune_identities(struct applying *a);
 
 /* declare_permission.c */
 PST_MUST_USE enum pst_status

@@ -1,5 +1,5 @@
 /*
- * Pruning: what the files do not declare goes, of the kinds that they contain.
+ * What stands in the store and in no file goes.
  */
 #include <stdlib.h>
 
@@ -11,8 +11,15 @@ struct doomed {
     const char *name;
 };
 
+struct kept_name {
+    uint32_t id;
+    struct pst_bytes name;
+};
+
 struct pruning {
     struct applying *a;
+    struct kept_name *names; /* of all workspaces, sorted by id: a role is told by both its names */
+    size_t name_count;
     uint64_t *keep; /* sorted ids of what is declared */
     size_t keep_count;
     struct doomed *first, **end;
@@ -22,6 +29,12 @@ static int order_u64(const void *x, const void *y)
 {
     uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
     return (a > b) - (a < b);
+}
+
+static int order_kept_name(const void *x, const void *y)
+{
+    const struct kept_name *a = x, *b = y;
+    return (a->id > b->id) - (a->id < b->id);
 }
 
 static enum pst_status doom(struct pruning *p, uint64_t id, uint64_t user, const char *name)
@@ -53,15 +66,41 @@ static enum pst_status doom_user(void *ctx, const struct pst_row_user *row)
 static enum pst_status doom_role(void *ctx, const struct pst_row_role *row)
 {
     struct pruning *p = ctx;
-    return row->builtin ? PST_OK : doom(p, row->id, 0, pst_declare_text(p->a, row->name));
+    const struct kept_name key = {.id = row->workspace};
+    const struct kept_name *in =
+        p->name_count == 0 ? NULL
+                           : bsearch(&key, p->names, p->name_count, sizeof(key), order_kept_name);
+    const struct declared_role r = {.name = row->name,
+                                    .workspace = in == NULL ? (struct pst_bytes){0} : in->name};
+
+    return row->builtin ? PST_OK : doom(p, row->id, 0, pst_declare_role_name(p->a, &r));
+}
+
+static enum pst_status count_workspace(void *ctx, const struct pst_row_workspace *row)
+{
+    struct pruning *p = ctx;
+
+    (void)row;
+    p->name_count++;
+    return PST_OK;
+}
+
+static enum pst_status keep_name(void *ctx, const struct pst_row_workspace *row)
+{
+    struct pruning *p = ctx;
+    struct kept_name *n = &p->names[p->name_count++];
+
+    n->id = row->id;
+    return pst_arena_copy(ARENA(p->a), row->name, &n->name) == PST_OK
+               ? PST_OK
+               : pst_declare_nomem(p->a->error);
 }
 
 static enum pst_status doom_binding(void *ctx, const struct pst_row_named_binding *row)
 {
     struct pruning *p = ctx;
-    return doom(
-        p, row->id, row->user_id,
-        pst_declare_binding_name(p->a, row->user, row->role_workspace, row->role, row->workspace));
+    return doom(p, row->id, row->user_id,
+                pst_declare_binding_name(p->a, row->user, row->role_workspace, row->role, row->workspace));
 }
 
 static bool start_pruning(struct pruning *p, struct applying *a, size_t declared)
@@ -75,6 +114,22 @@ static void sort_kept(struct pruning *p)
 {
     if (p->keep_count > 1)
         qsort(p->keep, p->keep_count, sizeof(*p->keep), order_u64);
+}
+
+static enum pst_status name_workspaces(struct pruning *p)
+{
+    enum pst_status status = pst_store_each_workspace(p->a->store, count_workspace, p, p->a->error);
+
+    if (status != PST_OK || p->name_count == 0)
+        return status;
+    p->names = pst_arena_array(ARENA(p->a), p->name_count, sizeof(*p->names));
+    if (p->names == NULL)
+        return pst_declare_nomem(p->a->error);
+    p->name_count = 0;
+    status = pst_store_each_workspace(p->a->store, keep_name, p, p->a->error);
+    if (status == PST_OK)
+        qsort(p->names, p->name_count, sizeof(*p->names), order_kept_name);
+    return status;
 }
 
 static enum pst_status prune_bindings(struct applying *a)
@@ -98,16 +153,59 @@ static enum pst_status prune_bindings(struct applying *a)
     return status;
 }
 
-static enum pst_status prune_users(struct applying *a)
+static enum pst_status doomed_users(struct applying *a, struct pruning *p)
+{
+    if (!start_pruning(p, a, a->d->user_count))
+        return pst_declare_nomem(a->error);
+    for (const struct declared_user *u = a->d->users; u != NULL; u = u->next)
+        p->keep[p->keep_count++] = u->id;
+    sort_kept(p);
+    return pst_store_each_user(a->store, doom_user, p, a->error);
+}
+
+struct freeing {
+    struct applying *a;
+    struct declared_identity *first;
+};
+
+static enum pst_status keep_identity(void *ctx, const struct pst_row_identity *row)
+{
+    struct freeing *f = ctx;
+    struct declared_identity *i = pst_arena_zalloc(ARENA(f->a), sizeof(*i));
+
+    if (i == NULL || pst_arena_copy(ARENA(f->a), row->issuer, &i->issuer) != PST_OK ||
+        pst_arena_copy(ARENA(f->a), row->subject, &i->subject) != PST_OK)
+        return pst_declare_nomem(f->a->error);
+    i->next = f->first;
+    f->first = i;
+    return PST_OK;
+}
+
+enum pst_status pst_declare_prune_identities(struct applying *a)
 {
     struct pruning p;
 
-    if (!start_pruning(&p, a, a->d->user_count))
-        return pst_declare_nomem(a->error);
-    for (const struct declared_user *u = a->d->users; u != NULL; u = u->next)
-        p.keep[p.keep_count++] = u->id;
-    sort_kept(&p);
-    enum pst_status status = pst_store_each_user(a->store, doom_user, &p, a->error);
+    if (!a->d->says_users || a->change == NULL) /* a look finds the users themselves */
+        return PST_OK;
+    enum pst_status status = doomed_users(a, &p);
+    for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
+        struct freeing f = {.a = a};
+        status = pst_store_each_identity(a->store, d->id, keep_identity, &f, a->error);
+        for (const struct declared_identity *i = f.first; i != NULL && status == PST_OK;
+             i = i->next) {
+            struct pst_row_identity row = {
+                .user = d->id, .issuer = i->issuer, .subject = i->subject};
+            status = pst_change_delete_identity(a->change, &row, a->error);
+        }
+    }
+    return status;
+}
+
+static enum pst_status prune_users(struct applying *a)
+{
+    struct pruning p;
+    enum pst_status status = doomed_users(a, &p);
+
     if (p.first != NULL && pst_declare_only_looks(a))
         return status;
     for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {
@@ -127,7 +225,9 @@ static enum pst_status prune_roles(struct applying *a)
     for (const struct declared_role *r = a->d->roles; r != NULL; r = r->next)
         p.keep[p.keep_count++] = r->id;
     sort_kept(&p);
-    enum pst_status status = pst_store_each_role(a->store, doom_role, &p, a->error);
+    enum pst_status status = name_workspaces(&p);
+    if (status == PST_OK)
+        status = pst_store_each_role(a->store, doom_role, &p, a->error);
     if (p.first != NULL && pst_declare_only_looks(a))
         return status;
     for (const struct doomed *d = p.first; d != NULL && status == PST_OK; d = d->next) {

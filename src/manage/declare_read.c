@@ -267,6 +267,9 @@ static enum pst_status read_tree(struct declared *d, const struct pst_tree *tree
     if (tree->root == NULL || tree->root->kind == PST_NODE_NULL)
         return PST_OK;
     enum pst_status status = pst_node_only(tree, tree->root, KEYS, error);
+    const struct pst_node *bound = pst_node_get(tree->root, "max_staleness_s");
+    if (status == PST_OK && bound != NULL && d->max_staleness_s != 0)
+        return pst_node_fail(tree, bound, error, "declared twice");
     if (status == PST_OK)
         status =
             pst_node_u64(tree, tree->root, "max_staleness_s", 1, 60, &d->max_staleness_s, error);

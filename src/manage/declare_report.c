@@ -96,14 +96,21 @@ enum pst_status pst_report_text(const struct pst_apply_report *report, bool dry_
     return written(out);
 }
 
+/* In pieces of whole characters, as long as it may be: an id alone has room for 1,024 bytes. */
 static void put_json(FILE *out, const char *key, const char *text)
 {
     char room[4096];
-    struct pst_buf b = pst_buf_of(room, sizeof(room));
-    size_t len = strlen(text);
 
-    pst_buf_json(&b, pst_bytes_of(text, len < 600 ? len : 600)); /* at most six bytes each */
-    (void)fprintf(out, "\"%s\":%.*s", key, (int)b.len, room);
+    (void)fprintf(out, "\"%s\":\"", key);
+    for (size_t left = strlen(text), n; left > 0; left -= n, text += n) {
+        struct pst_buf b = pst_buf_of(room, sizeof(room));
+        n = left < 600 ? left : 600; /* at most six bytes each */
+        while (n < left && n > 1 && ((unsigned char)text[n] & 0xc0) == 0x80)
+            n--;
+        pst_buf_json(&b, pst_bytes_of(text, n));
+        (void)fprintf(out, "%.*s", (int)b.len - 2, room + 1);
+    }
+    (void)fputc('"', out);
 }
 
 static void put_barrier_json(const struct pst_barrier *b, FILE *out)

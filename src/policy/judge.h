@@ -129,6 +129,17 @@ static inline uint64_t pst_deny_bit(enum pst_op op)
     return (unsigned)op < PST_OPS ? BITS[op] : 0;
 }
 
+/* A row's access with the sets of its group bits, without what is lifted. */
+static inline uint64_t pst_row_bits(const struct pst_question *q, const struct pst_rule *rule)
+{
+    uint64_t b = pst_expand(rule->word);
+
+    for (uint32_t i = 0; i < q->lift_count; i++)
+        if (q->lifts[i].permission == rule->permission)
+            b &= ~q->lifts[i].bit;
+    return b;
+}
+
 static inline bool pst_is_edit(enum pst_op op)
 {
     return op == PST_OP_CREATE || op == PST_OP_UPDATE || op == PST_OP_DELETE;
@@ -174,6 +185,9 @@ static inline void pst_blame(struct pst_eval_detail *d, const struct pst_range *
     d->permission = rule->permission;
     d->bit = bit;
 }
+
+/* Whether this attribute is asked under that operation at all. */
+bool pst_attribute_is_asked(enum pst_op op, enum pst_attribute_kind kind, struct pst_bytes name);
 
 /* The two rules: `detail->reason` is set on every path, and the rest as far as it applies. */
 enum pst_verdict pst_judge_overrides(const struct pst_question *question,

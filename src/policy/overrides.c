@@ -111,9 +111,10 @@ static void tally_deny(struct tally *t, const struct pst_range *range, const str
     remember(range->kind == PST_RANGE_WIDE ? &t->wide_deny : &t->denied_by, range, rule, bit);
 }
 
-static void tally_row(struct tally *t, const struct pst_range *range, const struct pst_rule *rule)
+static void tally_row(struct tally *t, const struct pst_question *q, const struct pst_range *range,
+                      const struct pst_rule *rule)
 {
-    uint64_t b = pst_expand(rule->word);
+    uint64_t b = pst_row_bits(q, rule);
     bool usable = range->kind != PST_RANGE_WIDE &&
                   pst_rule_type_ok(range->role, rule, t->requirement->subtype);
 
@@ -166,7 +167,7 @@ static void tally_walk(struct tally *t, const struct pst_question *q, struct pst
         for (uint32_t i = 0; i < n; i++) {
             t->ids |= could_grant(t, &ranges[i]);
             for (uint32_t k = 0; k < ranges[i].count; k++)
-                tally_row(t, &ranges[i], &ranges[i].rules[k]);
+                tally_row(t, q, &ranges[i], &ranges[i].rules[k]);
         }
     }
 }
@@ -211,7 +212,7 @@ static enum pst_verdict judge_operation(const struct tally *t, struct pst_eval_d
 }
 
 /* Query keys are not asked on CREATE and DELETE; api_key and keys that start with `_` never. */
-static bool is_asked(enum pst_op op, unsigned kind, struct pst_bytes name)
+bool pst_attribute_is_asked(enum pst_op op, enum pst_attribute_kind kind, struct pst_bytes name)
 {
     if (kind != PST_ATTR_QUERY)
         return true;
@@ -226,7 +227,8 @@ static enum pst_verdict judge_attributes(const struct tally *t, struct pst_eval_
             struct pst_bytes name = t->requirement->attributes[kind][t->first[kind] + i];
             bool granted = (t->granted[kind] >> i & 1) != 0,
                  denied = (t->denied[kind] >> i & 1) != 0;
-            if ((granted && !denied) || !is_asked(t->key->op, kind, name))
+            if ((granted && !denied) ||
+                !pst_attribute_is_asked(t->key->op, (enum pst_attribute_kind)kind, name))
                 continue;
             d->attribute = name;
             d->attribute_kind = (enum pst_attribute_kind)kind;
@@ -497,7 +499,7 @@ static enum pst_verdict judge_levels(const struct pst_question *q, const struct 
             continue;
         for (uint32_t i = 0; i < r->attribute_count[kind]; i++) {
             struct pst_bytes name = r->attributes[kind][i];
-            if (!is_asked(op, kind, name) ||
+            if (!pst_attribute_is_asked(op, (enum pst_attribute_kind)kind, name) ||
                 meets(&s, pst_levels_attribute(levels, entity, op, (enum pst_attribute_kind)kind,
                                                name)))
                 continue;
@@ -569,7 +571,7 @@ static enum pst_verdict judge_open(const struct pst_question *q, const struct ps
             struct pst_bytes name = r->attributes[kind][i];
             struct pst_level_rule rule = pst_levels_attribute(q->settings->levels, entity, op,
                                                               (enum pst_attribute_kind)kind, name);
-            if (!is_asked(op, kind, name) ||
+            if (!pst_attribute_is_asked(op, (enum pst_attribute_kind)kind, name) ||
                 (q->caller.facts == NULL ? rule.signed_out : rule.signed_in) != 0)
                 continue;
             d->attribute = name;

@@ -61,6 +61,7 @@ static void no_route(const struct pst_profile *profile, struct pst_routed *out)
     out->refuse = profile->closed ? PST_R_ROUTE_CLOSED : PST_R_NO_ROUTE;
     out->refuse_after_identity = true;
     out->admin_sees_404 = profile->closed;
+    out->shadow = out->shadow || profile->shadow_unmatched;
 }
 
 static struct pst_bytes captured(const struct pst_request *request, const struct pst_routed *routed,
@@ -156,5 +157,6 @@ void pst_profile_route(const struct pst_profile *profile, const struct pst_reque
     } else {
         out->refuse = PST_R_METHOD;
         out->allow = match.node->allow;
+        out->shadow = any->shadow;
     }
 }

@@ -129,6 +129,9 @@ static enum pst_status read_workspace(struct profile_builder *b,
         ws->header_lengths |= UINT64_C(1) << (ws->headers[i].len & 63);
     if (status == PST_OK)
         status = read_text(b, node, "host_suffix", &ws->host_suffix);
+    if (status == PST_OK && ws->host_suffix.len > 0 && ws->host_suffix.ptr[0] != '.')
+        return pst_node_fail(b->tree, pst_node_get(node, "host_suffix"), b->error,
+                             "what follows a label begins with '.'");
     if (status == PST_OK)
         status = read_text(b, node, "default", &ws->fallback);
     if (status == PST_OK)
@@ -370,6 +373,8 @@ static enum pst_status read_routes(struct profile_builder *b)
     struct pst_node head = *root; /* without `workspace`, which is a map here */
     enum pst_status status = profile_defaults_read(b, &head, &defaults);
 
+    b->profile->shadow_unmatched = b->profile->shadow || defaults.shadow;
+    b->profile->shadows = b->profile->shadow_unmatched;
     if (routes == NULL || routes->kind != PST_NODE_LIST)
         return pst_node_fail(b->tree, root, b->error, "routes: a list is due");
     for (const struct pst_node *n = routes->first; n != NULL && status == PST_OK; n = n->next)

@@ -133,19 +133,28 @@ static bool add_value(struct profile_asking *ask, struct profile_values *values,
     return status == PST_OK || no_memory(ask);
 }
 
-static bool query_values(struct profile_asking *ask, struct pst_bytes key,
+/* `brackets`: "name[]" is taken for the name. */
+static bool query_values(struct profile_asking *ask, struct pst_bytes key, bool brackets,
                          struct profile_values *values)
 {
     for (uint32_t i = 0; i < ask->query.count; i++) {
         const struct profile_pair *pair = &ask->query.pairs[i];
         if (!pst_bytes_equal(pair->key, key))
             continue;
-        if (pair->doubtful)
+        if (pair->doubtful || (!brackets && pair->whole.len != pair->key.len))
             return profile_refuse(ask, PST_R_AMBIGUOUS, key);
         if (!add_value(ask, values, pair->value))
             return false;
     }
     return true;
+}
+
+/* An app that reads "name" alone finds none where "name[]" stands. So that may only make more be
+ * asked, unless the profile writes it so itself, and then it is not what says that one is there. */
+static bool takes_brackets(const struct profile_var *var, const struct profile_name *name)
+{
+    return var->missing == MISSING_SKIP ||
+           (var->missing == MISSING_REFUSE && name->walks[name->step_count - 1]);
 }
 
 static bool body_values(struct profile_asking *ask, const struct profile_name *name,
@@ -209,12 +218,13 @@ static bool place_values(struct profile_asking *ask, const struct profile_var *v
 {
     switch (var->place) {
     case PLACE_QUERY:
-        return query_values(ask, name->text, values);
+        return query_values(ask, name->text, takes_brackets(var, name), values);
     case PLACE_BODY:
         return body_values(ask, name, values);
     case PLACE_PARAMS:
-        return is_get(ask->request) ? query_values(ask, name->text, values)
-                                    : body_values(ask, name, values);
+        return is_get(ask->request)
+                   ? query_values(ask, name->text, takes_brackets(var, name), values)
+                   : body_values(ask, name, values);
     case PLACE_HEADER:
         return header_values(ask, name->text, values);
     case PLACE_PATH: /* has no names */
@@ -306,7 +316,7 @@ static bool compare_name(struct profile_asking *ask, const struct profile_var *v
     bool in_query =
         var->place == PLACE_QUERY || (var->place == PLACE_PARAMS && is_get(ask->request));
 
-    if (!in_query && ask->query.count > 0 && !query_values(ask, name->text, &query))
+    if (!in_query && ask->query.count > 0 && !query_values(ask, name->text, true, &query))
         return false;
     if (var->place == PLACE_PATH && ask->json != NULL && !body_values(ask, name, &body))
         return false;

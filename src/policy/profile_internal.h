@@ -228,6 +228,7 @@ struct pst_profile {
     enum pst_error_form form;
     bool shadow;  /* every route, by configuration or by the file's default */
     bool shadows; /* some route */
+    bool shadow_unmatched; /* what no route takes: the profile as a whole is in shadow mode */
     struct profile_exempt *exempt, **exempt_tail; /* as in the file */
     bool both_cases; /* snake_case and lowerCamelCase are one field of a body */
     bool traversal;  /* "../" in any query value is refused */

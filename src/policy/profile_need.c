@@ -189,11 +189,16 @@ static enum pst_status read_key(const struct parsing *p, struct words *w, enum p
         return status;
     if (!ends_key(w)) {
         struct pst_bytes word = next_word(w);
-        if (pst_bytes_equal(word, PST_LIT("$op")))
+        if (pst_bytes_equal(word, PST_LIT("$op"))) {
             word = p->op_word;
+            if (word.len == 0)
+                return fail(p, "`methods` or `operations` say what a method does", target);
+        }
         key->op = profile_word_op(p->b, word);
         if (key->op == PST_OP_NONE)
             return fail(p, "no such operation", word);
+        if (key->op == PST_OP_NOT_DENIED && p->b->profile->combining == PST_DENY_OVERRIDES)
+            return fail(p, "combining deny-overrides does not ask this; most-specific does", word);
     }
     return key->op == PST_OP_NONE ? fail(p, "no operation is asked", target) : PST_OK;
 }
@@ -211,6 +216,12 @@ static enum pst_status read_keys(const struct parsing *p, struct words *w,
             return status;
         op = need->keys[need->key_count++].op;
     } while (take_word(w, "else"));
+    /* There every row that matches is asked at once, and no key comes before another. */
+    if (need->key_count > 1 && p->b->profile->combining == PST_DENY_OVERRIDES)
+        return fail(p,
+                    "combining deny-overrides asks one key (most-specific has fallbacks; \"or\" "
+                    "has alternatives)",
+                    PST_LIT("else"));
     return PST_OK;
 }
 

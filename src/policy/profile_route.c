@@ -32,6 +32,8 @@ static enum pst_status read_accept(struct profile_builder *b, const struct pst_n
 
     if (list == NULL)
         return PST_OK;
+    if (list->kind != PST_NODE_LIST)
+        return pst_node_fail(b->tree, list, b->error, "a list is due here");
     *out = 0;
     for (const struct pst_node *n = list->first; n != NULL; n = n->next) {
         uint32_t bit = 0;
@@ -48,6 +50,20 @@ static enum pst_status read_accept(struct profile_builder *b, const struct pst_n
 
 #define STREAM_GRACE_MAX_S 3600
 #define STALE_ALLOW_MAX_S  300
+
+static unsigned method_bit(struct pst_bytes name);
+
+static enum pst_status check_prefixes(struct profile_builder *b, const struct pst_node *under,
+                                      const struct pst_node *operations)
+{
+    if (under != NULL && under->kind != PST_NODE_LIST)
+        return pst_node_fail(b->tree, under, b->error, "a list of prefixes is due here");
+    for (const struct pst_node *n = operations == NULL ? NULL : operations->first; n != NULL;
+         n = n->next)
+        if (method_bit(n->key) == 0)
+            return pst_node_fail(b->tree, n, b->error, "no method of this name");
+    return PST_OK;
+}
 
 /* Bytes, or "none". */
 static enum pst_status read_body_limit(struct profile_builder *b, const struct pst_node *map,
@@ -73,6 +89,8 @@ enum pst_status profile_defaults_read(struct profile_builder *b, const struct ps
     enum pst_status status =
         pst_node_enum(b->tree, node, "preflight", preflights, &preflight, b->error);
 
+    if (status == PST_OK)
+        status = check_prefixes(b, under, operations);
     if (status == PST_OK && workspace != NULL && workspace->kind == PST_NODE_SCALAR)
         status = pst_node_enum(b->tree, node, "workspace", scopes, &scope, b->error);
     if (status == PST_OK)
@@ -203,6 +221,19 @@ static bool reads_body(const struct pst_route *route)
     return reads;
 }
 
+/* What is not read cannot be asked for: a requirement would fall away, or never hold. */
+static bool asks_body(const struct reading *r)
+{
+    const struct pst_route *route = r->route;
+    bool sends = (r->methods & ~(1u << METHOD_GET | 1u << METHOD_HEAD)) != 0;
+    bool asks = route->attributes && sends;
+
+    for (uint32_t i = 0; i < route->var_count; i++)
+        asks = asks || route->vars[i].place == PLACE_BODY ||
+               (route->vars[i].place == PLACE_PARAMS && sends);
+    return asks;
+}
+
 static enum pst_status read_body(const struct reading *r)
 {
     static const char *const words[] = {"stream", "none", "inspect", NULL};
@@ -210,6 +241,9 @@ static enum pst_status read_body(const struct reading *r)
     enum pst_status status = pst_node_enum(r->b->tree, r->node, "body", words, &word, r->b->error);
 
     r->route->body = (enum profile_body)word;
+    if (status == PST_OK && word != BODY_INSPECT && asks_body(r))
+        return pst_node_fail(r->b->tree, r->node, r->b->error,
+                             "body: %s leaves ids or attributes of the body unread", words[word]);
     if (r->route->body == BODY_STREAM)
         r->route->compare = false;
     return status;

@@ -105,9 +105,39 @@ static enum pst_status add_tail(struct profile_builder *b, const struct pst_node
     return PST_OK;
 }
 
+/* Whether a path that was made canonical can hold this byte as it is, or '%' before an escape. */
+static bool stands_in_paths(unsigned char c)
+{
+    const struct pst_bytes others = PST_LIT("-._~!$&'()*+,;=:@%");
+
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           pst_bytes_find(others, (char)c) < others.len;
+}
+
+/* A literal that no path could ever match is a slip of the pen. */
+static enum pst_status check_literal(struct profile_builder *b, const struct pst_node *at,
+                                     struct pst_bytes text, bool in_url)
+{
+    if (in_url && (pst_bytes_equal(text, PST_LIT(".")) || pst_bytes_equal(text, PST_LIT(".."))))
+        return pst_node_fail(b->tree, at, b->error, "no path has a segment '%.*s'", (int)text.len,
+                             text.ptr);
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (c == '{' || c == '}')
+            return pst_node_fail(b->tree, at, b->error,
+                                 "a parameter begins its segment, and a segment has one: '%.*s'",
+                                 (int)text.len, text.ptr);
+        if (in_url && !stands_in_paths(c))
+            return pst_node_fail(b->tree, at, b->error,
+                                 "no path holds '%.*s': in a URL that byte is %%%02X",
+                                 (int)text.len, text.ptr, c);
+    }
+    return PST_OK;
+}
+
 /* "{name:class}suffix" or "{name:class...}"; *node moves on. */
 static enum pst_status add_parameter(struct profile_builder *b, const struct pst_node *at,
-                                     struct pst_bytes segment, struct pst_route *route,
+                                     struct pst_bytes segment, bool in_url, struct pst_route *route,
                                      struct profile_node **node)
 {
     size_t close = pst_bytes_find(segment, '}');
@@ -131,7 +161,9 @@ static enum pst_status add_parameter(struct profile_builder *b, const struct pst
     if (name.len == 0 || (tail && suffix.len != 0))
         return pst_node_fail(b->tree, at, b->error, "not a parameter: %.*s", (int)segment.len,
                              segment.ptr);
-    enum pst_status status = PST_OK;
+    enum pst_status status = check_literal(b, at, suffix, in_url);
+    if (status != PST_OK)
+        return status;
     if (tail)
         status = add_tail(b, at, class, node);
     else
@@ -146,6 +178,7 @@ enum pst_status profile_trie_add(struct profile_builder *b, struct profile_node 
                                  struct pst_route *route, struct profile_node **out)
 {
     struct profile_node *node = root;
+    bool in_url = root == b->profile->root; /* else inside a value, which is decoded */
 
     if (path.len == 0 || path.ptr[0] != '/')
         return pst_node_fail(b->tree, at, b->error, "a path begins with '/'");
@@ -153,13 +186,15 @@ enum pst_status profile_trie_add(struct profile_builder *b, struct profile_node 
     while (true) {
         size_t end = pst_bytes_find(path, '/');
         struct pst_bytes segment = pst_bytes_of(path.ptr, end);
-        if (segment.len > 0 && segment.ptr[0] == '{') {
-            enum pst_status status = add_parameter(b, at, segment, route, &node);
-            if (status != PST_OK)
-                return status;
-        } else {
+        bool parameter = segment.len > 0 && segment.ptr[0] == '{';
+        if (segment.len == 0 && end < path.len)
+            return pst_node_fail(b->tree, at, b->error, "an empty segment: no path has one");
+        enum pst_status status = parameter ? add_parameter(b, at, segment, in_url, route, &node)
+                                           : check_literal(b, at, segment, in_url);
+        if (status != PST_OK)
+            return status;
+        if (!parameter)
             node = leaf_node(b, node, segment);
-        }
         if (node == NULL)
             return PST_E_NOMEM;
         if (end == path.len)

@@ -157,6 +157,10 @@ static enum pst_status read_var(struct profile_builder *b, const struct pst_node
     struct profile_var *slot = var_slot(route, node->key);
     if (slot == NULL)
         return pst_node_fail(b->tree, node, b->error, "more than %u variables", PROFILE_VARS);
+    if (slot->name.len > 0 && slot->place == PLACE_PATH && var.place != PLACE_PATH)
+        return pst_node_fail(
+            b->tree, node, b->error,
+            "the path names it already; what stands elsewhere is another variable");
     *slot = var;
     return PST_OK;
 }

@@ -23,10 +23,10 @@ static const struct reason REASONS[PST_REASONS] = {
     [PST_R_PREFLIGHT] = {200, "preflight", "A CORS preflight is passed on.", "Nothing to do."},
     [PST_R_BAD_REQUEST] = {400, "bad-request", "The request is malformed.",
                            "Send a well-formed HTTP request."},
-    [PST_R_BAD_TARGET] = {400, "bad-target",
-                          "The path or query could be read in more than one way.",
-                          "Send the path without dot segments, doubled or encoded slashes and "
-                          "control characters."},
+    [PST_R_BAD_TARGET] =
+        {400, "bad-target", "The path or query could be read in more than one way.",
+         "Send the path without dot segments, doubled, encoded or trailing slashes "
+         "and control characters."},
     [PST_R_AMBIGUOUS] = {400, "ambiguous", "One value is given more than once, differently.",
                          "Give it once, or the same each time."},
     [PST_R_BAD_ID] = {400, "bad-id",

@@ -47,10 +47,10 @@ static uint64_t raised(const struct pst_question *q, uint64_t grants)
     return (grants & OPERATIONS) == 0 ? grants : grants | q->settings->default_permission;
 }
 
-static void hear_row(struct spoken *s, const struct pst_range *range, const struct pst_rule *rule,
-                     enum pst_op op, bool counts)
+static void hear_row(struct spoken *s, const struct pst_question *q, const struct pst_range *range,
+                     const struct pst_rule *rule, enum pst_op op, bool counts)
 {
-    uint64_t b = pst_expand(rule->word), deny = b & denying_bits(op);
+    uint64_t b = pst_row_bits(q, rule), deny = b & denying_bits(op);
     bool below = range->all && range->kind == PST_RANGE_PLAIN;
     uint64_t grants = counts && (b & PST_A_ATTRIBUTES_ONLY) == 0 ? b & OPERATIONS : 0;
 
@@ -97,7 +97,7 @@ static void hear_key(struct spoken *s, const struct pst_question *q,
             }
             for (uint32_t k = 0; k < ranges[i].count; k++) {
                 const struct pst_rule *rule = &ranges[i].rules[k];
-                hear_row(s, &ranges[i], rule, key->op,
+                hear_row(s, q, &ranges[i], rule, key->op,
                          pst_rule_conditions_ok(rule->word, held) &&
                              pst_rule_type_ok(ranges[i].role, rule, r->subtype));
             }

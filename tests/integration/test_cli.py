@@ -325,8 +325,70 @@ class Golden(Folder):
         self.assertEqual((tree["passed"], tree["failed"]), (1, 2))
         done = self.run_cli("policy", "test", path)
         self.assertEqual(done.returncode, NO)
-        self.assertIn("wrong verdict", done.stdout)
-        self.assertIn("wrong reason", done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^FAIL \S*golden.yaml:1: wrong verdict: expected allow, got deny \(not-granted\)$")
+        self.assertIn("    Grant DETAIL or OPERATION_ALL or ALL on pipelines/p1 in workspace red", done.stdout)
+        self.assertIn("wrong reason: expected deny (denied), got deny (not-granted)", done.stdout)
+        told = {c["name"]: c for c in tree["cases"]}["wrong verdict"]
+        self.assertEqual((told["expected"], told["got"], told["line"]), ("allow", "deny", 1))
+        self.assertIn("Grant DETAIL", told["why"])
+
+    def test_what_is_refused_before_any_decision_has_its_reason(self):
+        path = self.suite([self.case("dots", "alice", "GET", "/w/blue/../x", "deny", reason="bad-target"),
+                           self.case("no method", "alice", "G T", "/w/blue/x", "deny", reason="bad-request")])
+        self.assertEqual(self.json("policy", "test", path)["passed"], 2)
+        told = self.json("check", "--store", self.store, "-u", "alice", "/w/blue/../x", code=NO, env={"POSTERN_STATE_DIR": self.folder})
+        self.assertEqual((told["verdict"], told["status"], told["reason"]), ("deny", 400, "bad-target"))
+        self.assertIn("dot", told["explanation"]["detail"])
+
+    def test_a_configuration_is_tried_out_and_left_alone(self):
+        state = os.path.join(self.folder, "state")
+        self.file("postern.yaml", {"state_dir": state, "upstreams": {"app": {"address": "127.0.0.1:9"}},
+                                   "listeners": [{"name": "in", "kind": "proxy", "address": "127.0.0.1:1",
+                                                  "mounts": [{"profile": "rest", "upstream": "app"}]}]})
+        self.file("team.yaml", TREE)
+        path = self.file("golden.yaml", {"config": "postern.yaml", "declare": ["team.yaml"], "cases": [
+            self.case("reads", "alice", "GET", "/w/blue/pipelines/p1", "allow")]})
+        self.assertEqual(self.json("policy", "test", path)["passed"], 1)
+        self.assertFalse(os.path.exists(state))
+
+    def test_the_worked_example_as_it_is_written(self):
+        """policies/README.md, followed by somebody with an app of his own."""
+        with open(os.path.join(paths.ROOT, "policies", "README.md"), encoding="utf-8") as f:
+            text = f.read()
+        profile = re.search(r"```yaml profile\n(.*?)```", text, re.S).group(1)
+        config = re.search(r"```yaml\n(profiles: .*?)```", text, re.S).group(1)
+        cases = re.search(r"```yaml cases\n(.*?)```", text, re.S).group(1)
+        self.file("shelf.yaml", profile)
+        self.file("postern.yaml", config)
+        self.file("team.yaml", {
+            "workspaces": [{"name": "team-a"}], "users": [{"name": "ann"}, {"name": "bob"}],
+            "roles": [{"name": "writer", "permissions": [{"entity": "document", "level": "READ"},
+                                                         {"entity": "comment", "id": "8", "level": "DENY"}]}],
+            "bindings": [{"user": "ann", "role": "writer", "workspace": "team-a"}]})
+        for n, expect in ((7, "allow"), (8, "deny")):      # a fallback decides, and a deny before it
+            cases += ("  - {name: comment %d, user: ann, expect: %s, request: {host: team-a.shelf.example, "
+                      "target: /api/v1/documents/plan/comments/%d}}\n" % (n, expect, n))
+        done = self.run_cli("policy", "test", self.file("cases.yaml", cases))
+        self.assertEqual((done.returncode, done.stdout), (YES, "4 passed, 0 failed\n"), done.stderr)
+
+    def test_a_suite_that_says_less_than_it_looks_is_an_error(self):
+        good = self.case("x", "alice", "GET", "/w/blue/pipelines/p1", "allow")
+        self.suite([good])
+        for tree, where, word in (
+                ({"declare": "team.yaml", "cases": [good]}, ":declare", "list"),
+                ({"declare": ["team.yaml"], "cases": [{**good, "reason": "not_granted"}]}, ":cases[0].reason", "not_granted"),
+                ({"declare": ["team.yaml"], "cases": [{"name": "x", "expect": "deny"}]}, ":cases[0]", "needs a request"),
+                ({"declare": ["team.yaml"], "cases": [{**good, "request": {"target": "/w/blue/x", "headers": ["a"]}}]},
+                 ".headers", "map"),
+                ({"profile": "rest", "config": "p.yaml", "cases": [good]}, ":profile", "one of the two"),
+                ({"cases": []}, ":cases", "no cases")):
+            path = self.file("bad.yaml", tree)
+            done = self.run_cli("policy", "test", path)
+            self.assertEqual(done.returncode, FAILED, done.stdout)
+            self.assertIn("bad.yaml:1" + where if where[0] == ":" else where, done.stderr)
+            self.assertIn(word, done.stderr)
+            told = self.json("policy", "test", path, code=FAILED)
+            self.assertIn(word, told["error"]["message"])
 
 
 class Configuration(Folder):

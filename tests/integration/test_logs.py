@@ -51,6 +51,9 @@ class Logs(WorldCase):
         line = json.dumps(found[-1])
         for word in ("alice", "red", "not-granted"):
             self.assertIn(word, line)
+        self.assertEqual(self.get("/w/blue/decided", "alice").status, 200)
+        rule = self.lines(self.decisions, '"entity":"decided","operation":"list","rule"')[-1]["rule"]
+        self.assertEqual((rule["name"], rule["bit"]), ("rest-all", "LIST"), rule)
 
     def test_the_id_in_the_answer_is_the_one_in_the_log(self):
         answer = self.get("/w/red/traced", "alice")

@@ -42,6 +42,11 @@ struct pst_caller {
                  * decimal (USER_OWNS_ENTITY and level self_or_admin compare with it) */
 };
 
+/* A bit of a permission that is taken as not set. */
+struct pst_lift {
+    uint64_t permission, bit;
+};
+
 struct pst_question {
     const struct pst_policy *policy;
     const struct pst_policy_settings *settings;
@@ -50,6 +55,8 @@ struct pst_question {
     enum pst_combining combining;
     const struct pst_requirement *requirements; /* none: refused */
     uint32_t requirement_count;
+    const struct pst_lift *lifts; /* what explain tries out; a decision has none */
+    uint32_t lift_count;
 };
 
 #define PST_NOWHERE UINT32_MAX

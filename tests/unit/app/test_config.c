@@ -189,10 +189,14 @@ static void what_works_is_taken(void **state)
 static void yaml_that_readers_disagree_on_is_refused(void **state)
 {
     (void)state;
-    refused("workers: 1\nworkers: 2\n", "t.yaml:2", "stands twice");
+    refused("workers: 1\nworkers: 2\n", "t.yaml:2", "\"workers\" stands twice");
     refused("a: &x 1\n", "t.yaml:1", "anchors");
     refused("a: *x\n", "t.yaml:1", "");
     refused("a: !!python/object 1\n", "t.yaml:1", "tags");
+    refused("a: &x [1]\n", "t.yaml:1", "anchors");
+    refused("a: !include {b: 1}\n", "t.yaml:1", "tags");
+    refused("workers: 1\n\"wor\\0kers\": 2\n", "t.yaml:2", "NUL");
+    refused("workers: 1\nnode: \xe9\n", "t.yaml:2", "UTF-8");
     refused("a: 1\n---\nb: 2\n", "t.yaml:2", "more than one document");
     refused("a: [1, 2\n", "t.yaml:2", "");
     refused("? {a: 1}\n: 2\n", "t.yaml:1", "key");

@@ -123,7 +123,7 @@ static const char WORLD[] =
     "      - {entity: Block, access: null}\n"
     "      - entity: Pipeline\n"
     "        access: [LIST, READ, WRITE, QUERY]\n"
-    "        query_attributes: [\"a,b\", \"[c]\", \"*\"]\n"
+    "        query_attributes: [\"a,b\", \"[c]\", \"*\", \",\", \"\\u2028\"]\n"
     "        read_attributes: [name]\n"
     "        write_attributes: [\"x y\"]\n"
     "        conditions: [HAS_NOTEBOOK_EDIT_ACCESS, USER_OWNS_ENTITY]\n"
@@ -142,6 +142,7 @@ static const char WORLD[] =
     "    identities: [{issuer: \"https://idp.test/\", subject: \"0x1F\"}, {issuer: i, subject: "
     "\"~\"}]\n"
     "  - {name: \"- x\"}\n"
+    "  - {name: \"a\\u0085b\\u009b\\u2028\\u2029\\ufeff\\U0001ffffc\\u00a0\"}\n"
     "bindings:\n"
     "  - {user: \"on\", role: all, workspace: blue}\n"
     "  - {user: \"on\", role: all, role_workspace: \"\", workspace: blue}\n"
@@ -199,12 +200,92 @@ static void test_faults_name_the_line(void **state)
     assert_int_equal(w->report.count, 0);
 }
 
+/* What prune deletes is told by the names that tell it from others, and a user may get another
+ * name: its identities are free by the time they are declared again. */
+static void test_prune(void **state)
+{
+    struct world *w = *state;
+    struct pst_tree tree;
+    const struct pst_tree *trees[] = {&tree};
+    const struct pst_apply_options options = {.actor = PST_LIT("t"), .prune = true};
+    static const char *const TOLD[] = {"user alicia",
+                                       "identity alicia",
+                                       "binding alicia blue/reader in blue",
+                                       "binding alice blue/reader in blue",
+                                       "user alice",
+                                       "role red/reader"};
+
+    if (apply_text(w, w->store,
+                   "workspaces: [{name: blue}, {name: red}]\n"
+                   "roles: [{name: reader}, {name: reader, workspace: blue},\n"
+                   "  {name: reader, workspace: red}]\n"
+                   "users: [{name: alice, identities: [{issuer: i, subject: s}]}]\n"
+                   "bindings: [{user: alice, role: reader, workspace: blue}]\n") != PST_OK)
+        fail_msg("%s %s", w->error.where, w->error.message);
+    MUST(pst_yaml_load_text(
+        PST_LIT("t.yaml"),
+        PST_LIT("roles: [{name: reader}, {name: reader, workspace: blue}]\n"
+                "users: [{name: alicia, identities: [{issuer: i, subject: s}]}]\n"
+                "bindings: [{user: alicia, role: reader, workspace: blue}]\n"),
+        &tree, &why));
+    pst_apply_report_fini(&w->report);
+    if (pst_apply(w->store, trees, 1, &options, &w->error, &w->report) != PST_OK)
+        fail_msg("%s %s", w->error.where, w->error.message);
+    pst_tree_fini(&tree);
+    assert_int_equal(w->report.count, sizeof(TOLD) / sizeof(TOLD[0]));
+    for (size_t i = 0; i < w->report.count; i++) {
+        char line[128];
+        (void)snprintf(line, sizeof(line), "%s %s", w->report.edits[i].kind,
+                       w->report.edits[i].name);
+        assert_string_equal(line, TOLD[i]);
+    }
+}
+
+/* A program that reads the report gets whole names. */
+static void test_report_is_whole(void **state)
+{
+    struct world *w = *state;
+    char id[1025], text[1200], *json;
+    size_t len;
+    FILE *out = open_memstream(&json, &len);
+
+    memset(id, 'x', sizeof(id));
+    for (size_t i = 0; i + 2 < sizeof(id); i += 3)
+        memcpy(id + i, "\u65e5", 3);
+    id[1023] = '\0';
+    MUST(apply_text(w, w->store, "roles: [{name: r}]\n"));
+    (void)snprintf(text, sizeof(text),
+                   "roles: [{name: r, permissions: [{entity: e, id: %s, allow: [list]}]}]\n", id);
+    MUST(apply_text(w, w->store, text));
+    MUST(pst_report_json(&w->report, false, out));
+    (void)fclose(out);
+    assert_non_null(strstr(json, id));
+    free(json);
+}
+
+static void test_one_value_from_two_files(void **state)
+{
+    struct world *w = *state;
+    struct pst_tree trees[2];
+    const struct pst_tree *all[] = {&trees[0], &trees[1]};
+
+    MUST(pst_yaml_load_text(PST_LIT("a.yaml"), PST_LIT("max_staleness_s: 5\n"), &trees[0], &why));
+    MUST(pst_yaml_load_text(PST_LIT("b.yaml"), PST_LIT("\nmax_staleness_s: 7\n"), &trees[1], &why));
+    assert_int_equal(apply_trees(w, w->store, all, 2), PST_E_INVALID);
+    assert_string_equal(w->error.where, "b.yaml:2:max_staleness_s");
+    pst_tree_fini(&trees[0]);
+    pst_tree_fini(&trees[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_shipped_roles, make, drop),
         cmocka_unit_test_setup_teardown(test_round_trip, make, drop),
         cmocka_unit_test_setup_teardown(test_faults_name_the_line, make, drop),
+        cmocka_unit_test_setup_teardown(test_prune, make, drop),
+        cmocka_unit_test_setup_teardown(test_report_is_whole, make, drop),
+        cmocka_unit_test_setup_teardown(test_one_value_from_two_files, make, drop),
     };
     return cmocka_run_group_tests_name("declare (YAML)", tests, NULL, NULL);
 }

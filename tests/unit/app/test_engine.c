@@ -313,6 +313,8 @@ static void shadow_forwards_what_policy_refuses_and_says_so(void **state)
     assert_int_equal(d.reason, PST_R_NOT_GRANTED);
     d = ask(f, (struct ask){.path = "/w/red/pipelines/p"}, user);
     assert_true(d.shadowed && d.forward);
+    d = ask(f, (struct ask){.path = "/login", .subject = "alice"}, user);
+    assert_true(d.shadowed && d.forward); /* nor does the app break where the profile has gaps */
     d = ask(f, (struct ask){.path = "/w/blue/pipelines/p", .subject = "alice"}, user);
     assert_true(d.forward && !d.shadowed);
     d = ask(f, (struct ask){.path = "/w/blue/pipelines/p", .subject = "alice", .upgrade = true},

@@ -330,7 +330,7 @@ static void test_prune(void **state)
                                 false, true),
                      PST_OK);
     assert_true(has_edit(w, PST_EDIT_REMOVE, "user", "alice", ""));
-    assert_true(has_edit(w, PST_EDIT_REMOVE, "role", "all", ""));
+    assert_true(has_edit(w, PST_EDIT_REMOVE, "role", "blue/all", ""));
     assert_false(has_edit(w, PST_EDIT_REMOVE, "role", "shipped", ""));
     assert_true(has_edit(w, PST_EDIT_REMOVE, "workspace", "blue", ""));
     struct pst_store_status st;

@@ -1,5 +1,7 @@
 #include "../test.h"
 
+#include <stdio.h>
+
 #include "postern/policy/access.h"
 #include "postern/policy/model.h"
 
@@ -69,6 +71,24 @@ static void test_every_reason_has_its_own_texts_and_a_fitting_status(void **stat
     assert_int_equal(pst_reason_status((enum pst_reason)1000), 500);
 }
 
+/* Whoever is told one looks it up. */
+static void test_every_reason_stands_in_the_readme(void **state)
+{
+    static char readme[1 << 17];
+    FILE *f = fopen("README.md", "r");
+
+    (void)state;
+    assert_non_null(f);
+    readme[fread(readme, 1, sizeof(readme) - 1, f)] = '\0';
+    (void)fclose(f);
+    for (unsigned r = 0; r < PST_REASONS; r++) {
+        char quoted[64];
+        (void)snprintf(quoted, sizeof(quoted), "`%s`", pst_reason_name((enum pst_reason)r));
+        if (strstr(readme, quoted) == NULL)
+            fail_msg("README.md says nothing of %s", quoted);
+    }
+}
+
 static void test_the_statuses_that_clients_rely_on(void **state)
 {
     (void)state;
@@ -98,6 +118,7 @@ int main(void)
         cmocka_unit_test(test_values_are_those_of_mage),
         cmocka_unit_test(test_operations_have_names),
         cmocka_unit_test(test_every_reason_has_its_own_texts_and_a_fitting_status),
+        cmocka_unit_test(test_every_reason_stands_in_the_readme),
         cmocka_unit_test(test_the_statuses_that_clients_rely_on),
         cmocka_unit_test(test_conditions_have_names),
     };

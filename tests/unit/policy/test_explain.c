@@ -78,10 +78,25 @@ static void test_the_remedy_helps(void **state)
     text_of(f);
     fx_bind(f, 2, BLUE);
     expect(text_of(f), "allow (granted): update on Pipeline/p1:");
-    expect(text_of(f), "decided by role \"editor\", permission 2, binding 101, bit UPDATE");
+    expect(text_of(f),
+           "decided by role \"editor\", permission 2 on Pipeline, binding 101 in workspace blue, "
+           "bit UPDATE");
     assert_null(strstr(text_of(f), "Grant"));
 }
 
+/* Of roles that would do, an owner's is the last that anybody should be given. */
+static void test_an_owners_role_is_offered_last(void **state)
+{
+    struct fixture *f = *state;
+
+    fx_role(f, 4, "boss", 0);
+    fx_grant(f, 4, "ALL", NULL, PST_A_OWNER);
+    assert_null(strstr(text_of(f), "boss"));
+    fx_ask(f, 0, "Block", "b1", PST_OP_DELETE);
+    expect(text_of(f), ", or bind the caller to role \"boss\" in workspace blue.\n");
+}
+
+/* Without the deny nothing grants it: both are told, and that unbinding would help is not. */
 static void test_a_deny_is_named_and_no_role_is_offered(void **state)
 {
     struct fixture *f = *state;
@@ -89,9 +104,45 @@ static void test_a_deny_is_named_and_no_role_is_offered(void **state)
     fx_grant(f, 1, "Pipeline", "p1", PST_A_DISABLE_UPDATE);
     const char *text = text_of(f);
     expect(text, "deny (denied)");
-    expect(text, "Remove DISABLE_UPDATE from permission 4 of role \"plain\", or unbind that role "
-                 "(binding 100).");
+    expect(text, "decided by role \"plain\", permission 4 on Pipeline/p1, binding 100");
+    expect(text, "Remove DISABLE_UPDATE from permission 4 on Pipeline/p1 of role \"plain\", and "
+                 "grant UPDATE or OPERATION_ALL or ALL on Pipeline/p1 in workspace blue.\n");
     assert_null(strstr(text, "editor"));
+}
+
+static void test_unbinding_is_offered_where_it_helps(void **state)
+{
+    struct fixture *f = *state;
+
+    fx_grant(f, 1, "Pipeline", "p1", PST_A_DISABLE_UPDATE);
+    fx_bind(f, 2, BLUE);
+    expect(text_of(f),
+           "Remove DISABLE_UPDATE from permission 4 on Pipeline/p1 of role \"plain\", or "
+           "unbind that role (binding 100).\n");
+}
+
+/* A list is denied by each single object's deny. */
+static void test_what_every_single_one_denies(void **state)
+{
+    struct fixture *f = *state;
+
+    fx_grant(f, 1, "Pipeline", "p1", PST_A_DISABLE_LIST);
+    fx_grant(f, 1, "Pipeline", "p2", PST_A_DISABLE_LIST);
+    fx_ask(f, 0, "Pipeline", NULL, PST_OP_LIST);
+    expect(text_of(f), "Remove DISABLE_LIST from every permission on a single Pipeline of role "
+                       "\"plain\".\n");
+}
+
+/* The change of one requirement alone would not do. */
+static void test_all_that_is_missing_is_told(void **state)
+{
+    struct fixture *f = *state;
+
+    fx_ask(f, 1, "Block", "b1", PST_OP_DELETE);
+    f->question.requirement_count = 2;
+    const char *text = text_of(f);
+    expect(text, "Grant UPDATE or OPERATION_ALL or ALL on Pipeline/p1 in workspace blue, and grant "
+                 "DELETE or OPERATION_ALL or ALL on Block/b1 in workspace blue.\n");
 }
 
 static void test_an_attribute_is_named(void **state)
@@ -106,6 +157,26 @@ static void test_an_attribute_is_named(void **state)
     expect(text, "payload key title");
     expect(text,
            "Grant title with WRITE or WRITE_ALL beside update in one permission on Pipeline/p1");
+}
+
+static void test_a_grant_takes_its_attributes_along(void **state)
+{
+    struct fixture *f = *state;
+    struct pst_bytes written[] = {PST_LIT("title"), PST_LIT("tags")}, read[] = {PST_LIT("id")};
+
+    f->requirements[0].attributes[PST_ATTR_WRITE] = written;
+    f->requirements[0].attribute_count[PST_ATTR_WRITE] = 2;
+    f->requirements[0].attributes[PST_ATTR_READ] = read;
+    f->requirements[0].attribute_count[PST_ATTR_READ] = 1;
+    expect(text_of(f),
+           "Grant UPDATE or OPERATION_ALL or ALL with WRITE for title, tags and READ for "
+           "id (ALL needs none) on Pipeline/p1 in workspace blue");
+    assert_null(strstr(text_of(f), "editor"));
+    fx_bind(f, 2, BLUE);
+    const char *text = text_of(f);
+    expect(text, "Grant title with WRITE or WRITE_ALL");
+    expect(text, ", and grant tags with WRITE or WRITE_ALL");
+    expect(text, ", and grant id with READ or READ_ALL");
 }
 
 static void test_other_reasons_have_their_advice(void **state)
@@ -197,7 +268,12 @@ int main(void)
         CASE(test_what_is_missing_and_who_has_it),
         CASE(test_the_remedy_helps),
         CASE(test_a_deny_is_named_and_no_role_is_offered),
+        CASE(test_an_owners_role_is_offered_last),
+        CASE(test_unbinding_is_offered_where_it_helps),
+        CASE(test_what_every_single_one_denies),
+        CASE(test_all_that_is_missing_is_told),
         CASE(test_an_attribute_is_named),
+        CASE(test_a_grant_takes_its_attributes_along),
         CASE(test_other_reasons_have_their_advice),
         CASE(test_json_of_a_refusal),
         CASE(test_json_of_an_allow),

@@ -336,6 +336,44 @@ static void test_errors_name_place_and_cause(void **state)
                  "oddity");
     expect_error("{" HEAD "'routes':[{'GET':'/a','attributes':true,'need':'x list'}]}", "routes[0]",
                  "attributes");
+    /* What the evaluator could only answer with "internal". */
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x list else y'}]}", "routes[0].need",
+                 "deny-overrides asks one key");
+    expect_error("{" HEAD "'routes':[{'GET':'/a','need':'x not_denied'}]}", "routes[0].need",
+                 "does not ask this");
+    /* What would match nothing, or something else than it looks. */
+    expect_error("{" HEAD "'routes':[{'GET':'/a/{x}-{y}','need':'x list'}]}", "routes[0]",
+                 "a segment has one");
+    expect_error("{" HEAD "'routes':[{'GET':'/a/v{x}','need':'x list'}]}", "routes[0]",
+                 "begins its segment");
+    expect_error("{" HEAD "'routes':[{'GET':'/a?b=1','need':'x list'}]}", "routes[0]", "%3F");
+    expect_error("{" HEAD "'routes':[{'GET':'/a b','need':'x list'}]}", "routes[0]", "%20");
+    expect_error("{" HEAD "'routes':[{'GET':'/{x}.\xc3\xa9','need':'x list'}]}", "routes[0]",
+                 "%C3");
+    expect_error("{" HEAD "'routes':[{'GET':'/a//b','need':'x list'}]}", "routes[0]", "empty");
+    expect_error("{" HEAD "'routes':[{'GET':'/a/../b','need':'x list'}]}", "routes[0]", "'..'");
+    expect_error("{" HEAD "'under':['/v1/'],'routes':[{'GET':'/a','need':'x list'}]}", "routes[0]",
+                 "empty");
+    expect_error("{" HEAD "'under':'/v1','routes':[{'GET':'/a','need':'x list'}]}", "under",
+                 "a list");
+    expect_error("{" HEAD "'accept':'semicolon','routes':[{'GET':'/a','need':'x list'}]}", "accept",
+                 "a list");
+    expect_error("{" HEAD "'operations':{'GETT':'list'},'routes':[{'GET':'/a','need':'x list'}]}",
+                 "operations.GETT", "no method");
+    expect_error("{" HEAD "'routes':[{'path':'/a','methods':['GET'],'need':'x $op'}]}",
+                 "routes[0].need", "say what a method does");
+    expect_error("{" HEAD "'routes':[{'GET':'/{x}','ids':{'x':'query x'},'need':'x:$x list'}]}",
+                 "ids.x", "names it already");
+    expect_error("{'profile':'t','workspace':{'host_suffix':'a.test','name':{'chars':'a-z'}},"
+                 "'routes':[]}",
+                 "host_suffix", "begins with '.'");
+    /* What is not read cannot be asked for. */
+    expect_error("{" HEAD "'routes':[{'POST':'/a','body':'stream','ids':{'x':{'from':'body x',"
+                 "'missing':'skip'}},'need':['a create','b:$x detail']}]}",
+                 "routes[0]", "unread");
+    expect_error("{" HEAD "'routes':[{'POST':'/a','body':'none','ids':{'x':'params x'},"
+                 "'need':'b:$x detail'}]}",
+                 "routes[0]", "unread");
     expect_error("{" HEAD "'shapes':{'s':{'all':['s']}},'routes':[{'GET':'/a','need':'s'}]}",
                  "need", "too deep");
     expect_error(
@@ -400,7 +438,8 @@ static void test_what_could_fall_away_unseen_is_refused(void **state)
                  "one value");
     expect_error("{" HEAD "'routes':[{'POST':'/a','lookup':'x','need':'if x t list'}]}", "need",
                  "only a look-up");
-    expect_error("{" HEAD "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}",
+    expect_error("{" HEAD "'combining':'most-specific',"
+                 "'routes':[{'POST':'/a','need':'a|b list else c list or admin'}]}",
                  "need", "choice");
     expect_error("{" HEAD
                  "'routes':[{'GET':'/a','ids':{'e':'query e'},'entity':'e','need':'$e list'}]}",
@@ -520,6 +559,19 @@ static void test_shadow_is_an_option_and_a_key(void **state)
     assert_false(routed.shadow);
     pst_profile_route(one, &b, &routed);
     assert_true(routed.shadow);
+    /* A profile in shadow mode passes what none of its routes takes; one route does not. */
+    struct pst_request none = request_of("GET", "/c"), method = request_of("PUT", "/b"),
+                       other = request_of("PUT", "/a");
+    pst_profile_route(all, &none, &routed);
+    assert_true(routed.refuse == PST_R_NO_ROUTE && routed.shadow);
+    pst_profile_route(all, &method, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && routed.shadow);
+    pst_profile_route(one, &none, &routed);
+    assert_true(routed.refuse == PST_R_NO_ROUTE && !routed.shadow);
+    pst_profile_route(one, &method, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && routed.shadow);
+    pst_profile_route(one, &other, &routed);
+    assert_true(routed.refuse == PST_R_METHOD && !routed.shadow);
     pst_profile_destroy(all);
     pst_profile_destroy(one);
 }
@@ -583,6 +635,37 @@ static void test_exactly_one_of_two(void **state)
     pst_profile_destroy(p);
 }
 
+/* An app that reads "x" finds none in "x[]=1": that may ask for more, and never for less. */
+static void test_brackets_of_a_query_key(void **state)
+{
+    static const struct {
+        const char *var, *query, *line;
+    } cases[] = {
+        {"'query x'", "x=1", "t list 1"},
+        {"'query x'", "x[]=1", "ambiguous"},
+        {"'query x'", "x=1&x[]=1", "ambiguous"},
+        {"{'from':'query x','missing':'skip'}", "x[]=1", "t list 1"},
+        {"{'from':'query x','missing':'unknown'}", "x[]=1", "ambiguous"},
+        {"{'from':'query x','missing':'admin'}", "x[]=1", "ambiguous"},
+        {"'query x[]'", "x[]=1&x[]=2", "t list 1"},
+        {"{'from':'query x[]','missing':'admin'}", "x[]=1", "ambiguous"},
+        {"{'from':'query x[]','missing':'admin'}", "x=1", "t list 1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[512];
+        (void)snprintf(text, sizeof(text),
+                       "{" HEAD "'routes':[{'GET':'/a','ids':{'x':%s},'need':'t:$x list'}]}",
+                       cases[i].var);
+        struct pst_profile *p = compile(text);
+        struct pst_request request = request_of("GET", "/a");
+        request.query = pst_bytes_of(cases[i].query, strlen(cases[i].query));
+        assert_string_equal(ask(p, &request, 1 << 20), cases[i].line);
+        pst_profile_destroy(p);
+    }
+}
+
 static void test_something_is_always_asked(void **state)
 {
     struct pst_profile *p =
@@ -625,6 +708,7 @@ int main(void)
         cmocka_unit_test(test_oddities_a_route_accepts),
         cmocka_unit_test(test_the_workspace_of_a_host),
         cmocka_unit_test(test_exactly_one_of_two),
+        cmocka_unit_test(test_brackets_of_a_query_key),
         cmocka_unit_test(test_something_is_always_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
