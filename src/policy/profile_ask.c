@@ -1,7 +1,8 @@
 /*
  * profile_ask.c - templates and variables become requirements.
  *
- * A template that names a variable with many values becomes one requirement per value. One whose
+ * A template that names a variable with many values becomes one requirement per value, and one more
+ * for the elements of its list that lack it. One whose
  * variable has no value falls away (the variable's `missing` decided that this is right); one whose
  * variable only the upstream knows asks for an unknown id.
  */
@@ -248,6 +249,23 @@ static bool push_choices(struct profile_asking *ask, const struct instance *in,
     return true;
 }
 
+/* What an element without the variable asks: the same as a request without it. */
+static bool push_lacking(struct profile_asking *ask, const struct instance *in,
+                         const struct profile_need *need)
+{
+    uint32_t bit = UINT32_C(1) << need->many_var;
+    uint32_t present = ask->present, unknown = ask->unknown;
+    const struct profile_need *end;
+
+    ask->present &= ~bit;
+    if (in->route->vars[need->many_var].missing == MISSING_UNKNOWN)
+        ask->unknown |= bit;
+    bool good = push_choices(ask, in, need, &end);
+    ask->present = present;
+    ask->unknown = unknown;
+    return good;
+}
+
 bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route,
                        const struct profile_need *needs)
 {
@@ -258,6 +276,9 @@ bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route
         for (in.index = 0; in.index < count; in.index++)
             if (!push_choices(ask, &in, needs, &end))
                 return false;
+        if (needs->many_var != PROFILE_VARS && ask->vars[needs->many_var].values.lacks &&
+            !push_lacking(ask, &in, needs))
+            return false;
         needs = end;
     }
     return true;
