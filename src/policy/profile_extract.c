@@ -290,6 +290,8 @@ static bool bind_var(struct profile_asking *ask, uint32_t index)
     }
     if (!check_forms(ask, var, values))
         return false;
+    if (values->lacks && var->lacking_refused)
+        return profile_refuse(ask, PST_R_BAD_ID, var->name);
     bound->present = values->count > 0;
     values->lacks = values->lacks && var->many && bound->present;
     for (uint32_t i = 1; i < values->count && !var->many; i++)

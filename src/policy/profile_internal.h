@@ -76,6 +76,7 @@ struct profile_var {
     enum profile_missing missing;
     bool many;
     bool empty_absent; /* an empty value counts as none */
+    bool lacking_refused; /* an element of its list without it is refused, whatever `missing` says */
     bool split;        /* path: each segment that is a UUID is a value */
     uint32_t capture;
     struct profile_name *names;

@@ -101,6 +101,27 @@ static void test_what_is_skipped_is_skipped_for_its_element_alone(void **state)
     check_bodies(cases, COUNT(cases));
 }
 
+static void test_elements_may_be_refused_where_a_request_without_any_is_not(void **state)
+{
+#define EACH "{from: \"body a[].x\", missing: skip, lacking: refuse}"
+    static const struct element_case cases[] = {
+        {EACH, "if x u list", "{'a':[{'x':1}]}", "ws=w; u list"},
+        {EACH, "if x u list", "{'a':[{'x':1},{}]}", "bad-id:x"},
+        {EACH, "if x u list", "{'a':[{}]}", "bad-id:x"},
+        {EACH, "if x u list", "{'a':[]}", NONE_SENT},
+        {EACH, "if x u list", "{}", NONE_SENT},
+    };
+    struct pst_error error = {0};
+
+    (void)state;
+    check_bodies(cases, COUNT(cases));
+    assert_null(
+        world_load_text("{profile: t, workspace: {default: w, name: {chars: a-z}}, routes: ["
+                        "{POST: /a, need: t list, ids: {x: {from: body x, lacking: refuse}}}]}",
+                        NULL, &error));
+    assert_non_null(strstr(error.message, "lacking"));
+}
+
 static void test_an_empty_text_is_none_where_the_profile_says_so(void **state)
 {
     static const struct element_case cases[] = {
@@ -230,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_element_that_lacks_it_is_as_a_request_that_does),
         cmocka_unit_test(test_what_is_skipped_is_skipped_for_its_element_alone),
+        cmocka_unit_test(test_elements_may_be_refused_where_a_request_without_any_is_not),
         cmocka_unit_test(test_an_empty_text_is_none_where_the_profile_says_so),
         cmocka_unit_test(test_other_shapes_than_the_profile_says_are_refused),
         cmocka_unit_test(test_lists_in_lists),
