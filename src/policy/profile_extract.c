@@ -267,6 +267,18 @@ static bool drop_empty(struct profile_asking *ask, const struct profile_var *var
            profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
 }
 
+/* Where no other element has a value either, the whole variable is missing. */
+static bool check_lacking(struct profile_asking *ask, const struct profile_var *var,
+                          struct profile_bound *bound)
+{
+    bool beside = bound->present && var->many;
+
+    if (var->lacking_refused || (beside && var->missing == MISSING_REFUSE))
+        return profile_refuse(ask, PST_R_BAD_ID, var->name);
+    bound->values.lacks = beside;
+    return true;
+}
+
 /* The values of one variable; of a single-valued one, all that were sent must be equal. */
 static bool bind_var(struct profile_asking *ask, uint32_t index)
 {
@@ -290,18 +302,17 @@ static bool bind_var(struct profile_asking *ask, uint32_t index)
     }
     if (!check_forms(ask, var, values))
         return false;
-    if (values->lacks && var->lacking_refused)
-        return profile_refuse(ask, PST_R_BAD_ID, var->name);
     bound->present = values->count > 0;
-    values->lacks = values->lacks && var->many && bound->present;
+    if (values->lacks && !check_lacking(ask, var, bound))
+        return false;
     for (uint32_t i = 1; i < values->count && !var->many; i++)
         if (!pst_bytes_equal(values->items[i], values->items[0]))
             return profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
     if (!var->many && values->count > 1)
         values->count = 1;
-    if ((bound->present && !values->lacks) || bound->unknown)
+    if (bound->present || bound->unknown)
         return true;
-    bound->unknown = !bound->present && var->missing == MISSING_UNKNOWN;
+    bound->unknown = var->missing == MISSING_UNKNOWN;
     return var->missing != MISSING_REFUSE || profile_refuse(ask, PST_R_BAD_ID, var->name);
 }
 
