@@ -134,7 +134,7 @@ run: ; @tests/setup/packages.sh build run-$(APP) && $(MAKE) -s -j$(JOBS) all && 
 
 test: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) check
 check: all layers $(UNIT) $(SUITE) $(TOOLS) $(FAULTS)
-	@$(CC) $(CPPFLAGS) $(CFLAGS) -fsyntax-only bench/micro/*/*.c # which only `make bench` links
+	@$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(CFLAGS)) -fsyntax-only bench/micro/*/*.c # which only `make bench` links
 	@python3 tests/run_all.py --build $(BUILD)
 model: ; @tests/setup/packages.sh build test && python3 tests/model/run.py --verbose
 vectors: ; @tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all $(SUITE) && python3 tests/run_vectors.py --build $(BUILD) --dir "$(DIR)"

@@ -1,9 +1,10 @@
 /*
  * profile_ask.c - templates and variables become requirements.
  *
- * A template that names a variable with many values becomes one requirement per value. One whose
- * variable has no value falls away (the variable's `missing` decided that this is right); one whose
- * variable only the upstream knows asks for an unknown id.
+ * A template that names a variable with many values becomes one requirement per value, and one more
+ * for the elements of its list that lack it. One whose variable has no value falls away (the
+ * variable's `missing` decided that this is right); one whose variable only the upstream knows asks
+ * for an unknown id.
  */
 #include "profile_internal.h"
 
@@ -248,16 +249,36 @@ static bool push_choices(struct profile_asking *ask, const struct instance *in,
     return true;
 }
 
+/* What an element without the variable asks is what a request without it does. */
+static void take_away(struct profile_asking *ask, const struct pst_route *route, uint32_t var)
+{
+    uint32_t bit = UINT32_C(1) << var;
+
+    ask->present &= ~bit;
+    if (route->vars[var].missing == MISSING_UNKNOWN)
+        ask->unknown |= bit;
+}
+
 bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route,
                        const struct profile_need *needs)
 {
+    uint32_t present = ask->present, unknown = ask->unknown;
+
     while (needs != NULL) {
         const struct profile_need *end = NULL;
         struct instance in = {.route = route, .many_var = many_var(ask, needs)};
         uint32_t count = in.many_var == PROFILE_VARS ? 1 : ask->vars[in.many_var].values.count;
-        for (in.index = 0; in.index < count; in.index++)
+        bool lacks = needs->many_var != PROFILE_VARS && ask->vars[needs->many_var].values.lacks;
+        for (in.index = 0; in.index < count + lacks; in.index++) {
+            if (in.index == count)
+                take_away(ask, route, needs->many_var);
             if (!push_choices(ask, &in, needs, &end))
                 return false;
+        }
+        if (lacks) {
+            ask->present = present;
+            ask->unknown = unknown;
+        }
         needs = end;
     }
     return true;

@@ -157,12 +157,12 @@ static bool takes_brackets(const struct profile_var *var, const struct profile_n
            (var->missing == MISSING_REFUSE && name->walks[name->step_count - 1]);
 }
 
-static bool body_values(struct profile_asking *ask, const struct profile_name *name,
-                        struct profile_values *values)
+static bool body_values(struct profile_asking *ask, const struct profile_var *var,
+                        const struct profile_name *name, struct profile_values *values)
 {
     bool fault;
-    enum pst_reason reason =
-        profile_json_get(ask->json, name, ask->profile->both_cases, ask->arena, values, &fault);
+    enum pst_reason reason = profile_json_get(ask->json, var, name, ask->profile->both_cases,
+                                              ask->arena, values, &fault);
 
     if (fault)
         return no_memory(ask);
@@ -220,11 +220,11 @@ static bool place_values(struct profile_asking *ask, const struct profile_var *v
     case PLACE_QUERY:
         return query_values(ask, name->text, takes_brackets(var, name), values);
     case PLACE_BODY:
-        return body_values(ask, name, values);
+        return body_values(ask, var, name, values);
     case PLACE_PARAMS:
         return is_get(ask->request)
                    ? query_values(ask, name->text, takes_brackets(var, name), values)
-                   : body_values(ask, name, values);
+                   : body_values(ask, var, name, values);
     case PLACE_HEADER:
         return header_values(ask, name->text, values);
     case PLACE_PATH: /* has no names */
@@ -251,14 +251,32 @@ static bool check_forms(struct profile_asking *ask, const struct profile_var *va
     return true;
 }
 
-static void drop_empty(struct profile_values *values)
+/* Of the values from `first` on, which came by one name. An app that takes the first of them, or
+ * the last, may have taken the empty one. */
+static bool drop_empty(struct profile_asking *ask, const struct profile_var *var,
+                       struct profile_values *values, uint32_t first)
 {
-    uint32_t kept = 0;
+    uint32_t kept = first, all = values->count;
 
-    for (uint32_t i = 0; i < values->count; i++)
+    for (uint32_t i = first; i < all; i++)
         if (values->items[i].len != 0)
             values->items[kept++] = values->items[i];
     values->count = kept;
+    values->lacks = values->lacks || kept < all;
+    return var->many || kept == first || kept == all ||
+           profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
+}
+
+/* Where no other element has a value either, the whole variable is missing. */
+static bool check_lacking(struct profile_asking *ask, const struct profile_var *var,
+                          struct profile_bound *bound)
+{
+    bool beside = bound->present && var->many;
+
+    if (var->lacking_refused || (beside && var->missing == MISSING_REFUSE))
+        return profile_refuse(ask, PST_R_BAD_ID, var->name);
+    bound->values.lacks = beside;
+    return true;
 }
 
 /* The values of one variable; of a single-valued one, all that were sent must be equal. */
@@ -276,14 +294,17 @@ static bool bind_var(struct profile_asking *ask, uint32_t index)
     } else if (var->place == PLACE_PATH && !path_values(ask, var, values)) {
         return false;
     }
-    for (const struct profile_name *n = var->names; n != NULL; n = n->next)
-        if (!place_values(ask, var, n, values))
+    for (const struct profile_name *n = var->names; n != NULL; n = n->next) {
+        uint32_t first = values->count;
+        if (!place_values(ask, var, n, values) ||
+            (var->empty_absent && !drop_empty(ask, var, values, first)))
             return false;
-    if (var->empty_absent)
-        drop_empty(values);
+    }
     if (!check_forms(ask, var, values))
         return false;
     bound->present = values->count > 0;
+    if (values->lacks && !check_lacking(ask, var, bound))
+        return false;
     for (uint32_t i = 1; i < values->count && !var->many; i++)
         if (!pst_bytes_equal(values->items[i], values->items[0]))
             return profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
@@ -318,7 +339,7 @@ static bool compare_name(struct profile_asking *ask, const struct profile_var *v
 
     if (!in_query && ask->query.count > 0 && !query_values(ask, name->text, true, &query))
         return false;
-    if (var->place == PLACE_PATH && ask->json != NULL && !body_values(ask, name, &body))
+    if (var->place == PLACE_PATH && ask->json != NULL && !body_values(ask, var, name, &body))
         return false;
     ask->disagree =
         ask->disagree || differs(&bound->values, &query) || differs(&bound->values, &body);
@@ -540,7 +561,7 @@ static bool ask_missing(struct profile_asking *ask)
 {
     for (uint32_t i = 0; i < ask->route->var_count; i++) {
         const struct profile_var *var = &ask->route->vars[i];
-        if (var->instead != NULL && !ask->vars[i].present &&
+        if (var->instead != NULL && (!ask->vars[i].present || ask->vars[i].values.lacks) &&
             !profile_ask_needs(ask, ask->route, var->instead))
             return false;
     }

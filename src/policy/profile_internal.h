@@ -76,6 +76,7 @@ struct profile_var {
     enum profile_missing missing;
     bool many;
     bool empty_absent; /* an empty value counts as none */
+    bool lacking_refused; /* an element of its list without it is refused, whatever `missing` says */
     bool split;        /* path: each segment that is a UUID is a value */
     uint32_t capture;
     struct profile_name *names;
@@ -379,11 +380,13 @@ void profile_json_close(struct profile_json *json);
 struct profile_values {
     struct pst_bytes *items;
     uint32_t count, capacity;
+    bool lacks; /* beside them stands an element, or an empty text, that is none */
 };
-/* Appends what the path leads to. Returns 0 or a reason (AMBIGUOUS, BAD_ID, BAD_REQUEST). */
-enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_name *name,
-                                 bool both_cases, struct pst_arena *arena,
-                                 struct profile_values *out, bool *fault);
+/* Appends what one name of the variable leads to. Returns 0 or a reason (AMBIGUOUS, BAD_ID,
+ * BAD_REQUEST). */
+enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_var *var,
+                                 const struct profile_name *name, bool both_cases,
+                                 struct pst_arena *arena, struct profile_values *out, bool *fault);
 /* The keys of each object whose own key folds to `folded` (profile_fold_name). PST_E_INVALID: such
  * a key leads to something else than an object. */
 PST_MUST_USE enum pst_status profile_json_keys(const struct profile_json *json,

@@ -3,6 +3,9 @@
  *
  * jansson parses (doubled keys refused, UTF-8 checked, depth limited); this file walks. A field may
  * be written in snake_case or lowerCamelCase where the profile says so: both at once must agree.
+ *
+ * The app may act on every element of a list, so one that leads to no value is noted, not passed
+ * over.
  */
 #include "profile_internal.h"
 
@@ -132,7 +135,8 @@ static json_t *member_of(const json_t *object, struct pst_bytes name, bool both,
 }
 
 struct walk {
-    const struct profile_name *name;
+    const struct profile_var *var;
+    const struct profile_name *name; /* one of its names */
     bool both;
     struct pst_arena *arena;
     struct profile_values *out;
@@ -161,15 +165,57 @@ static enum pst_reason add_leaf(const struct walk *w, const json_t *leaf)
     return PST_R_INTERNAL;
 }
 
+static bool is_none(const struct walk *w, const json_t *leaf)
+{
+    return leaf == NULL ||
+           (w->var->empty_absent && json_is_string(leaf) && json_string_length(leaf) == 0);
+}
+
+/* Whether something stands at the end of `name`. What it is, that name's own walk judges. */
+static bool leads(const struct walk *w, const struct profile_name *name, const json_t *at,
+                  uint32_t step)
+{
+    bool ambiguous = false, found = false;
+
+    if (step == name->step_count)
+        return !is_none(w, at);
+    if (!json_is_object(at))
+        return false;
+    const json_t *next = member_of(at, name->steps[step], w->both, &ambiguous);
+    if (!name->walks[step])
+        return leads(w, name, next, step + 1);
+    for (size_t i = 0; i < json_array_size(next) && !found; i++)
+        found = leads(w, name, json_array_get(next, i), step + 1);
+    return found;
+}
+
+static bool is_same_list(const struct profile_name *a, const struct profile_name *b, uint32_t step)
+{
+    for (uint32_t i = 0; i <= step; i++)
+        if (i >= b->step_count || a->walks[i] != b->walks[i] ||
+            !pst_bytes_equal(a->steps[i], b->steps[i]))
+            return false;
+    return true;
+}
+
+/* Of items[].document|items[].doc, each element has the one or the other. */
+static bool has_by_another_name(const struct walk *w, const json_t *element, uint32_t step)
+{
+    for (const struct profile_name *n = w->var->names; n != NULL; n = n->next)
+        if (n != w->name && is_same_list(w->name, n, step) && leads(w, n, element, step + 1))
+            return true;
+    return false;
+}
+
 /* Depth is bounded by PROFILE_JSON_STEPS. */
 static enum pst_reason walk_from(const struct walk *w, const json_t *at, uint32_t step)
 {
     bool ambiguous = false;
 
+    if (step == w->name->step_count)
+        return is_none(w, at) ? PST_R_INTERNAL : add_leaf(w, at);
     if (at == NULL)
         return PST_R_INTERNAL;
-    if (step == w->name->step_count)
-        return add_leaf(w, at);
     if (!json_is_object(at))
         return PST_R_BAD_ID;
     json_t *next = member_of(at, w->name->steps[step], w->both, &ambiguous);
@@ -182,19 +228,23 @@ static enum pst_reason walk_from(const struct walk *w, const json_t *at, uint32_
     if (!json_is_array(next))
         return PST_R_BAD_ID;
     for (size_t i = 0; i < json_array_size(next); i++) {
-        enum pst_reason reason = walk_from(w, json_array_get(next, i), step + 1);
+        const json_t *element = json_array_get(next, i);
+        uint32_t before = w->out->count;
+        enum pst_reason reason = walk_from(w, element, step + 1);
         if (reason != PST_R_INTERNAL || *w->fault)
             return reason;
+        w->out->lacks =
+            w->out->lacks || (w->out->count == before && !has_by_another_name(w, element, step));
     }
     return PST_R_INTERNAL;
 }
 
-enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_name *name,
-                                 bool both_cases, struct pst_arena *arena,
-                                 struct profile_values *out, bool *fault)
+enum pst_reason profile_json_get(const struct profile_json *json, const struct profile_var *var,
+                                 const struct profile_name *name, bool both_cases,
+                                 struct pst_arena *arena, struct profile_values *out, bool *fault)
 {
     struct walk walk = {
-        .name = name, .both = both_cases, .arena = arena, .out = out, .fault = fault};
+        .var = var, .name = name, .both = both_cases, .arena = arena, .out = out, .fault = fault};
 
     *fault = false;
     return json == NULL ? PST_R_INTERNAL : walk_from(&walk, root_of(json), 0);

@@ -174,6 +174,17 @@ static enum pst_status read_path_ref(const struct reading *r, const struct pst_n
                                key);
 }
 
+/* Of a variable with many values, only the first would lead to the workspace or the inner path. */
+static enum pst_status check_one(const struct reading *r, const struct pst_node *at, uint32_t var)
+{
+    const struct profile_var *v = var == PROFILE_VARS ? NULL : &r->route->vars[var];
+
+    return v == NULL || !v->many
+               ? PST_OK
+               : pst_node_fail(r->b->tree, at, r->b->error, "%.*s: one value is due here",
+                               (int)v->name.len, v->name.ptr);
+}
+
 static enum pst_status read_refs(const struct reading *r)
 {
     const struct pst_node *parent = pst_node_get(r->node, "parent");
@@ -361,6 +372,8 @@ static enum pst_status fill_route(const struct reading *r)
     enum pst_status status = profile_vars_read(r->b, r->node, route, r->op_word);
     route->workspace_var = profile_var_of(route, PST_LIT("workspace"));
     if (status == PST_OK)
+        status = check_one(r, r->node, route->workspace_var);
+    if (status == PST_OK)
         status = read_refs(r);
     if (status == PST_OK)
         status = read_flags(r);
@@ -446,6 +459,8 @@ static enum pst_status read_inner(const struct reading *r)
     enum pst_status status = pst_node_only(r->b->tree, inner, keys, r->b->error);
     if (status == PST_OK)
         status = read_ref(r, inner, "value", &r->route->inner_var);
+    if (status == PST_OK)
+        status = check_one(r, inner, r->route->inner_var);
     if (status == PST_OK)
         status = pst_node_text(r->b->tree, inner, "paths", &name, r->b->error);
     if (status != PST_OK)

@@ -111,10 +111,12 @@ static void read_missing(const struct pst_node *map, struct profile_var *var)
 static enum pst_status read_var_map(struct profile_builder *b, const struct pst_node *node,
                                     const struct pst_route *route, struct profile_var *var)
 {
-    static const char *const keys[] = {"from", "form", "missing", "empty", "split", NULL};
+    static const char *const keys[] = {"from",  "form",    "missing", "empty",
+                                       "split", "lacking", NULL};
+    static const char *const lackings[] = {"missing", "refuse", NULL};
     static const char *const empties[] = {"refuse", "absent", NULL};
     struct pst_bytes from = {0};
-    unsigned empty = 0;
+    unsigned empty = 0, lacking = 0;
     enum pst_status status = pst_node_only(b->tree, node, keys, b->error);
 
     if (status == PST_OK)
@@ -127,6 +129,11 @@ static enum pst_status read_var_map(struct profile_builder *b, const struct pst_
         status = pst_node_bool(b->tree, node, "split", &var->split, b->error);
     if (status == PST_OK)
         status = pst_node_enum(b->tree, node, "empty", empties, &empty, b->error);
+    if (status == PST_OK)
+        status = pst_node_enum(b->tree, node, "lacking", lackings, &lacking, b->error);
+    if (status == PST_OK && lacking == 1 && !var->many)
+        return pst_node_fail(b->tree, node, b->error, "lacking speaks of elements: no [] is there");
+    var->lacking_refused = lacking == 1;
     var->empty_absent = empty == 1;
     var->many = var->many || var->split;
     read_missing(node, var);

@@ -143,6 +143,33 @@ static void test_lists_are_certain_or_refused(void **state)
         "ws=default; <needs-filter>experiment:? detail; <needs-filter>scorer:? detail");
 }
 
+/* Some of a list name an object and some do not. */
+static void test_mixed_lists(void **state)
+{
+    (void)state;
+    send("POST", V3 "/traces/search",
+         "{\"locations\":[{\"mlflow_experiment\":{\"experiment_id\":\"11\"}},{\"uc_schema\":{}}]}",
+         "ws=default; experiment:11 detail; trace detail > experiment:11 detail; "
+         "assessment detail > experiment:11 detail; admin");
+    send("POST", V3 "/gateway/endpoints/create",
+         "{\"model_configs\":[{\"model_definition_id\":\"d\"},{}]}",
+         "ws=default; gateway_model_definition:d use; gateway_endpoint not_denied; experiment "
+         "not_denied; workspace-use");
+    send("POST", V2 "/runs/log-batch",
+         "{\"run_id\":\"a\",\"metrics\":[{\"key\":\"k\",\"model_id\":\"\"},{\"model_id\":\"m\"},{}]"
+         "}",
+         "ws=default; experiment:? detail; run update > experiment:? update; experiment:? detail; "
+         "logged_model update > experiment:? update");
+    send("POST", V3 "/traces",
+         "{\"trace\":{\"trace_info\":{\"trace_location\":{\"mlflow_experiment\":"
+         "{\"experiment_id\":\"11\"}},\"assessments\":[{\"feedback\":{}}]}}}",
+         "bad-id:assessment");
+    send("POST", V3 "/traces",
+         "{\"trace\":{\"trace_info\":{\"trace_location\":{\"mlflow_experiment\":"
+         "{\"experiment_id\":\"11\"}},\"assessments\":[]}}}",
+         "ws=default; experiment:11 update; trace not_denied");
+}
+
 static void test_one_field_in_two_spellings(void **state)
 {
     (void)state;
@@ -445,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_what_else_is_reached),
         cmocka_unit_test(test_lists_are_certain_or_refused),
+        cmocka_unit_test(test_mixed_lists),
         cmocka_unit_test(test_one_field_in_two_spellings),
         cmocka_unit_test(test_bodies_that_readers_disagree_on),
         cmocka_unit_test(test_a_body_of_too_many_values),
