@@ -3,7 +3,6 @@ import json
 import os
 import random
 import re
-import select
 import sys
 import threading
 import time
@@ -52,8 +51,8 @@ def revision_of(text):
 
 class Prober(threading.Thread):
     """Asks one door of one node, one question after the other, at a steady pace. The door "body" is the proxy's, asked by
-    a body that comes after its head, sometimes longer than B after it: the question is asked when it is there, unless the
-    answer was."""
+    a body that comes after its head, sometimes longer than B after it: nobody is let in before it is there, but a
+    disabled user is refused at the head."""
 
     def __init__(self, load, node, door, seed):
         super().__init__(daemon=True)
@@ -120,10 +119,11 @@ class Prober(threading.Thread):
             self.sock.sendall(self.question(user, resource).encode())
             if self.door == "body":
                 self.hold()
-                if not select.select([self.sock], [], [], 0)[0]:  # a disabled user is refused at the head
-                    sent = boot_ns()
+                asked = boot_ns()
                 self.sock.sendall(self.body(resource))
             answer = self.read()
+            if self.door == "body" and answer.status == 200:
+                sent = asked
         except OSError:
             if self.sock:
                 self.sock.close()
