@@ -310,8 +310,12 @@ def told_revision(run, node):
 
 
 def min_revision(run, node, user, revision):
-    return http1.ask(node.address("proxy"), "GET", "/w/blue/things/r0?nonce=0-0", [
-        ("Authorization", "Bearer " + run.fleet.tokens[user]), ("Postern-Min-Revision", revision)]).status
+    """The status for a question that names it. 503 is that of a node that could not read the log in time: asked again."""
+    def ask():
+        status = http1.ask(node.address("proxy"), "GET", "/w/blue/things/r0?nonce=0-0", [
+            ("Authorization", "Bearer " + run.fleet.tokens[user]), ("Postern-Min-Revision", revision)]).status
+        return status if status != 503 else None
+    return proc.wait_until(ask, 10, 0.05) or 503
 
 
 @fault()
