@@ -42,11 +42,11 @@ struct pst_log_ring {
     struct pst_log *log;
     struct pst_log_ring *next; /* in log->rings */
     size_t mask;
-    struct pst_buf line; /* scratch of the producer */
+    struct pst_buf line; /* of the producer: in the ring where it will stand, or in scratch */
     enum pst_log_stream stream;
     bool woken;
     _Atomic size_t head, tail;
-    char scratch[HEADER + PST_LOG_LINE_MAX]; /* a record, as it goes into the ring */
+    char scratch[HEADER + PST_LOG_LINE_MAX]; /* a record that may not fit, or not in one piece */
     char bytes[];
 };
 
@@ -425,11 +425,20 @@ void pst_log_ring_close(struct pst_log_ring *ring)
     free(ring);
 }
 
+static size_t used_of(const struct pst_log_ring *ring, size_t head)
+{
+    return head - atomic_load_explicit(&ring->tail, memory_order_acquire);
+}
+
 struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream stream)
 {
     if (!ring->log->is_on[stream])
         return NULL;
-    ring->line = pst_buf_of(ring->scratch + HEADER, PST_LOG_LINE_MAX);
+    size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), at = head & ring->mask;
+    size_t end = at + HEADER + PST_LOG_LINE_MAX, size = ring->mask + 1;
+    bool fits = end <= size && used_of(ring, head) + HEADER + PST_LOG_LINE_MAX <= size;
+
+    ring->line = pst_buf_of((fits ? ring->bytes + at : ring->scratch) + HEADER, PST_LOG_LINE_MAX);
     ring->stream = stream;
     return &ring->line;
 }
@@ -437,16 +446,16 @@ struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream str
 void pst_log_commit(struct pst_log_ring *ring)
 {
     size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    size_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
-    size_t size = ring->mask + 1, len = ring->line.len;
+    size_t used = used_of(ring, head), size = ring->mask + 1, len = ring->line.len;
 
     if (ring->line.full || HEADER + len > size - used) {
         drop(ring->log, 1);
         return;
     }
     uint32_t header = (uint32_t)len | (uint32_t)ring->stream << 24;
-    memcpy(ring->scratch, &header, HEADER);
-    copy_in(ring, head, ring->scratch, HEADER + len);
+    memcpy(ring->line.data - HEADER, &header, HEADER);
+    if (ring->line.data == ring->scratch + HEADER)
+        copy_in(ring, head, ring->scratch, HEADER + len);
     atomic_store_explicit(&ring->head, head + HEADER + len, memory_order_release);
 
     if (used + len <= size / 2)

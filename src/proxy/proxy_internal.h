@@ -47,6 +47,7 @@ struct pst_open_listener {
     bool removed;                  /* a reload no longer names it */
     uint32_t index;                /* in the current configuration */
     struct pst_bytes name;         /* owned */
+    struct pst_bytes json_name;    /* the same as lines show it; owned */
 };
 
 struct pst_server {

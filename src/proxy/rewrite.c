@@ -30,13 +30,11 @@ static bool is_request_id(struct pst_bytes id)
 /* The client's own when it has a decent one, else a new one. */
 void pst_rewrite_request_id(struct pst_exchange *x)
 {
-    struct pst_buf made = pst_buf_of(x->id_space, sizeof(x->id_space));
-
     if (pst_head_only(&x->head, PST_FIELD_X_REQUEST_ID, &x->id, NULL) && is_request_id(x->id))
         return;
-    pst_buf_hex(&made, pst_server_random(x->server), 16);
-    pst_buf_hex(&made, pst_server_random(x->server), 16);
-    x->id = pst_buf_bytes(&made);
+    char *to = pst_put_hex(x->id_space, pst_server_random(x->server));
+    pst_put_hex(to, pst_server_random(x->server));
+    x->id = pst_bytes_of(x->id_space, sizeof(x->id_space));
 }
 
 static bool is_hex(struct pst_bytes text, bool *zero)
