@@ -68,10 +68,13 @@ char *pst_put_hex(char *to, uint64_t value)
 
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
-    char text[16];
+    char text[16], *to = pst_buf_open(b, digits);
 
+    if (to == NULL)
+        return;
     write_hex(text, value);
-    pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
+    memcpy(to, text + sizeof(text) - digits, digits);
+    b->len += digits;
 }
 
 /* Bytes of the UTF-8 character at the start of b, or 0 when there is none: shortest form only, no
@@ -207,20 +210,12 @@ static inline bool copy_safe(char *to, struct pst_bytes text)
     return safe;
 }
 
-/* How many bytes at the front are such. */
-static size_t run_of(struct pst_bytes text, bool (*is)(char))
-{
-    size_t at = 0;
-
-    while (at < text.len && is(text.ptr[at]))
-        at++;
-    return at;
-}
-
 void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
 {
     while (text.len > 0) {
-        size_t plain = run_of(text, is_safe_char);
+        size_t plain = 0;
+        while (plain < text.len && is_safe_char(text.ptr[plain]))
+            plain++;
         pst_buf_put(b, pst_bytes_of(text.ptr, plain));
         if (plain == text.len)
             return;
@@ -245,7 +240,7 @@ void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_byte
 
     if (name.len == 0 || value.len == 0)
         return;
-    if (room >= 4 && name.len <= room - 4 && value.len <= room - 4 - name.len) {
+    if ((name.len | value.len) <= room && name.len + value.len + 4 <= room) {
         char *to = pst_put_lit(pst_put(b->data + b->len, name), ": ");
         if (copy_safe(to, value)) {
             pst_buf_close(b, pst_put_lit(to + value.len, "\r\n"));
@@ -255,32 +250,55 @@ void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_byte
     put_escaped_line(b, name, value);
 }
 
-/* Text that needs an escape, or does not fit. */
-static __attribute__((noinline)) void put_escaped(struct pst_buf *b, struct pst_bytes text)
-{
-    pst_buf_char(b, '"');
-    while (text.len > 0 && !b->full) {
-        size_t plain = run_of(text, is_plain_char);
-        pst_buf_put(b, pst_bytes_of(text.ptr, plain));
-        text = pst_bytes_from(text, plain);
-        if (text.len == 0)
-            break;
+#define JSON_CHAR_MAX 6 /* bytes of the longest escape */
 
-        unsigned char c = (unsigned char)text.ptr[0];
-        size_t len = utf8_len(text);
-        if (c == '"' || c == '\\') {
-            pst_buf_char(b, '\\');
-            pst_buf_char(b, (char)c);
-        } else if (c < 0x20 || c == 0x7f) {
-            pst_buf_lit(b, "\\u00");
-            pst_buf_hex(b, c, 2);
-        } else if (len == 0) {
-            pst_buf_lit(b, "\\ufffd");
-        } else {
-            pst_buf_put(b, pst_bytes_of(text.ptr, len));
-        }
-        text = pst_bytes_from(text, len == 0 ? 1 : len);
+/* The first character of a text, which gets shorter by it, as it stands in JSON. */
+static char *put_char(char *to, struct pst_bytes *text)
+{
+    unsigned char c = (unsigned char)text->ptr[0];
+    size_t len = utf8_len(*text);
+
+    if (c == '"' || c == '\\') {
+        *to++ = '\\';
+        *to++ = (char)c;
+    } else if (c < 0x20 || c == 0x7f) {
+        to = pst_put_lit(to, "\\u00");
+        *to++ = "0123456789abcdef"[c >> 4];
+        *to++ = "0123456789abcdef"[c & 15];
+    } else if (len == 0) {
+        to = pst_put_lit(to, "\\ufffd");
+    } else {
+        to = pst_put(to, pst_bytes_of(text->ptr, len));
     }
+    *text = pst_bytes_from(*text, len == 0 ? 1 : len);
+    return to;
+}
+
+static __attribute__((noinline)) char *put_escaped(char *to, struct pst_bytes text)
+{
+    *to++ = '"';
+    while (text.len > 0)
+        to = put_char(to, &text);
+    *to++ = '"';
+    return to;
+}
+
+char *pst_put_json(char *to, struct pst_bytes text)
+{
+    if (!copy_plain(to + 1, text))
+        return put_escaped(to, text);
+    to[0] = to[text.len + 1] = '"'; /* nearly always */
+    return to + text.len + 2;
+}
+
+/* Whether it fits shows only when it is written. */
+static __attribute__((noinline)) void put_tight(struct pst_buf *b, struct pst_bytes text)
+{
+    char one[JSON_CHAR_MAX];
+
+    pst_buf_char(b, '"');
+    while (text.len > 0 && !b->full)
+        pst_buf_put(b, pst_bytes_of(one, (size_t)(put_char(one, &text) - one)));
     pst_buf_char(b, '"');
 }
 
@@ -288,15 +306,10 @@ void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
 {
     size_t room = b->full ? 0 : b->cap - b->len;
 
-    if (room >= 2 && text.len <= room - 2) {
-        char *to = b->data + b->len;
-        if (copy_plain(to + 1, text)) { /* nearly always */
-            to[0] = to[text.len + 1] = '"';
-            b->len += text.len + 2;
-            return;
-        }
-    }
-    put_escaped(b, text);
+    if (room >= 2 && text.len <= (room - 2) / JSON_CHAR_MAX)
+        pst_buf_close(b, pst_put_json(b->data + b->len, text));
+    else
+        put_tight(b, text);
 }
 
 struct date {

@@ -46,7 +46,7 @@ struct pst_log_ring {
     enum pst_log_stream stream;
     bool woken;
     _Atomic size_t head, tail;
-    char scratch[HEADER + PST_LOG_LINE_MAX]; /* a record that may not fit, or not in one piece */
+    char scratch[HEADER + PST_LOG_ROOM]; /* a record that may not fit, or not in one piece */
     char bytes[];
 };
 
@@ -435,10 +435,10 @@ struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream str
     if (!ring->log->is_on[stream])
         return NULL;
     size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), at = head & ring->mask;
-    size_t end = at + HEADER + PST_LOG_LINE_MAX, size = ring->mask + 1;
-    bool fits = end <= size && used_of(ring, head) + HEADER + PST_LOG_LINE_MAX <= size;
+    size_t size = ring->mask + 1, most = HEADER + PST_LOG_ROOM;
+    bool fits = at + most <= size && used_of(ring, head) + most <= size;
 
-    ring->line = pst_buf_of((fits ? ring->bytes + at : ring->scratch) + HEADER, PST_LOG_LINE_MAX);
+    ring->line = pst_buf_of((fits ? ring->bytes + at : ring->scratch) + HEADER, PST_LOG_ROOM);
     ring->stream = stream;
     return &ring->line;
 }
@@ -448,7 +448,7 @@ void pst_log_commit(struct pst_log_ring *ring)
     size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     size_t used = used_of(ring, head), size = ring->mask + 1, len = ring->line.len;
 
-    if (ring->line.full || HEADER + len > size - used) {
+    if (ring->line.full || len > PST_LOG_LINE_MAX || HEADER + len > size - used) {
         drop(ring->log, 1);
         return;
     }

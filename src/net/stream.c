@@ -29,8 +29,10 @@ void pst_stream_drop_in_(struct pst_stream *s)
 
 static void drop_out(struct pst_stream *s)
 {
+    if (s->out.data == NULL)
+        return;
     s->sent = pst_stream_taken(s);
-    if (s->out.data != NULL && s->out.cap == PST_BLOCK_BYTES)
+    if (s->out.cap == PST_BLOCK_BYTES)
         pst_block_give(s->worker, s->out.data);
     else
         free(s->out.data);
@@ -252,12 +254,20 @@ static bool put_off(struct pst_stream *s, const struct iovec *pieces, int count,
 {
     if (!s->gathers || s->connecting || total > PUT_OFF_BYTES || pst_stream_sending(s))
         return false;
-    if (s->put_off_ ? total > s->out.cap - s->out.end : !grow_out(s, total))
+    if (s->out.data == NULL) { /* what is neither put off nor being sent has no block */
+        s->out.data = pst_block_take(s->worker);
+        if (s->out.data == NULL)
+            return false;
+        s->out.cap = PST_BLOCK_BYTES;
+    } else if (total > s->out.cap - s->out.end) {
         return false;
-    for (int i = 0; i < count; i++) {
-        memcpy(s->out.data + s->out.end, pieces[i].iov_base, pieces[i].iov_len);
-        s->out.end += pieces[i].iov_len;
     }
+    char *to = s->out.data + s->out.end;
+    for (int i = 0; i < count; i++) {
+        memcpy(to, pieces[i].iov_base, pieces[i].iov_len);
+        to += pieces[i].iov_len;
+    }
+    s->out.end += total;
     s->sent += total;
     s->put_off_ = true;
     pst_worker_put_last(s->worker, &s->flush_);

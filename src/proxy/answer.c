@@ -185,9 +185,8 @@ void pst_answer_decision(struct pst_exchange *x)
 }
 
 /* The fields of a check are written behind the status line of the most frequent answer. */
-static __attribute__((noinline)) struct pst_buf put_other_status(struct pst_exchange *x,
-                                                                 const struct pst_buf *ok,
-                                                                 size_t at, unsigned status)
+static __attribute__((noinline)) struct pst_buf
+put_other_status(struct pst_exchange *x, const struct pst_buf *ok, size_t at, unsigned status)
 {
     struct pst_buf fields = body_space(x), out = pst_buf_of(ok->data, ok->cap);
 
@@ -301,16 +300,17 @@ void pst_answer_continue(struct pst_exchange *x)
 
 /* ---- the access line ---- */
 
-/* The pieces of a line are written in groups, each of which asks once for its room: more than the
- * keys and numbers of a group take, and what texts it has. Texts that may need an escape stand
- * between groups. */
-#define GROUP_BYTES 256
+#define TEXT_MAX   512 /* of a text that others chose, as far as the line shows it */
+#define CLIENT_MAX 64
+/* All of a line but the method and the ids. */
+#define ACCESS_LINE_MAX                                                                            \
+    (1024 + 4 * PST_JSON_MAX(TEXT_MAX) + PST_JSON_MAX(CLIENT_MAX) + PST_LISTENER_NAME_MAX)
 
-static void put_text(struct pst_buf *out, struct pst_bytes value)
+static char *put_text(char *to, struct pst_bytes value)
 {
-    if (value.len > 512)
-        value.len = 512;
-    pst_buf_json(out, value);
+    if (value.len > TEXT_MAX)
+        value.len = TEXT_MAX;
+    return pst_put_json(to, value);
 }
 
 static char *put_us(char *to, uint64_t from_ns, uint64_t to_ns)
@@ -318,50 +318,41 @@ static char *put_us(char *to, uint64_t from_ns, uint64_t to_ns)
     return pst_put_u64(to, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);
 }
 
-static void put_verdict(struct pst_exchange *x, struct pst_buf *out)
+static char *put_verdict(const struct pst_exchange *x, char *to)
 {
     const struct pst_decision *d = &x->decide.decision;
     bool by_engine = x->decided && x->reason == PST_R_INTERNAL;
-    const char *name = pst_reason_name(by_engine ? d->reason : x->reason);
-    struct pst_bytes reason = pst_bytes_of(name, strnlen(name, 64));
-    char *to = pst_buf_open(out, GROUP_BYTES + d->id.len + reason.len);
+    const char *reason = pst_reason_name(by_engine ? d->reason : x->reason);
 
-    if (to == NULL)
-        return;
-    if (x->decided)
-        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"decision_id\":\""), d->id), "\"");
     if (by_engine && d->verdict == PST_ALLOW)
         to = pst_put_lit(to, ",\"verdict\":\"allow\",\"reason\":\"");
     else
         to = pst_put_lit(to, ",\"verdict\":\"deny\",\"reason\":\"");
-    to = pst_put_lit(pst_put(to, reason), "\"");
-    if (x->decided && d->shadowed)
-        to = pst_put_lit(to, ",\"shadow\":true");
-    pst_buf_close(out, to);
+    to = pst_put(to, pst_bytes_of(reason, strnlen(reason, 64)));
+    to = pst_put_lit(to, "\"");
+    return x->decided && d->shadowed ? pst_put_lit(to, ",\"shadow\":true") : to;
 }
 
-static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
+static char *put_outcome(const struct pst_exchange *x, char *to)
 {
     const struct pst_decision *d = &x->decide.decision;
 
     if (x->listener->kind == PST_LISTENER_LOCAL)
-        return;
+        return to;
     if (x->decided) {
-        pst_buf_lit(out, ",\"user\":");
-        put_text(out, d->user);
-        pst_buf_lit(out, ",\"workspace\":");
-        put_text(out, d->workspace);
+        to = put_text(pst_put_lit(to, ",\"user\":"), d->user);
+        to = put_text(pst_put_lit(to, ",\"workspace\":"), d->workspace);
+        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"decision_id\":\""), d->id), "\"");
     }
     if (x->decided || x->reason != PST_R_INTERNAL)
-        put_verdict(x, out);
-    if (x->upstream != NULL) {
-        pst_buf_lit(out, ",\"upstream\":");
-        put_text(out, x->upstream->name);
-    }
+        to = put_verdict(x, to);
+    if (x->upstream != NULL)
+        to = put_text(pst_put_lit(to, ",\"upstream\":"), x->upstream->name);
+    return to;
 }
 
 /* The address that a trusted peer names, else the peer's. */
-static struct pst_bytes client_of(struct pst_exchange *x, struct pst_bytes peer)
+static struct pst_bytes client_of(const struct pst_exchange *x, struct pst_bytes peer)
 {
     struct pst_bytes client = peer, value, part;
 
@@ -372,8 +363,8 @@ static struct pst_bytes client_of(struct pst_exchange *x, struct pst_bytes peer)
     else if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_FOR, &value, NULL))
         while (pst_list_next(&value, &part))
             client = part; /* the last one is what the peer itself saw */
-    if (client.len > 64)
-        client.len = 64;
+    if (client.len > CLIENT_MAX)
+        client.len = CLIENT_MAX;
     return client;
 }
 
@@ -390,70 +381,66 @@ static char *put_time(struct pst_server *server, char *to)
     return pst_put(to, pst_bytes_of(server->stamp, sizeof(server->stamp)));
 }
 
-static void put_origin(struct pst_exchange *x, struct pst_buf *out)
-{
-    struct pst_bytes listener = x->c->listener->json_name;
-    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len);
-    char *to = pst_buf_open(out, GROUP_BYTES + listener.len + peer.len);
-
-    if (to == NULL)
-        return;
-    to = put_time(x->server, pst_put_lit(to, "{\"time\":\""));
-    to = pst_put(pst_put_lit(to, "\",\"listener\":"), listener);
-    if (x->c->trusted)
-        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"peer\":\""), peer), "\"");
-    pst_buf_close(out, pst_put_lit(to, ",\"client\":"));
-    put_text(out, client_of(x, peer));
-}
-
 /* Without what is a credential of the app's own. */
-static __attribute__((noinline)) void put_shown(struct pst_exchange *x, const uint32_t secret[2],
-                                                struct pst_buf *out)
+static __attribute__((noinline)) char *put_shown(struct pst_bytes path, const uint32_t secret[2],
+                                                 char *to)
 {
-    struct pst_bytes path = x->request.path;
-    char room[512];
+    char room[TEXT_MAX];
     struct pst_buf shown = pst_buf_of(room, sizeof(room));
 
     pst_buf_put(&shown, pst_bytes_of(path.ptr, secret[0]));
     pst_buf_char(&shown, '*');
     pst_buf_put(&shown, pst_bytes_from(path, secret[0] + secret[1]));
-    put_text(out, shown.full ? PST_LIT("*") : pst_buf_bytes(&shown));
+    return put_text(to, shown.full ? PST_LIT("*") : pst_buf_bytes(&shown));
 }
 
-/* The one that was decided: of a check that is the original request. */
-static void put_request(struct pst_exchange *x, struct pst_buf *out)
+static char *put_origin(struct pst_exchange *x, char *to)
 {
-    struct pst_bytes method = x->request.method.len > 0 ? x->request.method : x->head.method_text;
-    char *to = pst_buf_open(out, GROUP_BYTES + method.len);
+    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len);
 
-    if (to == NULL)
-        return;
+    to = put_time(x->server, pst_put_lit(to, "{\"time\":\""));
+    to = pst_put(pst_put_lit(to, "\",\"listener\":"), x->c->listener->json_name);
+    if (x->c->trusted)
+        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"peer\":\""), peer), "\"");
+    return pst_put_json(pst_put_lit(to, ",\"client\":"), client_of(x, peer));
+}
+
+/* The request that was decided: of a check that is the original one. */
+static char *put_request(const struct pst_exchange *x, struct pst_bytes method, char *to)
+{
+    const uint32_t *secret = x->decide.decision.secret;
+
     to = pst_put(pst_put_lit(to, ",\"method\":\""), method); /* capitals */
-    pst_buf_close(out, pst_put_lit(to, "\",\"path\":"));
-    if (x->decided && x->decide.decision.secret[1] > 0)
-        put_shown(x, x->decide.decision.secret, out);
-    else
-        put_text(out, x->request.path);
-    to = pst_buf_open(out, GROUP_BYTES);
-    if (to == NULL)
-        return;
+    to = pst_put_lit(to, "\",\"path\":");
+    to = x->decided && secret[1] > 0 ? put_shown(x->request.path, secret, to)
+                                     : put_text(to, x->request.path);
     to = pst_put_u64(pst_put_lit(to, ",\"status\":"), x->answered ? x->status : 0);
-    to = pst_put_u64(pst_put_lit(to, ",\"bytes\":"), x->c->stream.sent - x->sent_from);
-    pst_buf_close(out, to);
+    return pst_put_u64(pst_put_lit(to, ",\"bytes\":"), x->c->stream.sent - x->sent_from);
 }
 
-static void put_end(struct pst_exchange *x, struct pst_buf *out)
+static char *put_times(struct pst_exchange *x, char *to)
 {
-    char *to = pst_buf_open(out, GROUP_BYTES + x->id.len);
-
-    if (to == NULL)
-        return;
-    /* A client's own id has only characters that need no escape. */
-    to = pst_put(pst_put_lit(to, ",\"request_id\":\""), x->id);
-    to = put_us(pst_put_lit(to, "\",\"decide_us\":"), x->begun_ns, x->decided_ns);
+    to = put_us(pst_put_lit(to, ",\"decide_us\":"), x->begun_ns, x->decided_ns);
     to = put_us(pst_put_lit(to, ",\"connect_us\":"), x->decided_ns, x->connected_ns);
     to = put_us(pst_put_lit(to, ",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
-    to = put_us(pst_put_lit(to, ",\"total_us\":"), x->begun_ns, pst_worker_now(x->server->worker));
+    return put_us(pst_put_lit(to, ",\"total_us\":"), x->begun_ns,
+                  pst_worker_now(x->server->worker));
+}
+
+static void write_line(struct pst_exchange *x, struct pst_buf *out)
+{
+    struct pst_bytes method = x->request.method.len > 0 ? x->request.method : x->head.method_text;
+    struct pst_bytes decision_id = x->decided ? x->decide.decision.id : (struct pst_bytes){0};
+    char *to = pst_buf_open(out, ACCESS_LINE_MAX + method.len + decision_id.len + x->id.len);
+
+    if (to == NULL)
+        return;
+    to = put_origin(x, to);
+    to = put_request(x, method, to);
+    to = put_outcome(x, to);
+    /* A client's own id has only characters that need no escape. */
+    to = pst_put_lit(pst_put(pst_put_lit(to, ",\"request_id\":\""), x->id), "\"");
+    to = put_times(x, to);
     pst_buf_close(out, pst_put_lit(to, "}"));
 }
 
@@ -466,9 +453,6 @@ void pst_access_log(struct pst_exchange *x)
     struct pst_buf *out = server->log == NULL ? NULL : pst_log_begin(server->log, PST_LOG_ACCESS);
     if (out == NULL)
         return;
-    put_origin(x, out);
-    put_request(x, out);
-    put_outcome(x, out);
-    put_end(x, out);
+    write_line(x, out);
     pst_log_commit(server->log);
 }

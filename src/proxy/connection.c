@@ -51,7 +51,10 @@ static bool begin_exchange(struct pst_connection *c)
 
     if (x == NULL)
         return false;
-    memset(x, 0, offsetof(struct pst_exchange, decide));
+    memset(&x->state, 0,
+           offsetof(struct pst_exchange, decide) - offsetof(struct pst_exchange, state));
+    x->request.method = x->request.path = (struct pst_bytes){0};
+    x->body.data_bytes = 0;
     x->c = c;
     x->server = c->server;
     x->use = pst_server_use(c->server);

@@ -138,9 +138,10 @@ static bool fill_host(struct pst_exchange *x)
     return true;
 }
 
-static bool fill_request(struct pst_exchange *x)
+/* What the client asks this door for. */
+static bool read_target(struct pst_exchange *x)
 {
-    struct pst_head *head = &x->head;
+    const struct pst_head *head = &x->head;
     struct pst_fault fault = {.status = 400, .reason = "Host"};
     size_t cap = head->target.len + 256;
     char *space = pst_arena_alloc(&x->arena, cap);
@@ -157,6 +158,13 @@ static bool fill_request(struct pst_exchange *x)
         pst_answer_fault(x, fault.status, PST_R_BAD_TARGET, fault.reason);
         return false;
     }
+    return true;
+}
+
+static void fill_request(struct pst_exchange *x)
+{
+    const struct pst_head *head = &x->head;
+
     x->request = (struct pst_request){
         .method = head->method_text,
         .host = x->host.text,
@@ -169,23 +177,20 @@ static bool fill_request(struct pst_exchange *x)
                     (head->framing == PST_FRAMING_LENGTH && head->content_length > 0),
         .is_upgrade = head->upgrade == PST_UPGRADE_WEBSOCKET,
     };
-    return true;
 }
 
 /* CHECK: the dialect names the request that is decided. */
 static bool fill_from_door(struct pst_exchange *x)
 {
     const struct pst_door *door = &x->listener->door;
-    struct pst_request asked = {0};
     enum pst_reason reason =
-        door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &asked);
+        door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &x->request);
 
-    if (reason != PST_R_INTERNAL) {
-        pst_answer_fault(x, pst_reason_status(reason), reason, NULL);
-        return false;
-    }
-    x->request = asked;
-    return true;
+    if (reason == PST_R_INTERNAL)
+        return true;
+    fill_request(x);
+    pst_answer_fault(x, pst_reason_status(reason), reason, NULL);
+    return false;
 }
 
 /* Whether the node may decide anything is the engine's to say, which may have to read the log. */
@@ -227,15 +232,16 @@ void pst_exchange_begin(struct pst_exchange *x)
         begin_local(x);
         return;
     }
-    if (!fill_request(x))
+    if (!read_target(x))
         return;
+    bool by_door = x->listener->kind == PST_LISTENER_CHECK && !x->target.asterisk;
+    if (!by_door)
+        fill_request(x);
     if (x->target.asterisk) {
         pst_answer_options(x);
         return;
     }
-    if (x->listener->kind == PST_LISTENER_CHECK && !fill_from_door(x))
-        return;
-    if (!fill_min_revision(x))
+    if ((by_door && !fill_from_door(x)) || !fill_min_revision(x))
         return;
     pst_exchange_goto(x, PST_X_DECIDE);
     x->decide.resume = on_resume;
@@ -715,7 +721,9 @@ void pst_exchange_end(struct pst_exchange *x)
     if (x->deciding)
         pst_engine_end(&x->decide);
     x->deciding = false;
-    x->server->collected_bytes -= x->collect.cap;
-    free(x->collect.data);
-    x->collect = (struct pst_buf){0};
+    if (x->collect.data != NULL) {
+        x->server->collected_bytes -= x->collect.cap;
+        free(x->collect.data);
+        x->collect = (struct pst_buf){0};
+    }
 }

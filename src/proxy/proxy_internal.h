@@ -22,7 +22,8 @@
 #include "postern/proxy/server.h"
 #include "postern/proxy/upstream.h"
 
-#define PST_SCRATCH_BYTES (2 * PST_BLOCK_BYTES + 16384)
+#define PST_SCRATCH_BYTES     (2 * PST_BLOCK_BYTES + 16384)
+#define PST_LISTENER_NAME_MAX 512 /* as lines show it */
 
 enum pst_xstate {
     PST_X_READ = 0, /* the head is not complete */
@@ -98,16 +99,19 @@ struct pst_connection {
 };
 
 struct pst_exchange {
-    enum pst_xstate state;
     struct pst_connection *c;
     struct pst_server *server;
     struct pst_config_use *use;
     const struct pst_server_config *config;
     const struct pst_listener_config *listener;
+    uint64_t begun_ns, deadline_ns; /* the latter of the state; 0: none */
+    uint64_t sent_from;             /* the client stream's counter at the beginning */
 
-    /* the request */
-    size_t in_at;
-    struct pst_body body;
+    /* from here to `decide` all is zero when a request begins (see begin_exchange) */
+    enum pst_xstate state;
+    enum pst_reason reason; /* of an answer that the engine did not give */
+    unsigned status;
+    uint8_t retries, interim;
     bool head_done;
     bool body_done; /* read to its end */
     bool body_sent; /* passed on to its end */
@@ -115,34 +119,28 @@ struct pst_exchange {
     bool collecting, collected;
     bool deciding; /* pst_engine_end is due */
     bool decided;
-    struct pst_buf collect;
-    struct pst_host host;
-    struct pst_target target;
-    struct pst_request request;
-    struct pst_bytes id;    /* X-Request-Id */
-    enum pst_reason reason; /* of an answer that the engine did not give */
-
-    /* the other side */
-    struct pst_list relay_node; /* in server->relaying; next NULL: not */
-    const struct pst_upstream_config *upstream;
-    struct pst_borrower borrower;
-    struct pst_loan *lease;
-    uint64_t lease_received, lease_sent; /* its stream's, when this exchange began on it */
-    struct pst_body answer_body;
     bool answering; /* the answer's head went to the client */
     bool answered;  /* one final answer was given */
     bool chunked_out;
-    uint8_t retries, interim;
-    unsigned status;
+    size_t in_at;
+    struct pst_bytes id; /* X-Request-Id */
+    struct pst_buf collect;
+    const struct pst_upstream_config *upstream;
+    struct pst_loan *lease;
+    struct pst_list relay_node; /* in server->relaying; next NULL: not */
+    struct pst_borrower borrower;
+    uint64_t decided_ns, connected_ns, first_byte_ns;
+    uint64_t body_from_ns; /* since when the body is waited for */
 
-    uint64_t begun_ns, decided_ns, connected_ns, first_byte_ns;
-    uint64_t deadline_ns;              /* of the state; 0: none */
-    uint64_t progress_ns;              /* last byte to or from the upstream */
-    uint64_t body_from_ns;             /* since when the body is waited for */
-    uint64_t sent_from, received_from; /* the client stream's counters at the beginning */
-
-    /* not cleared between requests (see begin_exchange) */
+    /* not cleared: what is looked at before it is set is set when a request begins */
     struct pst_decide decide;
+    struct pst_request request; /* its method and path are empty until then */
+    struct pst_body body;       /* until then it has had no data */
+    struct pst_body answer_body;
+    struct pst_host host;
+    struct pst_target target;
+    uint64_t lease_received, lease_sent; /* its stream's, when this exchange began on it */
+    uint64_t progress_ns;                /* last byte to or from the upstream */
     struct pst_exchange *next_free;
     struct pst_arena arena;
     struct pst_h1_parser parser, answer_parser;

@@ -182,8 +182,7 @@ enum pst_status pst_server_listen(struct pst_server *server, uint32_t index, int
 {
     struct pst_open_listener *listener = calloc(1, sizeof(*listener));
     struct pst_bytes name = server->uses->config->listeners[index].name;
-    size_t json_max = 6 * name.len + 2;
-    char *copy = malloc(name.len + json_max);
+    char *copy = malloc(name.len + PST_LISTENER_NAME_MAX);
 
     if (listener == NULL || copy == NULL) {
         free(listener);
@@ -195,9 +194,9 @@ enum pst_status pst_server_listen(struct pst_server *server, uint32_t index, int
     listener->server = server;
     listener->index = index;
     listener->name = pst_bytes_of(copy, name.len);
-    struct pst_buf json = pst_buf_of(copy + name.len, json_max);
+    struct pst_buf json = pst_buf_of(copy + name.len, PST_LISTENER_NAME_MAX);
     pst_buf_json(&json, name);
-    listener->json_name = pst_buf_bytes(&json);
+    listener->json_name = json.full ? PST_LIT("\"\"") : pst_buf_bytes(&json);
     pst_list_append(&server->listeners, &listener->node);
     enum pst_status status =
         pst_acceptor_open(server->worker, fd, &acceptor_ops, listener, &listener->acceptor);

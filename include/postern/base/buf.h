@@ -83,6 +83,9 @@ static inline char *pst_put_line(char *to, struct pst_bytes name, struct pst_byt
 char *pst_put_u64(char *to, uint64_t value);
 /* Lower-case, all 16 digits, most significant first. */
 char *pst_put_hex(char *to, uint64_t value);
+/* As pst_buf_json. */
+#define PST_JSON_MAX(len) (6 * (len) + 2)
+char *pst_put_json(char *to, struct pst_bytes text);
 
 /* "name: value" CR LF, all of it or nothing. */
 static inline void pst_buf_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
