@@ -27,7 +27,10 @@ char *pst_put_u64(char *to, uint64_t value)
         write_pair(to, value);
         return to + 2;
     }
-    to = pst_put_u64(to, value / 100);
+    if (value < 1000)
+        *to++ = (char)('0' + value / 100);
+    else
+        to = pst_put_u64(to, value / 100);
     write_pair(to, value % 100);
     return to + 2;
 }
@@ -225,13 +228,32 @@ void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
     }
 }
 
-static __attribute__((noinline)) void put_escaped_line(struct pst_buf *b, struct pst_bytes name,
-                                                       struct pst_bytes value)
+static __attribute__((noinline)) void put_in_pieces(struct pst_buf *b, struct pst_bytes name,
+                                                    struct pst_bytes value)
 {
     pst_buf_put(b, name);
     pst_buf_lit(b, ": ");
     pst_buf_safe(b, value);
     pst_buf_lit(b, "\r\n");
+}
+
+/* 8 to 32 bytes, as nearly all names are: two words or blocks that may overlap, and no call. */
+static inline char *put_name(char *to, struct pst_bytes name)
+{
+    uint64_t words[4];
+
+    if (name.len < 16) {
+        memcpy(words, name.ptr, 8);
+        memcpy(words + 2, name.ptr + name.len - 8, 8);
+        memcpy(to, words, 8);
+        memcpy(to + name.len - 8, words + 2, 8);
+    } else {
+        memcpy(words, name.ptr, 16);
+        memcpy(words + 2, name.ptr + name.len - 16, 16);
+        memcpy(to, words, 16);
+        memcpy(to + name.len - 16, words + 2, 16);
+    }
+    return to + name.len;
 }
 
 void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
@@ -240,14 +262,15 @@ void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_byte
 
     if (name.len == 0 || value.len == 0)
         return;
-    if ((name.len | value.len) <= room && name.len + value.len + 4 <= room) {
-        char *to = pst_put_lit(pst_put(b->data + b->len, name), ": ");
+    if (name.len - 8 <= 24 && value.len <= room && name.len + value.len + 4 <= room) {
+        char *to = pst_put_lit(put_name(b->data + b->len, name), ": ");
         if (copy_safe(to, value)) {
-            pst_buf_close(b, pst_put_lit(to + value.len, "\r\n"));
+            pst_put_lit(to + value.len, "\r\n");
+            b->len += name.len + value.len + 4;
             return;
         }
     }
-    put_escaped_line(b, name, value);
+    put_in_pieces(b, name, value);
 }
 
 #define JSON_CHAR_MAX 6 /* bytes of the longest escape */

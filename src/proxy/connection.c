@@ -387,6 +387,9 @@ void pst_connection_accept(struct pst_open_listener *listener, int fd,
     struct pst_buf text = pst_buf_of(c->peer, sizeof(c->peer));
     pst_address_host(peer, &text);
     c->peer_len = (uint8_t)text.len;
+    c->peer_kind = pst_bytes_equal(pst_buf_bytes(&text), PST_LIT("unix")) ? PST_PEER_UNIX
+                   : pst_bytes_find(pst_buf_bytes(&text), ':') < text.len ? PST_PEER_V6
+                                                                          : PST_PEER_V4;
     pst_list_append(&server->connections, &c->node);
     server->connection_count++;
     pst_count(&server->metrics->connections, 1);

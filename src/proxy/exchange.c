@@ -138,11 +138,32 @@ static bool fill_host(struct pst_exchange *x)
     return true;
 }
 
-/* What the client asks this door for. */
-static bool read_target(struct pst_exchange *x)
+/* Nearly all checks ask for one and the same target: once it was found to have no other form than
+ * this, it need not be read again. */
+static bool is_plain(const struct pst_exchange *x)
+{
+    const struct pst_open_listener *l = x->c->listener;
+
+    return l->plain_len > 0 &&
+           pst_bytes_equal(x->head.target, pst_bytes_of(l->plain, l->plain_len));
+}
+
+static void note_plain(struct pst_exchange *x)
+{
+    struct pst_open_listener *l = x->c->listener;
+    struct pst_bytes path = x->target.path;
+
+    if (x->listener->kind != PST_LISTENER_CHECK || path.len > sizeof(l->plain) ||
+        x->target.query.len > 0 || x->target.oddities != 0 || x->target.asterisk ||
+        !pst_bytes_equal(path, x->head.target) || !pst_bytes_equal(path, x->target.target))
+        return;
+    memcpy(l->plain, path.ptr, path.len);
+    l->plain_len = (uint8_t)path.len;
+}
+
+static bool parse_target(struct pst_exchange *x, struct pst_fault *fault)
 {
     const struct pst_head *head = &x->head;
-    struct pst_fault fault = {.status = 400, .reason = "Host"};
     size_t cap = head->target.len + 256;
     char *space = pst_arena_alloc(&x->arena, cap);
 
@@ -150,14 +171,27 @@ static bool read_target(struct pst_exchange *x)
         pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
         return false;
     }
+    if (!pst_target_parse(head->method, head->target, &x->host, space, cap, &x->target, fault)) {
+        pst_answer_fault(x, fault->status, PST_R_BAD_TARGET, fault->reason);
+        return false;
+    }
+    note_plain(x);
+    return true;
+}
+
+/* What the client asks this door for. */
+static bool read_target(struct pst_exchange *x)
+{
+    const struct pst_head *head = &x->head;
+    struct pst_fault fault = {.status = 400, .reason = "Host"};
+
     if (!pst_filter_connection(&x->config->filter, head, &fault) || !fill_host(x)) {
         pst_answer_fault(x, fault.status, PST_R_BAD_REQUEST, fault.reason);
         return false;
     }
-    if (!pst_target_parse(head->method, head->target, &x->host, space, cap, &x->target, &fault)) {
-        pst_answer_fault(x, fault.status, PST_R_BAD_TARGET, fault.reason);
-        return false;
-    }
+    if (!is_plain(x))
+        return parse_target(x, &fault);
+    x->target = (struct pst_target){.target = head->target, .path = head->target};
     return true;
 }
 

@@ -24,6 +24,7 @@
 
 #define PST_SCRATCH_BYTES     (2 * PST_BLOCK_BYTES + 16384)
 #define PST_LISTENER_NAME_MAX 512 /* as lines show it */
+#define PST_PLAIN_MAX         64
 
 enum pst_xstate {
     PST_X_READ = 0, /* the head is not complete */
@@ -34,6 +35,8 @@ enum pst_xstate {
     PST_X_DONE,
     PST_X_STATES
 };
+
+enum pst_peer_kind { PST_PEER_V4 = 0, PST_PEER_V6, PST_PEER_UNIX };
 
 struct pst_config_use {
     const struct pst_server_config *config;
@@ -49,6 +52,8 @@ struct pst_open_listener {
     uint32_t index;                /* in the current configuration */
     struct pst_bytes name;         /* owned */
     struct pst_bytes json_name;    /* the same as lines show it; owned */
+    uint8_t plain_len;
+    char plain[PST_PLAIN_MAX]; /* CHECK: a target that was found to be canonical as it stands */
 };
 
 struct pst_server {
@@ -94,6 +99,7 @@ struct pst_connection {
     bool doomed;    /* to be closed at once */
     bool cut;       /* with a reset: the client must not take what it has for whole */
     bool dead;
+    enum pst_peer_kind peer_kind;
     uint8_t peer_len;
     char peer[46]; /* address without port, or "unix" */
 };

@@ -16,6 +16,15 @@
  * the trace and all numbers. */
 #define OWN_MAX 1024
 
+/* Most fields are sent just as they are to be written: their name, a colon, one blank, the value.
+ */
+static char *put_field(char *to, struct pst_bytes name, struct pst_bytes value)
+{
+    if (value.ptr != name.ptr + name.len + 2 || value.ptr[-1] != ' ')
+        return pst_put_line(to, name, value);
+    return pst_put_lit(pst_put(to, pst_bytes_of(name.ptr, name.len + 2 + value.len)), "\r\n");
+}
+
 /* ---- request id, traceparent ---- */
 
 static bool is_request_id(struct pst_bytes id)
@@ -103,7 +112,9 @@ static char *put_list(const struct pst_exchange *x, enum pst_field_id id, bool g
 {
     bool any = false;
 
-    for (size_t i = 0; x->c->trusted && (i = pst_head_find(&x->head, id, i)) < x->head.count; i++) {
+    if (!x->c->trusted)
+        return to;
+    for (size_t i = 0; (i = pst_head_find(&x->head, id, i)) < x->head.count; i++) {
         if (x->head.fields[i].value.len == 0)
             continue;
         if (any)
@@ -137,7 +148,7 @@ static char *put_forwarded(struct pst_exchange *x, char *to)
     struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len);
     struct pst_bytes proto = PST_LIT("http"), host = x->host.text;
     char space[PST_HOST_MAX];
-    bool is_unix = pst_bytes_equal(peer, PST_LIT("unix")); /* has no address that could be told */
+    bool is_unix = x->c->peer_kind == PST_PEER_UNIX; /* has no address that could be told */
 
     read_told(x, space, &proto, &host);
     to = put_list(x, PST_FIELD_X_FORWARDED_FOR, !is_unix, pst_put_lit(to, "X-Forwarded-For: "));
@@ -149,7 +160,7 @@ static char *put_forwarded(struct pst_exchange *x, char *to)
         to = pst_put_lit(to, ", ");
     if (is_unix)
         to = pst_put_lit(to, "for=_unix");
-    else if (pst_bytes_find(peer, ':') < peer.len)
+    else if (x->c->peer_kind == PST_PEER_V6)
         to = pst_put_lit(pst_put(pst_put_lit(to, "for=\"["), peer), "]\"");
     else
         to = pst_put(pst_put_lit(to, "for="), peer);
@@ -202,7 +213,7 @@ static char *put_client_fields(const struct pst_exchange *x, char *to)
         } else if (id == PST_FIELD_COOKIE) {
             to = put_cookie(x, field->value, to);
         } else if (pst_filter_request(&x->config->filter, head, i) == PST_FIELD_PASS) {
-            to = pst_put_line(to, field->name, field->value);
+            to = put_field(to, field->name, field->value);
         }
     }
     return to;
@@ -299,7 +310,7 @@ static char *put_answer_fields(struct pst_exchange *x, char *to)
             continue;
         if (answer->ids[i] == PST_FIELD_LOCATION && !x->upstream->host_client)
             value = client_view(x, value);
-        to = pst_put_line(to, answer->fields[i].name, value);
+        to = put_field(to, answer->fields[i].name, value);
     }
     return to;
 }
