@@ -249,28 +249,40 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
 
-/* False: it is to be sent at once. */
-static bool put_off(struct pst_stream *s, const struct iovec *pieces, int count, size_t total)
+char *pst_stream_room(struct pst_stream *s, size_t most)
 {
-    if (!s->gathers || s->connecting || total > PUT_OFF_BYTES || pst_stream_sending(s))
-        return false;
+    if (!s->gathers || s->tls_ != NULL || s->connecting || s->send_broken || s->fd < 0 ||
+        pst_stream_sending(s))
+        return NULL;
     if (s->out.data == NULL) { /* what is neither put off nor being sent has no block */
         s->out.data = pst_block_take(s->worker);
         if (s->out.data == NULL)
-            return false;
+            return NULL;
         s->out.cap = PST_BLOCK_BYTES;
-    } else if (total > s->out.cap - s->out.end) {
-        return false;
     }
-    char *to = s->out.data + s->out.end;
+    return most <= s->out.cap - s->out.end ? s->out.data + s->out.end : NULL;
+}
+
+void pst_stream_commit(struct pst_stream *s, size_t len)
+{
+    s->out.end += len;
+    s->sent += len;
+    s->put_off_ = true;
+    pst_worker_put_last(s->worker, &s->flush_);
+}
+
+/* False: it is to be sent at once. */
+static bool put_off(struct pst_stream *s, const struct iovec *pieces, int count, size_t total)
+{
+    char *to = total > PUT_OFF_BYTES ? NULL : pst_stream_room(s, total);
+
+    if (to == NULL)
+        return false;
     for (int i = 0; i < count; i++) {
         memcpy(to, pieces[i].iov_base, pieces[i].iov_len);
         to += pieces[i].iov_len;
     }
-    s->out.end += total;
-    s->sent += total;
-    s->put_off_ = true;
-    pst_worker_put_last(s->worker, &s->flush_);
+    pst_stream_commit(s, total);
     return true;
 }
 

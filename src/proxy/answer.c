@@ -69,15 +69,24 @@ static void settle_body(struct pst_exchange *x)
         x->c->closing = true;
 }
 
-static void send_pieces(struct pst_exchange *x, struct pst_buf *head, struct pst_bytes body)
+static bool send_pieces(struct pst_exchange *x, const struct pst_buf *head, struct pst_bytes body)
 {
     struct iovec pieces[2] = {{head->data, head->len}, {(char *)(uintptr_t)body.ptr, body.len}};
     bool with_body = body.len > 0 && x->head.method != PST_METHOD_HEAD;
 
-    if (head->full || pst_stream_send(&x->c->stream, pieces, with_body ? 2 : 1) != PST_OK) {
+    return pst_stream_send(&x->c->stream, pieces, with_body ? 2 : 1) == PST_OK;
+}
+
+static void send_answer(struct pst_exchange *x, const struct pst_buf *head, struct pst_bytes body)
+{
+    bool is_there = head->data != x->server->scratch; /* in the stream's buffer */
+
+    if (head->full || (!is_there && !send_pieces(x, head, body))) {
         x->c->doomed = true;
         return;
     }
+    if (is_there)
+        pst_stream_commit(&x->c->stream, head->len);
     pst_exchange_goto(x, PST_X_ANSWER);
     x->deadline_ns = pst_worker_now(x->server->worker) + x->config->limits.drain_s * PST_NS_PER_S;
     pst_relay_drop_body(x);
@@ -138,7 +147,7 @@ static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *
     else if (x->head.version_minor == 0)
         pst_buf_lit(out, "Connection: keep-alive\r\n");
     pst_buf_lit(out, "\r\n");
-    send_pieces(x, out, body);
+    send_answer(x, out, body);
 }
 
 static struct pst_buf body_space(struct pst_exchange *x)
@@ -199,7 +208,9 @@ put_other_status(struct pst_exchange *x, const struct pst_buf *ok, size_t at, un
 /* The answer to a check: status and fields as its dialect says, and never a body. */
 static void answer_check(struct pst_exchange *x, const struct pst_decision *d)
 {
-    struct pst_buf out = pst_buf_of(x->server->scratch, CHECK_HEAD_MAX);
+    char *room = pst_stream_room(&x->c->stream, CHECK_HEAD_MAX);
+    struct pst_buf out = pst_buf_of(room == NULL ? x->server->scratch : room, CHECK_HEAD_MAX);
+
     pst_buf_close(&out, put_status(out.data, 200));
     size_t at = out.len;
     unsigned status = x->listener->door.answer(x->listener->door.self, d, &out);

@@ -229,8 +229,11 @@ static void put_identity(struct pst_exchange *x, struct pst_buf *out)
         pst_buf_safe_line(out, names->roles, d->roles);
         pst_buf_safe_line(out, names->workspace, d->workspace);
     }
-    pst_buf_safe_line(out, names->decision_id, d->id);
-    pst_buf_safe_line(out, names->revision, d->revision_token);
+    /* Of Postern's own making: nothing in them is to be looked for. */
+    if (names->decision_id.len > 0 && d->id.len > 0)
+        pst_buf_line(out, names->decision_id, d->id);
+    if (names->revision.len > 0 && d->revision_token.len > 0)
+        pst_buf_line(out, names->revision, d->revision_token);
     pst_buf_safe_line(out, d->workspace_field, d->workspace);
 }
 
