@@ -104,7 +104,7 @@ bool pst_stream_read(struct pst_stream *s)
             pst_stream_pause(s);
         return s->broken;
     }
-    ssize_t n = recv(s->fd, s->in.data + s->in.end, s->in.cap - s->in.end, 0);
+    ssize_t n = pst_socket_recv_(s->fd, s->in.data + s->in.end, s->in.cap - s->in.end);
     if (n > 0) {
         s->in.end += (size_t)n;
         s->received += (uint64_t)n;
@@ -236,13 +236,13 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
     size_t len = 0;
 
     if (count == 1)
-        return send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+        return pst_socket_send_(s->fd, pieces[0].iov_base, pieces[0].iov_len);
     if (total <= sizeof(small)) { /* copying is cheaper than what sendmsg does for its vector */
         for (int i = 0; i < count; i++) {
             memcpy(small + len, pieces[i].iov_base, pieces[i].iov_len);
             len += pieces[i].iov_len;
         }
-        return send(s->fd, small, len, MSG_NOSIGNAL);
+        return pst_socket_send_(s->fd, small, len);
     }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
                              .msg_iovlen = (size_t)count};
@@ -297,7 +297,7 @@ static void shut_when_sent(struct pst_stream *s)
 static void send_put_off(struct pst_stream *s)
 {
     size_t len = s->out.end - s->out.start;
-    ssize_t n = send(s->fd, s->out.data + s->out.start, len, MSG_NOSIGNAL);
+    ssize_t n = pst_socket_send_(s->fd, s->out.data + s->out.start, len);
     bool failed = n < 0 && errno != EAGAIN && errno != EINTR;
 
     pst_deferred_cancel(&s->flush_);
@@ -378,7 +378,7 @@ void pst_stream_finish(struct pst_stream *s)
 
 static void flush_out(struct pst_stream *s)
 {
-    ssize_t n = send(s->fd, s->out.data + s->out.start, s->out.end - s->out.start, MSG_NOSIGNAL);
+    ssize_t n = pst_socket_send_(s->fd, s->out.data + s->out.start, s->out.end - s->out.start);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
