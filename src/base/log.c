@@ -172,14 +172,12 @@ static const char *in_one_piece(const struct pst_log_ring *r, size_t from, char 
     return room;
 }
 
-static void copy_in(struct pst_log_ring *r, size_t to, const void *from, size_t len)
+static __attribute__((noinline)) void copy_in(struct pst_log_ring *r, size_t to, const void *from,
+                                              size_t len)
 {
     size_t at = to & r->mask, first = r->mask + 1 - at;
 
-    if (len <= first) { /* nearly always */
-        memcpy(r->bytes + at, from, len);
-        return;
-    }
+    first = first < len ? first : len;
     memcpy(r->bytes + at, from, first);
     memcpy(r->bytes, (const char *)from + first, len - first);
 }
@@ -289,7 +287,7 @@ static void *telemetry(void *arg)
     }
 }
 
-static void wake(const struct pst_log *log)
+static __attribute__((noinline)) void wake(const struct pst_log *log)
 {
     uint64_t one = 1;
 

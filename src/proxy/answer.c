@@ -69,7 +69,8 @@ static void settle_body(struct pst_exchange *x)
         x->c->closing = true;
 }
 
-static bool send_pieces(struct pst_exchange *x, const struct pst_buf *head, struct pst_bytes body)
+static __attribute__((noinline)) bool send_pieces(struct pst_exchange *x,
+                                                  const struct pst_buf *head, struct pst_bytes body)
 {
     struct iovec pieces[2] = {{head->data, head->len}, {(char *)(uintptr_t)body.ptr, body.len}};
     bool with_body = body.len > 0 && x->head.method != PST_METHOD_HEAD;
@@ -333,13 +334,13 @@ static char *put_verdict(const struct pst_exchange *x, char *to)
 {
     const struct pst_decision *d = &x->decide.decision;
     bool by_engine = x->decided && x->reason == PST_R_INTERNAL;
-    const char *reason = pst_reason_name(by_engine ? d->reason : x->reason);
+    unsigned reason = by_engine ? d->reason : x->reason;
 
     if (by_engine && d->verdict == PST_ALLOW)
         to = pst_put_lit(to, ",\"verdict\":\"allow\",\"reason\":\"");
     else
         to = pst_put_lit(to, ",\"verdict\":\"deny\",\"reason\":\"");
-    to = pst_put(to, pst_bytes_of(reason, strnlen(reason, 64)));
+    to = pst_put(to, x->server->reasons[reason < PST_REASONS ? reason : PST_R_INTERNAL]);
     to = pst_put_lit(to, "\"");
     return x->decided && d->shadowed ? pst_put_lit(to, ",\"shadow\":true") : to;
 }

@@ -18,6 +18,8 @@
 
 #include "proxy_internal.h"
 
+#define BARE_BYTES 16384 /* room for a request that is written in its upstream's buffer */
+
 static const bool edges[PST_X_STATES][PST_X_STATES] = {
     [PST_X_READ] = {[PST_X_DECIDE] = true, [PST_X_ANSWER] = true},
     [PST_X_DECIDE] = {[PST_X_CONNECT] = true, [PST_X_ANSWER] = true},
@@ -404,10 +406,39 @@ static bool retry_untaken(struct pst_exchange *x)
     return true;
 }
 
+/* A request without a body, as most are, is written where it will be sent from. False: its head is
+ * a large one, or it is to go at once. */
+static bool send_bare(struct pst_exchange *x)
+{
+    struct pst_stream *up = &x->lease->stream;
+    char *room = NULL;
+
+    if (x->body_done && x->collect.len == 0 && x->head.framing != PST_FRAMING_CHUNKED &&
+        x->head.size <= BARE_BYTES / 4)
+        room = pst_stream_room(up, BARE_BYTES);
+    if (room == NULL)
+        return false;
+    struct pst_buf head = pst_buf_of(room, BARE_BYTES);
+    pst_rewrite_request(x, &head);
+    pst_stream_commit(up, head.full ? 0 : head.len); /* the room is given back in any case */
+    x->body_sent = !head.full;
+    return x->body_sent;
+}
+
+static void send_request(struct pst_exchange *x)
+{
+    struct pst_buf head = pst_buf_of(x->server->scratch, sizeof(x->server->scratch));
+
+    pst_rewrite_request(x, &head);
+    if (head.full)
+        pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
+    else
+        pst_relay_request(x, pst_buf_bytes(&head));
+}
+
 static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
 {
     struct pst_server *server = x->server;
-    struct pst_buf head = pst_buf_of(server->scratch, sizeof(server->scratch));
 
     pst_exchange_goto(x, PST_X_RELAY);
     x->lease = lease;
@@ -422,13 +453,10 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
     if (server->retry_tokens < 100)
         server->retry_tokens += 0.1;
     pst_h1_init_response(&x->answer_parser, &x->config->limits.head, x->head.method);
-    pst_rewrite_request(x, &head);
-    if (head.full) {
-        pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
+    if (send_bare(x))
         return;
-    }
-    pst_relay_request(x, pst_buf_bytes(&head));
-    if (x->lease != lease)
+    send_request(x);
+    if (x->lease != lease || x->state != PST_X_RELAY)
         return; /* given up: the request is none, or its client is gone */
     if (lease->stream.send_broken && retry_untaken(x))
         return;

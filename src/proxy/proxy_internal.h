@@ -75,6 +75,7 @@ struct pst_server {
     uint64_t wall_ns, wall_base_ns; /* wall clock of the last tick, and the boot clock then */
     uint64_t stamp_ms;              /* of the time that `stamp` says */
     char stamp[PST_TIME_LEN];
+    struct pst_bytes reasons[PST_REASONS]; /* their names */
     double retry_tokens;
     uint32_t connection_count, free_count;
     size_t collected_bytes; /* room of all exchanges' collect */

@@ -296,6 +296,10 @@ enum pst_status pst_server_create(struct pst_worker *worker, struct pst_engine *
     server->ops = ops;
     server->owner = owner;
     server->retry_tokens = 10;
+    for (unsigned i = 0; i < PST_REASONS; i++) {
+        const char *name = pst_reason_name((enum pst_reason)i);
+        server->reasons[i] = pst_bytes_of(name, strnlen(name, 64));
+    }
     pst_list_init(&server->listeners);
     pst_list_init(&server->connections);
     pst_list_init(&server->relaying);
