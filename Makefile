@@ -31,6 +31,10 @@ endif
 HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
 # Neither frame pointers nor stubs for calls into libraries: 2 % of a request. Sanitizers want the former.
 CODE   := -fno-plt
+# What gcc takes to clear and copy a few dozen words (rep stos, rep movs) costs more than the library's loops.
+ifeq ($(IS_CLANG),)
+CODE   += $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),$(addsuffix -strategy=libcall:-1:noalign,-mmemset -mmemcpy))
+endif
 SAN    ?=
 ifneq ($(SAN),)
 CODE   := -fno-omit-frame-pointer

@@ -11,45 +11,35 @@
 static const char PAIRS[201] = DIGIT_ROW("0") DIGIT_ROW("1") DIGIT_ROW("2") DIGIT_ROW("3")
     DIGIT_ROW("4") DIGIT_ROW("5") DIGIT_ROW("6") DIGIT_ROW("7") DIGIT_ROW("8") DIGIT_ROW("9");
 
-/* Apart, so that small numbers need no guarded stack. */
-static __attribute__((noinline)) void put_large(struct pst_buf *b, uint64_t value)
+/* Two digits; value below 100. */
+static void write_pair(char *at, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
+    memcpy(at, PAIRS + 2 * value, 2);
+}
 
-    for (; value >= 100; value /= 100) {
-        at -= 2;
-        memcpy(digits + at, PAIRS + 2 * (value % 100), 2);
+char *pst_put_u64(char *to, uint64_t value)
+{
+    if (value < 10) { /* many: sizes of nothing, times of what did not happen */
+        *to = (char)('0' + value);
+        return to + 1;
     }
-    if (value >= 10) {
-        at -= 2;
-        memcpy(digits + at, PAIRS + 2 * value, 2);
-    } else {
-        digits[--at] = (char)('0' + value);
+    if (value < 100) {
+        write_pair(to, value);
+        return to + 2;
     }
-    pst_buf_put(b, pst_bytes_of(digits + at, sizeof(digits) - at));
+    if (value < 1000)
+        *to++ = (char)('0' + value / 100);
+    else
+        to = pst_put_u64(to, value / 100);
+    write_pair(to, value % 100);
+    return to + 2;
 }
 
 void pst_buf_u64(struct pst_buf *b, uint64_t value)
 {
-    if (value >= 1000) {
-        put_large(b, value);
-        return;
-    }
-    uint32_t small =
-        (uint32_t)value; /* most numbers: states, sizes of small answers, short times */
-    char *to = pst_buf_room(b, small < 10 ? 1 : small < 100 ? 2 : 3);
-    if (to == NULL)
-        return;
-    if (small >= 100) {
-        *to++ = (char)('0' + small / 100);
-        small %= 100;
-        memcpy(to, PAIRS + 2 * small, 2);
-    } else if (small >= 10) {
-        memcpy(to, PAIRS + 2 * small, 2);
-    } else {
-        *to = (char)('0' + small);
-    }
+    char digits[PST_U64_DIGITS];
+
+    pst_buf_put(b, pst_bytes_of(digits, (size_t)(pst_put_u64(digits, value) - digits)));
 }
 
 #ifdef __SSE2__
@@ -73,24 +63,21 @@ static inline void write_hex(char *text, uint64_t value)
 }
 #endif
 
-static __attribute__((noinline)) void put_some_hex(struct pst_buf *b, uint64_t value,
-                                                   unsigned digits)
+char *pst_put_hex(char *to, uint64_t value)
 {
-    char text[16];
-
-    write_hex(text, value);
-    pst_buf_put(b, pst_bytes_of(text + sizeof(text) - digits, digits));
+    write_hex(to, value);
+    return to + 16;
 }
 
 void pst_buf_hex(struct pst_buf *b, uint64_t value, unsigned digits)
 {
-    if (digits < 16) {
-        put_some_hex(b, value, digits);
+    char text[16], *to = pst_buf_open(b, digits);
+
+    if (to == NULL)
         return;
-    }
-    char *to = pst_buf_room(b, 16);
-    if (to != NULL)
-        write_hex(to, value);
+    write_hex(text, value);
+    memcpy(to, text + sizeof(text) - digits, digits);
+    b->len += digits;
 }
 
 /* Bytes of the UTF-8 character at the start of b, or 0 when there is none: shortest form only, no
@@ -116,99 +103,122 @@ static size_t utf8_len(struct pst_bytes b)
     return len;
 }
 
+/* What may stand in a JSON string as it is. */
 static bool is_plain_char(char c)
 {
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-#ifdef __SSE2__
-static __m128i load_16(const char *at)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)at);
-}
-
-/* Four to sixteen bytes, some of them more than once. */
-static __m128i load_ends(const char *at, size_t len)
-{
-    if (len < 8) {
-        uint32_t words[2];
-        memcpy(&words[0], at, 4);
-        memcpy(&words[1], at + len - 4, 4);
-        __m128i ends = _mm_cvtsi64_si128((int64_t)((uint64_t)words[0] << 32 | words[1]));
-        return _mm_unpacklo_epi64(ends, ends);
-    }
-    return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)at),
-                              _mm_loadl_epi64((const __m128i *)(const void *)(at + len - 8)));
-}
-
-static bool is_plain_block(__m128i c)
-{
-    /* Signed: bytes from 0x80 on are below 0x20 too. */
-    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)),
-                               _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
-
-    odd = _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')),
-                                         _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
-    return _mm_movemask_epi8(odd) == 0;
-}
-
-/* CTL: below a blank (unsigned), or DEL. */
-static bool is_safe_block(__m128i c)
-{
-    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(c, _mm_set1_epi8(0x1f)), c);
-
-    return _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)))) == 0;
-}
-#endif
-
-/* How many bytes at the front need no escape in JSON. A text of 4 bytes or more is looked at in
- * blocks, the last of which overlaps the one before. */
-static size_t plain_json(struct pst_bytes text)
-{
-    size_t at = 0;
-
-#ifdef __SSE2__
-    if (text.len >= 4 && text.len <= 16 && is_plain_block(load_ends(text.ptr, text.len)))
-        return text.len;
-    for (; text.len - at >= 16; at += 16)
-        if (!is_plain_block(load_16(text.ptr + at)))
-            break;
-    if (at >= 16 && text.len - at < 16 && is_plain_block(load_16(text.ptr + text.len - 16)))
-        return text.len;
-#endif
-    while (at < text.len && is_plain_char(text.ptr[at]))
-        at++;
-    return at;
-}
-
+/* The same for a line of a head: all but CTL. */
 static bool is_safe_char(char c)
 {
     return (unsigned char)c >= 0x20 && c != 0x7f;
 }
 
-/* The same for a line of a head. */
-static size_t plain_safe(struct pst_bytes text)
-{
-    size_t at = 0;
-
 #ifdef __SSE2__
-    if (text.len >= 4 && text.len <= 16 && is_safe_block(load_ends(text.ptr, text.len)))
-        return text.len;
-    for (; text.len - at >= 16; at += 16)
-        if (!is_safe_block(load_16(text.ptr + at)))
-            break;
-    if (at >= 16 && text.len - at < 16 && is_safe_block(load_16(text.ptr + text.len - 16)))
-        return text.len;
+static inline __m128i load_16(const char *at)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)at);
+}
+
+/* Where such bytes are not, a byte is not 0. */
+static inline __m128i not_plain(__m128i c)
+{
+    /* Signed: bytes from 0x80 on are below 0x20 too. */
+    __m128i odd = _mm_or_si128(_mm_cmplt_epi8(c, _mm_set1_epi8(0x20)),
+                               _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+
+    return _mm_or_si128(odd, _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('"')),
+                                          _mm_cmpeq_epi8(c, _mm_set1_epi8('\\'))));
+}
+
+static inline __m128i not_safe(__m128i c)
+{
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(c, _mm_set1_epi8(0x1f)), c);
+
+    return _mm_or_si128(low, _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+}
+
+/* From 16 bytes on in blocks, the last of which overlaps the one before. */
+static inline __attribute__((always_inline)) bool copy_blocks(char *to, struct pst_bytes text,
+                                                              __m128i (*odd_of)(__m128i))
+{
+    __m128i odd = _mm_setzero_si128();
+
+    for (size_t at = 0; at < text.len; at += 16) {
+        if (text.len - at < 16)
+            at = text.len - 16;
+        __m128i c = load_16(text.ptr + at);
+        odd = _mm_or_si128(odd, odd_of(c));
+        _mm_storeu_si128((__m128i *)(void *)(to + at), c);
+    }
+    return _mm_movemask_epi8(odd) == 0;
+}
+
+/* 4 to 15 bytes: two halves that overlap. */
+static inline __attribute__((always_inline)) bool copy_halves(char *to, struct pst_bytes text,
+                                                              __m128i (*odd_of)(__m128i))
+{
+    uint64_t first, last;
+
+    if (text.len >= 8) {
+        memcpy(&first, text.ptr, 8);
+        memcpy(&last, text.ptr + text.len - 8, 8);
+        memcpy(to, &first, 8);
+        memcpy(to + text.len - 8, &last, 8);
+    } else {
+        uint32_t front, back;
+        memcpy(&front, text.ptr, 4);
+        memcpy(&back, text.ptr + text.len - 4, 4);
+        memcpy(to, &front, 4);
+        memcpy(to + text.len - 4, &back, 4);
+        first = last = (uint64_t)front << 32 | back;
+    }
+    __m128i both = _mm_set_epi64x((int64_t)first, (int64_t)last);
+    return _mm_movemask_epi8(odd_of(both)) == 0;
+}
+
+#define COPY_VECTORS(to, text, odd_of)                                                             \
+    if ((text).len >= 16)                                                                          \
+        return copy_blocks((to), (text), (odd_of));                                                \
+    if ((text).len >= 4)                                                                           \
+        return copy_halves((to), (text), (odd_of));
+#else
+#define COPY_VECTORS(to, text, odd_of)
 #endif
-    while (at < text.len && is_safe_char(text.ptr[at]))
-        at++;
-    return at;
+
+/* Copies to where there is room. False: something in it needs an escape, and what was written is
+ * nothing. */
+static inline bool copy_plain(char *to, struct pst_bytes text)
+{
+    bool plain = true;
+
+    COPY_VECTORS(to, text, not_plain)
+    for (size_t at = 0; at < text.len; at++) {
+        to[at] = text.ptr[at];
+        plain = plain && is_plain_char(text.ptr[at]);
+    }
+    return plain;
+}
+
+static inline bool copy_safe(char *to, struct pst_bytes text)
+{
+    bool safe = true;
+
+    COPY_VECTORS(to, text, not_safe)
+    for (size_t at = 0; at < text.len; at++) {
+        to[at] = text.ptr[at];
+        safe = safe && is_safe_char(text.ptr[at]);
+    }
+    return safe;
 }
 
 void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
 {
     while (text.len > 0) {
-        size_t plain = plain_safe(text);
+        size_t plain = 0;
+        while (plain < text.len && is_safe_char(text.ptr[plain]))
+            plain++;
         pst_buf_put(b, pst_bytes_of(text.ptr, plain));
         if (plain == text.len)
             return;
@@ -218,88 +228,111 @@ void pst_buf_safe(struct pst_buf *b, struct pst_bytes text)
     }
 }
 
-void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
+static __attribute__((noinline)) void put_in_pieces(struct pst_buf *b, struct pst_bytes name,
+                                                    struct pst_bytes value)
 {
-    if (name.len == 0 || value.len == 0)
-        return;
-    if (plain_safe(value) == value.len) {
-        pst_buf_line(b, name, value);
-        return;
-    }
     pst_buf_put(b, name);
     pst_buf_lit(b, ": ");
     pst_buf_safe(b, value);
     pst_buf_lit(b, "\r\n");
 }
 
-/* Most texts are of 4 to 16 bytes: two loads and two stores that overlap, and no call. */
-static inline void copy_short(char *to, struct pst_bytes text)
+/* 8 to 32 bytes, as nearly all names are: two words or blocks that may overlap, and no call. */
+static inline char *put_name(char *to, struct pst_bytes name)
 {
-    uint64_t words[2];
-    uint32_t halves[2];
+    uint64_t words[4];
 
-    if (text.len >= 8 && text.len <= 16) {
-        memcpy(&words[0], text.ptr, 8);
-        memcpy(&words[1], text.ptr + text.len - 8, 8);
-        memcpy(to, &words[0], 8);
-        memcpy(to + text.len - 8, &words[1], 8);
-    } else if (text.len >= 4 && text.len < 8) {
-        memcpy(&halves[0], text.ptr, 4);
-        memcpy(&halves[1], text.ptr + text.len - 4, 4);
-        memcpy(to, &halves[0], 4);
-        memcpy(to + text.len - 4, &halves[1], 4);
-    } else if (text.len > 0) {
-        memcpy(to, text.ptr, text.len);
+    if (name.len < 16) {
+        memcpy(words, name.ptr, 8);
+        memcpy(words + 2, name.ptr + name.len - 8, 8);
+        memcpy(to, words, 8);
+        memcpy(to + name.len - 8, words + 2, 8);
+    } else {
+        memcpy(words, name.ptr, 16);
+        memcpy(words + 2, name.ptr + name.len - 16, 16);
+        memcpy(to, words, 16);
+        memcpy(to + name.len - 16, words + 2, 16);
     }
+    return to + name.len;
 }
 
-/* Text that needs an escape, or does not fit. */
-static __attribute__((noinline)) void put_escaped(struct pst_buf *b, struct pst_bytes text)
+void pst_buf_safe_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
 {
-    pst_buf_char(b, '"');
-    while (text.len > 0 && !b->full) {
-        size_t plain = plain_json(text);
-        pst_buf_put(b, pst_bytes_of(text.ptr, plain));
-        text = pst_bytes_from(text, plain);
-        if (text.len == 0)
-            break;
+    size_t room = b->full ? 0 : b->cap - b->len;
 
-        unsigned char c = (unsigned char)text.ptr[0];
-        size_t len = utf8_len(text);
-        if (c == '"' || c == '\\') {
-            pst_buf_char(b, '\\');
-            pst_buf_char(b, (char)c);
-        } else if (c < 0x20 || c == 0x7f) {
-            pst_buf_lit(b, "\\u00");
-            pst_buf_hex(b, c, 2);
-        } else if (len == 0) {
-            pst_buf_lit(b, "\\ufffd");
-        } else {
-            pst_buf_put(b, pst_bytes_of(text.ptr, len));
+    if (name.len == 0 || value.len == 0)
+        return;
+    if (name.len - 8 <= 24 && value.len <= room && name.len + value.len + 4 <= room) {
+        char *to = pst_put_lit(put_name(b->data + b->len, name), ": ");
+        if (copy_safe(to, value)) {
+            pst_put_lit(to + value.len, "\r\n");
+            b->len += name.len + value.len + 4;
+            return;
         }
-        text = pst_bytes_from(text, len == 0 ? 1 : len);
     }
+    put_in_pieces(b, name, value);
+}
+
+#define JSON_CHAR_MAX 6 /* bytes of the longest escape */
+
+/* The first character of a text, which gets shorter by it, as it stands in JSON. */
+static char *put_char(char *to, struct pst_bytes *text)
+{
+    unsigned char c = (unsigned char)text->ptr[0];
+    size_t len = utf8_len(*text);
+
+    if (c == '"' || c == '\\') {
+        *to++ = '\\';
+        *to++ = (char)c;
+    } else if (c < 0x20 || c == 0x7f) {
+        to = pst_put_lit(to, "\\u00");
+        *to++ = "0123456789abcdef"[c >> 4];
+        *to++ = "0123456789abcdef"[c & 15];
+    } else if (len == 0) {
+        to = pst_put_lit(to, "\\ufffd");
+    } else {
+        to = pst_put(to, pst_bytes_of(text->ptr, len));
+    }
+    *text = pst_bytes_from(*text, len == 0 ? 1 : len);
+    return to;
+}
+
+static __attribute__((noinline)) char *put_escaped(char *to, struct pst_bytes text)
+{
+    *to++ = '"';
+    while (text.len > 0)
+        to = put_char(to, &text);
+    *to++ = '"';
+    return to;
+}
+
+char *pst_put_json(char *to, struct pst_bytes text)
+{
+    if (!copy_plain(to + 1, text))
+        return put_escaped(to, text);
+    to[0] = to[text.len + 1] = '"'; /* nearly always */
+    return to + text.len + 2;
+}
+
+/* Whether it fits shows only when it is written. */
+static __attribute__((noinline)) void put_tight(struct pst_buf *b, struct pst_bytes text)
+{
+    char one[JSON_CHAR_MAX];
+
+    pst_buf_char(b, '"');
+    while (text.len > 0 && !b->full)
+        pst_buf_put(b, pst_bytes_of(one, (size_t)(put_char(one, &text) - one)));
     pst_buf_char(b, '"');
 }
 
 void pst_buf_json(struct pst_buf *b, struct pst_bytes text)
 {
-    if (b->full || b->cap - b->len < 2 || text.len > b->cap - b->len - 2 ||
-        plain_json(text) != text.len) {
-        put_escaped(b, text);
-        return;
-    }
-    char *to = b->data + b->len; /* nearly always: one look at the room, one copy */
-    *to = '"';
-    copy_short(to + 1, text);
-    to[text.len + 1] = '"';
-    b->len += text.len + 2;
-}
+    size_t room = b->full ? 0 : b->cap - b->len;
 
-/* Two digits; value below 100. */
-static void write_pair(char *at, uint64_t value)
-{
-    memcpy(at, PAIRS + 2 * value, 2);
+    if (room >= 2 && text.len <= (room - 2) / JSON_CHAR_MAX)
+        pst_buf_close(b, pst_put_json(b->data + b->len, text));
+    else
+        put_tight(b, text);
 }
 
 struct date {

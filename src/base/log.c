@@ -42,11 +42,11 @@ struct pst_log_ring {
     struct pst_log *log;
     struct pst_log_ring *next; /* in log->rings */
     size_t mask;
-    struct pst_buf line; /* scratch of the producer */
+    struct pst_buf line; /* of the producer: in the ring where it will stand, or in scratch */
     enum pst_log_stream stream;
     bool woken;
     _Atomic size_t head, tail;
-    char scratch[HEADER + PST_LOG_LINE_MAX]; /* a record, as it goes into the ring */
+    char scratch[HEADER + PST_LOG_ROOM]; /* a record that may not fit, or not in one piece */
     char bytes[];
 };
 
@@ -172,14 +172,12 @@ static const char *in_one_piece(const struct pst_log_ring *r, size_t from, char 
     return room;
 }
 
-static void copy_in(struct pst_log_ring *r, size_t to, const void *from, size_t len)
+static __attribute__((noinline)) void copy_in(struct pst_log_ring *r, size_t to, const void *from,
+                                              size_t len)
 {
     size_t at = to & r->mask, first = r->mask + 1 - at;
 
-    if (len <= first) { /* nearly always */
-        memcpy(r->bytes + at, from, len);
-        return;
-    }
+    first = first < len ? first : len;
     memcpy(r->bytes + at, from, first);
     memcpy(r->bytes, (const char *)from + first, len - first);
 }
@@ -289,7 +287,7 @@ static void *telemetry(void *arg)
     }
 }
 
-static void wake(const struct pst_log *log)
+static __attribute__((noinline)) void wake(const struct pst_log *log)
 {
     uint64_t one = 1;
 
@@ -425,11 +423,20 @@ void pst_log_ring_close(struct pst_log_ring *ring)
     free(ring);
 }
 
+static size_t used_of(const struct pst_log_ring *ring, size_t head)
+{
+    return head - atomic_load_explicit(&ring->tail, memory_order_acquire);
+}
+
 struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream stream)
 {
     if (!ring->log->is_on[stream])
         return NULL;
-    ring->line = pst_buf_of(ring->scratch + HEADER, PST_LOG_LINE_MAX);
+    size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), at = head & ring->mask;
+    size_t size = ring->mask + 1, most = HEADER + PST_LOG_ROOM;
+    bool fits = at + most <= size && used_of(ring, head) + most <= size;
+
+    ring->line = pst_buf_of((fits ? ring->bytes + at : ring->scratch) + HEADER, PST_LOG_ROOM);
     ring->stream = stream;
     return &ring->line;
 }
@@ -437,16 +444,16 @@ struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream str
 void pst_log_commit(struct pst_log_ring *ring)
 {
     size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    size_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
-    size_t size = ring->mask + 1, len = ring->line.len;
+    size_t used = used_of(ring, head), size = ring->mask + 1, len = ring->line.len;
 
-    if (ring->line.full || HEADER + len > size - used) {
+    if (ring->line.full || len > PST_LOG_LINE_MAX || HEADER + len > size - used) {
         drop(ring->log, 1);
         return;
     }
     uint32_t header = (uint32_t)len | (uint32_t)ring->stream << 24;
-    memcpy(ring->scratch, &header, HEADER);
-    copy_in(ring, head, ring->scratch, HEADER + len);
+    memcpy(ring->line.data - HEADER, &header, HEADER);
+    if (ring->line.data == ring->scratch + HEADER)
+        copy_in(ring, head, ring->scratch, HEADER + len);
     atomic_store_explicit(&ring->head, head + HEADER + len, memory_order_release);
 
     if (used + len <= size / 2)

@@ -29,8 +29,10 @@ void pst_stream_drop_in_(struct pst_stream *s)
 
 static void drop_out(struct pst_stream *s)
 {
+    if (s->out.data == NULL)
+        return;
     s->sent = pst_stream_taken(s);
-    if (s->out.data != NULL && s->out.cap == PST_BLOCK_BYTES)
+    if (s->out.cap == PST_BLOCK_BYTES)
         pst_block_give(s->worker, s->out.data);
     else
         free(s->out.data);
@@ -102,7 +104,7 @@ bool pst_stream_read(struct pst_stream *s)
             pst_stream_pause(s);
         return s->broken;
     }
-    ssize_t n = recv(s->fd, s->in.data + s->in.end, s->in.cap - s->in.end, 0);
+    ssize_t n = pst_socket_recv_(s->fd, s->in.data + s->in.end, s->in.cap - s->in.end);
     if (n > 0) {
         s->in.end += (size_t)n;
         s->received += (uint64_t)n;
@@ -234,33 +236,53 @@ static ssize_t send_now(struct pst_stream *s, const struct iovec *pieces, int co
     size_t len = 0;
 
     if (count == 1)
-        return send(s->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+        return pst_socket_send_(s->fd, pieces[0].iov_base, pieces[0].iov_len);
     if (total <= sizeof(small)) { /* copying is cheaper than what sendmsg does for its vector */
         for (int i = 0; i < count; i++) {
             memcpy(small + len, pieces[i].iov_base, pieces[i].iov_len);
             len += pieces[i].iov_len;
         }
-        return send(s->fd, small, len, MSG_NOSIGNAL);
+        return pst_socket_send_(s->fd, small, len);
     }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces,
                              .msg_iovlen = (size_t)count};
     return sendmsg(s->fd, &message, MSG_NOSIGNAL);
 }
 
+char *pst_stream_room(struct pst_stream *s, size_t most)
+{
+    if (!s->gathers || s->tls_ != NULL || s->connecting || s->send_broken || s->fd < 0 ||
+        pst_stream_sending(s))
+        return NULL;
+    if (s->out.data == NULL) { /* what is neither put off nor being sent has no block */
+        s->out.data = pst_block_take(s->worker);
+        if (s->out.data == NULL)
+            return NULL;
+        s->out.cap = PST_BLOCK_BYTES;
+    }
+    return most <= s->out.cap - s->out.end ? s->out.data + s->out.end : NULL;
+}
+
+void pst_stream_commit(struct pst_stream *s, size_t len)
+{
+    s->out.end += len;
+    s->sent += len;
+    s->put_off_ = true;
+    pst_worker_put_last(s->worker, &s->flush_);
+}
+
 /* False: it is to be sent at once. */
 static bool put_off(struct pst_stream *s, const struct iovec *pieces, int count, size_t total)
 {
-    if (!s->gathers || s->connecting || total > PUT_OFF_BYTES || pst_stream_sending(s))
-        return false;
-    if (s->put_off_ ? total > s->out.cap - s->out.end : !grow_out(s, total))
+    char *to = total > PUT_OFF_BYTES ? NULL : pst_stream_room(s, total);
+
+    if (to == NULL)
         return false;
     for (int i = 0; i < count; i++) {
-        memcpy(s->out.data + s->out.end, pieces[i].iov_base, pieces[i].iov_len);
-        s->out.end += pieces[i].iov_len;
+        memcpy(to, pieces[i].iov_base, pieces[i].iov_len);
+        to += pieces[i].iov_len;
     }
-    s->sent += total;
-    s->put_off_ = true;
-    pst_worker_put_last(s->worker, &s->flush_);
+    pst_stream_commit(s, total);
     return true;
 }
 
@@ -275,7 +297,7 @@ static void shut_when_sent(struct pst_stream *s)
 static void send_put_off(struct pst_stream *s)
 {
     size_t len = s->out.end - s->out.start;
-    ssize_t n = send(s->fd, s->out.data + s->out.start, len, MSG_NOSIGNAL);
+    ssize_t n = pst_socket_send_(s->fd, s->out.data + s->out.start, len);
     bool failed = n < 0 && errno != EAGAIN && errno != EINTR;
 
     pst_deferred_cancel(&s->flush_);
@@ -356,7 +378,7 @@ void pst_stream_finish(struct pst_stream *s)
 
 static void flush_out(struct pst_stream *s)
 {
-    ssize_t n = send(s->fd, s->out.data + s->out.start, s->out.end - s->out.start, MSG_NOSIGNAL);
+    ssize_t n = pst_socket_send_(s->fd, s->out.data + s->out.start, s->out.end - s->out.start);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;

@@ -6,6 +6,10 @@
 
 #include "postern/net/stream.h"
 
+/* send (without a signal) and recv of a connected socket. */
+ssize_t pst_socket_send_(int fd, const void *bytes, size_t len);
+ssize_t pst_socket_recv_(int fd, void *bytes, size_t len);
+
 /* Room in the input block, which is made; false: it is full, or there is no memory (data NULL). */
 bool pst_stream_room_(struct pst_stream *s);
 void pst_stream_drop_in_(struct pst_stream *s);

@@ -7,8 +7,8 @@
 
 #include <assert.h>
 
-#define BODY_MAX         PST_BLOCK_BYTES
-#define CHECK_FIELDS_MAX 4096
+#define BODY_MAX       PST_BLOCK_BYTES
+#define CHECK_HEAD_MAX 4352 /* with the fields of a check: about 4096 bytes */
 
 static struct pst_bytes reason_phrase(unsigned status)
 {
@@ -69,18 +69,45 @@ static void settle_body(struct pst_exchange *x)
         x->c->closing = true;
 }
 
-static void send_pieces(struct pst_exchange *x, struct pst_buf *head, struct pst_bytes body)
+static __attribute__((noinline)) bool send_pieces(struct pst_exchange *x,
+                                                  const struct pst_buf *head, struct pst_bytes body)
 {
     struct iovec pieces[2] = {{head->data, head->len}, {(char *)(uintptr_t)body.ptr, body.len}};
     bool with_body = body.len > 0 && x->head.method != PST_METHOD_HEAD;
 
-    if (head->full || pst_stream_send(&x->c->stream, pieces, with_body ? 2 : 1) != PST_OK) {
+    return pst_stream_send(&x->c->stream, pieces, with_body ? 2 : 1) == PST_OK;
+}
+
+static void send_answer(struct pst_exchange *x, const struct pst_buf *head, struct pst_bytes body)
+{
+    bool is_there = head->data != x->server->scratch; /* in the stream's buffer */
+
+    if (head->full || (!is_there && !send_pieces(x, head, body))) {
         x->c->doomed = true;
         return;
     }
+    if (is_there)
+        pst_stream_commit(&x->c->stream, head->len);
     pst_exchange_goto(x, PST_X_ANSWER);
     x->deadline_ns = pst_worker_now(x->server->worker) + x->config->limits.drain_s * PST_NS_PER_S;
     pst_relay_drop_body(x);
+}
+
+static char *put_status(char *to, unsigned status)
+{
+    if (status == 200) /* nearly every check */
+        return pst_put_lit(to, "HTTP/1.1 200 OK\r\n");
+    to = pst_put_u64(pst_put_lit(to, "HTTP/1.1 "), status);
+    to = pst_put(pst_put_lit(to, " "), reason_phrase(status));
+    return pst_put_lit(to, "\r\n");
+}
+
+static void settle_answer(struct pst_exchange *x, unsigned status)
+{
+    assert(!x->answered);
+    x->answered = true;
+    x->status = status;
+    settle_body(x);
 }
 
 /* Begins an answer; the caller adds fields, then ends it. */
@@ -88,19 +115,8 @@ static struct pst_buf begin_answer(struct pst_exchange *x, unsigned status)
 {
     struct pst_buf out = pst_buf_of(x->server->scratch, PST_BLOCK_BYTES);
 
-    assert(!x->answered);
-    x->answered = true;
-    x->status = status;
-    settle_body(x);
-    if (status == 200) { /* nearly every check */
-        pst_buf_lit(&out, "HTTP/1.1 200 OK\r\n");
-        return out;
-    }
-    pst_buf_lit(&out, "HTTP/1.1 ");
-    pst_buf_u64(&out, status);
-    pst_buf_char(&out, ' ');
-    pst_buf_put(&out, reason_phrase(status));
-    pst_buf_lit(&out, "\r\n");
+    settle_answer(x, status);
+    pst_buf_close(&out, put_status(out.data, status));
     return out;
 }
 
@@ -132,7 +148,7 @@ static void end_answer(struct pst_exchange *x, struct pst_buf *out, const char *
     else if (x->head.version_minor == 0)
         pst_buf_lit(out, "Connection: keep-alive\r\n");
     pst_buf_lit(out, "\r\n");
-    send_pieces(x, out, body);
+    send_answer(x, out, body);
 }
 
 static struct pst_buf body_space(struct pst_exchange *x)
@@ -178,19 +194,35 @@ void pst_answer_decision(struct pst_exchange *x)
     answer_refusal(x, &x->decide.decision);
 }
 
+/* The fields of a check are written behind the status line of the most frequent answer. */
+static __attribute__((noinline)) struct pst_buf
+put_other_status(struct pst_exchange *x, const struct pst_buf *ok, size_t at, unsigned status)
+{
+    struct pst_buf fields = body_space(x), out = pst_buf_of(ok->data, ok->cap);
+
+    pst_buf_put(&fields, pst_bytes_from(pst_buf_bytes(ok), at));
+    pst_buf_close(&out, put_status(out.data, status));
+    pst_buf_put(&out, pst_buf_bytes(&fields));
+    return out;
+}
+
 /* The answer to a check: status and fields as its dialect says, and never a body. */
 static void answer_check(struct pst_exchange *x, const struct pst_decision *d)
 {
-    char *space = x->server->scratch + PST_BLOCK_BYTES;
-    struct pst_buf fields = pst_buf_of(space, CHECK_FIELDS_MAX);
-    unsigned status = x->listener->door.answer(x->listener->door.self, d, &fields);
+    char *room = pst_stream_room(&x->c->stream, CHECK_HEAD_MAX);
+    struct pst_buf out = pst_buf_of(room == NULL ? x->server->scratch : room, CHECK_HEAD_MAX);
 
-    if (fields.full) { /* what the client would have to be told does not fit: refuse, say no more */
-        fields = pst_buf_of(space, CHECK_FIELDS_MAX);
+    pst_buf_close(&out, put_status(out.data, 200));
+    size_t at = out.len;
+    unsigned status = x->listener->door.answer(x->listener->door.self, d, &out);
+
+    if (out.full) { /* what the client would have to be told does not fit: refuse, say no more */
+        out.len = at;
         status = 503;
     }
-    struct pst_buf out = begin_answer(x, status);
-    pst_buf_put(&out, pst_buf_bytes(&fields));
+    if (status != 200)
+        out = put_other_status(x, &out, at, status);
+    settle_answer(x, status);
     end_answer(x, &out, NULL, (struct pst_bytes){0});
 }
 
@@ -280,101 +312,76 @@ void pst_answer_continue(struct pst_exchange *x)
 
 /* ---- the access line ---- */
 
-/* A value of Postern's own that needs no escape. These are inlined so that a key's length is known
- * where it is copied. */
-static inline __attribute__((always_inline)) void
-put_plain(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
-{
-    char *to = pst_buf_room(out, key.len + value.len + 2);
+#define TEXT_MAX   512 /* of a text that others chose, as far as the line shows it */
+#define CLIENT_MAX 64
+/* All of a line but the method and the ids. */
+#define ACCESS_LINE_MAX                                                                            \
+    (1024 + 4 * PST_JSON_MAX(TEXT_MAX) + PST_JSON_MAX(CLIENT_MAX) + PST_LISTENER_NAME_MAX)
 
-    if (to == NULL)
-        return;
-    to = pst_buf_copy_(to, key);
-    *to++ = '"';
-    *pst_buf_copy_(to, value) = '"';
+static char *put_text(char *to, struct pst_bytes value)
+{
+    if (value.len > TEXT_MAX)
+        value.len = TEXT_MAX;
+    return pst_put_json(to, value);
 }
 
-static inline __attribute__((always_inline)) void
-put_text(struct pst_buf *out, struct pst_bytes key, struct pst_bytes value)
+static char *put_us(char *to, uint64_t from_ns, uint64_t to_ns)
 {
-    pst_buf_put(out, key);
-    if (value.len > 512)
-        value.len = 512;
-    pst_buf_json(out, value);
+    return pst_put_u64(to, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);
 }
 
-static inline __attribute__((always_inline)) void
-put_duration(struct pst_buf *out, struct pst_bytes key, uint64_t from_ns, uint64_t to_ns)
-{
-    pst_buf_put(out, key);
-    pst_buf_u64(out, from_ns != 0 && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0);
-}
-
-static void put_outcome(struct pst_exchange *x, struct pst_buf *out)
+static char *put_verdict(const struct pst_exchange *x, char *to)
 {
     const struct pst_decision *d = &x->decide.decision;
     bool by_engine = x->decided && x->reason == PST_R_INTERNAL;
-    const char *reason = pst_reason_name(by_engine ? d->reason : x->reason);
+    unsigned reason = by_engine ? d->reason : x->reason;
+
+    if (by_engine && d->verdict == PST_ALLOW)
+        to = pst_put_lit(to, ",\"verdict\":\"allow\",\"reason\":\"");
+    else
+        to = pst_put_lit(to, ",\"verdict\":\"deny\",\"reason\":\"");
+    to = pst_put(to, x->server->reasons[reason < PST_REASONS ? reason : PST_R_INTERNAL]);
+    to = pst_put_lit(to, "\"");
+    return x->decided && d->shadowed ? pst_put_lit(to, ",\"shadow\":true") : to;
+}
+
+static char *put_outcome(const struct pst_exchange *x, char *to)
+{
+    const struct pst_decision *d = &x->decide.decision;
 
     if (x->listener->kind == PST_LISTENER_LOCAL)
-        return;
+        return to;
     if (x->decided) {
-        put_text(out, PST_LIT(",\"user\":"), d->user);
-        put_text(out, PST_LIT(",\"workspace\":"), d->workspace);
-        put_plain(out, PST_LIT(",\"decision_id\":"), d->id);
+        to = put_text(pst_put_lit(to, ",\"user\":"), d->user);
+        to = put_text(pst_put_lit(to, ",\"workspace\":"), d->workspace);
+        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"decision_id\":\""), d->id), "\"");
     }
-    if (x->decided || x->reason != PST_R_INTERNAL) {
-        bool allowed = by_engine && d->verdict == PST_ALLOW;
-        put_plain(out, PST_LIT(",\"verdict\":"), allowed ? PST_LIT("allow") : PST_LIT("deny"));
-        put_plain(out, PST_LIT(",\"reason\":"), pst_bytes_of(reason, strnlen(reason, 64)));
-    }
-    if (x->decided && d->shadowed)
-        pst_buf_lit(out, ",\"shadow\":true");
+    if (x->decided || x->reason != PST_R_INTERNAL)
+        to = put_verdict(x, to);
     if (x->upstream != NULL)
-        put_text(out, PST_LIT(",\"upstream\":"), x->upstream->name);
+        to = put_text(pst_put_lit(to, ",\"upstream\":"), x->upstream->name);
+    return to;
 }
 
 /* The address that a trusted peer names, else the peer's. */
-static void put_client(struct pst_exchange *x, struct pst_buf *out)
+static struct pst_bytes client_of(const struct pst_exchange *x, struct pst_bytes peer)
 {
-    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len), client = peer, value, part;
+    struct pst_bytes client = peer, value, part;
 
-    if (x->c->trusted) {
-        if (pst_head_only(&x->head, PST_FIELD_X_REAL_IP, &value, NULL))
-            client = value;
-        else if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_FOR, &value, NULL))
-            while (pst_list_next(&value, &part))
-                client = part; /* the last one is what the peer itself saw */
-        put_plain(out, PST_LIT(",\"peer\":"), peer);
-    }
-    if (client.ptr == peer.ptr) {
-        put_plain(out, PST_LIT(",\"client\":"), peer);
-        return;
-    }
-    if (client.len > 64)
-        client.len = 64;
-    put_text(out, PST_LIT(",\"client\":"), client);
-}
-
-/* Without what is a credential of the app's own. */
-static void put_path(struct pst_exchange *x, struct pst_buf *out)
-{
-    const uint32_t *secret = x->decide.decision.secret;
-    struct pst_bytes path = x->request.path;
-    char room[512];
-
-    if (x->decided && secret[1] > 0) {
-        struct pst_buf shown = pst_buf_of(room, sizeof(room));
-        pst_buf_put(&shown, pst_bytes_of(path.ptr, secret[0]));
-        pst_buf_char(&shown, '*');
-        pst_buf_put(&shown, pst_bytes_from(path, secret[0] + secret[1]));
-        path = shown.full ? PST_LIT("*") : pst_buf_bytes(&shown);
-    }
-    put_text(out, PST_LIT(",\"path\":"), path);
+    if (!x->c->trusted)
+        return peer;
+    if (pst_head_only(&x->head, PST_FIELD_X_REAL_IP, &value, NULL))
+        client = value;
+    else if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_FOR, &value, NULL))
+        while (pst_list_next(&value, &part))
+            client = part; /* the last one is what the peer itself saw */
+    if (client.len > CLIENT_MAX)
+        client.len = CLIENT_MAX;
+    return client;
 }
 
 /* Many lines are of one millisecond: its text is kept. */
-static void put_time(struct pst_server *server, struct pst_buf *out)
+static char *put_time(struct pst_server *server, char *to)
 {
     uint64_t wall_ns = pst_server_wall(server), ms = wall_ns / PST_NS_PER_MS;
 
@@ -383,7 +390,70 @@ static void put_time(struct pst_server *server, struct pst_buf *out)
         pst_buf_time(&stamp, wall_ns);
         server->stamp_ms = ms;
     }
-    pst_buf_put(out, pst_bytes_of(server->stamp, sizeof(server->stamp)));
+    return pst_put(to, pst_bytes_of(server->stamp, sizeof(server->stamp)));
+}
+
+/* Without what is a credential of the app's own. */
+static __attribute__((noinline)) char *put_shown(struct pst_bytes path, const uint32_t secret[2],
+                                                 char *to)
+{
+    char room[TEXT_MAX];
+    struct pst_buf shown = pst_buf_of(room, sizeof(room));
+
+    pst_buf_put(&shown, pst_bytes_of(path.ptr, secret[0]));
+    pst_buf_char(&shown, '*');
+    pst_buf_put(&shown, pst_bytes_from(path, secret[0] + secret[1]));
+    return put_text(to, shown.full ? PST_LIT("*") : pst_buf_bytes(&shown));
+}
+
+static char *put_origin(struct pst_exchange *x, char *to)
+{
+    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len);
+
+    to = put_time(x->server, pst_put_lit(to, "{\"time\":\""));
+    to = pst_put(pst_put_lit(to, "\",\"listener\":"), x->c->listener->json_name);
+    if (x->c->trusted)
+        to = pst_put_lit(pst_put(pst_put_lit(to, ",\"peer\":\""), peer), "\"");
+    return pst_put_json(pst_put_lit(to, ",\"client\":"), client_of(x, peer));
+}
+
+/* The request that was decided: of a check that is the original one. */
+static char *put_request(const struct pst_exchange *x, struct pst_bytes method, char *to)
+{
+    const uint32_t *secret = x->decide.decision.secret;
+
+    to = pst_put(pst_put_lit(to, ",\"method\":\""), method); /* capitals */
+    to = pst_put_lit(to, "\",\"path\":");
+    to = x->decided && secret[1] > 0 ? put_shown(x->request.path, secret, to)
+                                     : put_text(to, x->request.path);
+    to = pst_put_u64(pst_put_lit(to, ",\"status\":"), x->answered ? x->status : 0);
+    return pst_put_u64(pst_put_lit(to, ",\"bytes\":"), x->c->stream.sent - x->sent_from);
+}
+
+static char *put_times(struct pst_exchange *x, char *to)
+{
+    to = put_us(pst_put_lit(to, ",\"decide_us\":"), x->begun_ns, x->decided_ns);
+    to = put_us(pst_put_lit(to, ",\"connect_us\":"), x->decided_ns, x->connected_ns);
+    to = put_us(pst_put_lit(to, ",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
+    return put_us(pst_put_lit(to, ",\"total_us\":"), x->begun_ns,
+                  pst_worker_now(x->server->worker));
+}
+
+static void write_line(struct pst_exchange *x, struct pst_buf *out)
+{
+    struct pst_bytes method = x->request.method.len > 0 ? x->request.method : x->head.method_text;
+    struct pst_bytes decision_id = x->decided ? x->decide.decision.id : (struct pst_bytes){0};
+    char *to = pst_buf_open(out, ACCESS_LINE_MAX + method.len + decision_id.len + x->id.len);
+
+    if (to == NULL)
+        return;
+    to = put_origin(x, to);
+    to = put_request(x, method, to);
+    to = put_outcome(x, to);
+    /* A client's own id has only characters that need no escape. */
+    to = pst_put_lit(pst_put(pst_put_lit(to, ",\"request_id\":\""), x->id), "\"");
+    to = put_times(x, to);
+    pst_buf_close(out, pst_put_lit(to, "}"));
 }
 
 void pst_access_log(struct pst_exchange *x)
@@ -395,26 +465,6 @@ void pst_access_log(struct pst_exchange *x)
     struct pst_buf *out = server->log == NULL ? NULL : pst_log_begin(server->log, PST_LOG_ACCESS);
     if (out == NULL)
         return;
-    uint64_t now_ns = pst_worker_now(server->worker);
-    pst_buf_lit(out, "{\"time\":\"");
-    put_time(server, out);
-    pst_buf_char(out, '"');
-    put_text(out, PST_LIT(",\"listener\":"), x->listener->name);
-    put_client(x, out);
-    /* The one that was decided: of a check that is the original request. */
-    put_plain(out, PST_LIT(",\"method\":"), /* capitals */
-              x->request.method.len > 0 ? x->request.method : x->head.method_text);
-    put_path(x, out);
-    pst_buf_lit(out, ",\"status\":");
-    pst_buf_u64(out, x->answered ? x->status : 0);
-    pst_buf_lit(out, ",\"bytes\":");
-    pst_buf_u64(out, x->c->stream.sent - x->sent_from);
-    put_outcome(x, out);
-    put_plain(out, PST_LIT(",\"request_id\":"), x->id); /* of a client's own only such characters */
-    put_duration(out, PST_LIT(",\"decide_us\":"), x->begun_ns, x->decided_ns);
-    put_duration(out, PST_LIT(",\"connect_us\":"), x->decided_ns, x->connected_ns);
-    put_duration(out, PST_LIT(",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
-    put_duration(out, PST_LIT(",\"total_us\":"), x->begun_ns, now_ns);
-    pst_buf_char(out, '}');
+    write_line(x, out);
     pst_log_commit(server->log);
 }

@@ -51,7 +51,10 @@ static bool begin_exchange(struct pst_connection *c)
 
     if (x == NULL)
         return false;
-    memset(x, 0, offsetof(struct pst_exchange, decide));
+    memset(&x->state, 0,
+           offsetof(struct pst_exchange, decide) - offsetof(struct pst_exchange, state));
+    x->request.method = x->request.path = (struct pst_bytes){0};
+    x->body.data_bytes = 0;
     x->c = c;
     x->server = c->server;
     x->use = pst_server_use(c->server);
@@ -384,6 +387,9 @@ void pst_connection_accept(struct pst_open_listener *listener, int fd,
     struct pst_buf text = pst_buf_of(c->peer, sizeof(c->peer));
     pst_address_host(peer, &text);
     c->peer_len = (uint8_t)text.len;
+    c->peer_kind = pst_bytes_equal(pst_buf_bytes(&text), PST_LIT("unix")) ? PST_PEER_UNIX
+                   : pst_bytes_find(pst_buf_bytes(&text), ':') < text.len ? PST_PEER_V6
+                                                                          : PST_PEER_V4;
     pst_list_append(&server->connections, &c->node);
     server->connection_count++;
     pst_count(&server->metrics->connections, 1);

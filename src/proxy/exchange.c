@@ -18,6 +18,8 @@
 
 #include "proxy_internal.h"
 
+#define BARE_BYTES 16384 /* room for a request that is written in its upstream's buffer */
+
 static const bool edges[PST_X_STATES][PST_X_STATES] = {
     [PST_X_READ] = {[PST_X_DECIDE] = true, [PST_X_ANSWER] = true},
     [PST_X_DECIDE] = {[PST_X_CONNECT] = true, [PST_X_ANSWER] = true},
@@ -138,10 +140,32 @@ static bool fill_host(struct pst_exchange *x)
     return true;
 }
 
-static bool fill_request(struct pst_exchange *x)
+/* Nearly all checks ask for one and the same target: once it was found to have no other form than
+ * this, it need not be read again. */
+static bool is_plain(const struct pst_exchange *x)
 {
-    struct pst_head *head = &x->head;
-    struct pst_fault fault = {.status = 400, .reason = "Host"};
+    const struct pst_open_listener *l = x->c->listener;
+
+    return l->plain_len > 0 &&
+           pst_bytes_equal(x->head.target, pst_bytes_of(l->plain, l->plain_len));
+}
+
+static void note_plain(struct pst_exchange *x)
+{
+    struct pst_open_listener *l = x->c->listener;
+    struct pst_bytes path = x->target.path;
+
+    if (x->listener->kind != PST_LISTENER_CHECK || path.len > sizeof(l->plain) ||
+        x->target.query.len > 0 || x->target.oddities != 0 || x->target.asterisk ||
+        !pst_bytes_equal(path, x->head.target) || !pst_bytes_equal(path, x->target.target))
+        return;
+    memcpy(l->plain, path.ptr, path.len);
+    l->plain_len = (uint8_t)path.len;
+}
+
+static bool parse_target(struct pst_exchange *x, struct pst_fault *fault)
+{
+    const struct pst_head *head = &x->head;
     size_t cap = head->target.len + 256;
     char *space = pst_arena_alloc(&x->arena, cap);
 
@@ -149,14 +173,34 @@ static bool fill_request(struct pst_exchange *x)
         pst_answer_fault(x, 503, PST_R_OVERLOAD, NULL);
         return false;
     }
+    if (!pst_target_parse(head->method, head->target, &x->host, space, cap, &x->target, fault)) {
+        pst_answer_fault(x, fault->status, PST_R_BAD_TARGET, fault->reason);
+        return false;
+    }
+    note_plain(x);
+    return true;
+}
+
+/* What the client asks this door for. */
+static bool read_target(struct pst_exchange *x)
+{
+    const struct pst_head *head = &x->head;
+    struct pst_fault fault = {.status = 400, .reason = "Host"};
+
     if (!pst_filter_connection(&x->config->filter, head, &fault) || !fill_host(x)) {
         pst_answer_fault(x, fault.status, PST_R_BAD_REQUEST, fault.reason);
         return false;
     }
-    if (!pst_target_parse(head->method, head->target, &x->host, space, cap, &x->target, &fault)) {
-        pst_answer_fault(x, fault.status, PST_R_BAD_TARGET, fault.reason);
-        return false;
-    }
+    if (!is_plain(x))
+        return parse_target(x, &fault);
+    x->target = (struct pst_target){.target = head->target, .path = head->target};
+    return true;
+}
+
+static void fill_request(struct pst_exchange *x)
+{
+    const struct pst_head *head = &x->head;
+
     x->request = (struct pst_request){
         .method = head->method_text,
         .host = x->host.text,
@@ -169,23 +213,20 @@ static bool fill_request(struct pst_exchange *x)
                     (head->framing == PST_FRAMING_LENGTH && head->content_length > 0),
         .is_upgrade = head->upgrade == PST_UPGRADE_WEBSOCKET,
     };
-    return true;
 }
 
 /* CHECK: the dialect names the request that is decided. */
 static bool fill_from_door(struct pst_exchange *x)
 {
     const struct pst_door *door = &x->listener->door;
-    struct pst_request asked = {0};
     enum pst_reason reason =
-        door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &asked);
+        door->read(door->self, &x->head, &x->host, x->c->trusted, &x->arena, &x->request);
 
-    if (reason != PST_R_INTERNAL) {
-        pst_answer_fault(x, pst_reason_status(reason), reason, NULL);
-        return false;
-    }
-    x->request = asked;
-    return true;
+    if (reason == PST_R_INTERNAL)
+        return true;
+    fill_request(x);
+    pst_answer_fault(x, pst_reason_status(reason), reason, NULL);
+    return false;
 }
 
 /* Whether the node may decide anything is the engine's to say, which may have to read the log. */
@@ -227,15 +268,16 @@ void pst_exchange_begin(struct pst_exchange *x)
         begin_local(x);
         return;
     }
-    if (!fill_request(x))
+    if (!read_target(x))
         return;
+    bool by_door = x->listener->kind == PST_LISTENER_CHECK && !x->target.asterisk;
+    if (!by_door)
+        fill_request(x);
     if (x->target.asterisk) {
         pst_answer_options(x);
         return;
     }
-    if (x->listener->kind == PST_LISTENER_CHECK && !fill_from_door(x))
-        return;
-    if (!fill_min_revision(x))
+    if ((by_door && !fill_from_door(x)) || !fill_min_revision(x))
         return;
     pst_exchange_goto(x, PST_X_DECIDE);
     x->decide.resume = on_resume;
@@ -364,10 +406,39 @@ static bool retry_untaken(struct pst_exchange *x)
     return true;
 }
 
+/* A request without a body, as most are, is written where it will be sent from. False: its head is
+ * a large one, or it is to go at once. */
+static bool send_bare(struct pst_exchange *x)
+{
+    struct pst_stream *up = &x->lease->stream;
+    char *room = NULL;
+
+    if (x->body_done && x->collect.len == 0 && x->head.framing != PST_FRAMING_CHUNKED &&
+        x->head.size <= BARE_BYTES / 4)
+        room = pst_stream_room(up, BARE_BYTES);
+    if (room == NULL)
+        return false;
+    struct pst_buf head = pst_buf_of(room, BARE_BYTES);
+    pst_rewrite_request(x, &head);
+    pst_stream_commit(up, head.full ? 0 : head.len); /* the room is given back in any case */
+    x->body_sent = !head.full;
+    return x->body_sent;
+}
+
+static void send_request(struct pst_exchange *x)
+{
+    struct pst_buf head = pst_buf_of(x->server->scratch, sizeof(x->server->scratch));
+
+    pst_rewrite_request(x, &head);
+    if (head.full)
+        pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
+    else
+        pst_relay_request(x, pst_buf_bytes(&head));
+}
+
 static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
 {
     struct pst_server *server = x->server;
-    struct pst_buf head = pst_buf_of(server->scratch, sizeof(server->scratch));
 
     pst_exchange_goto(x, PST_X_RELAY);
     x->lease = lease;
@@ -382,13 +453,10 @@ static void enter_relay(struct pst_exchange *x, struct pst_loan *lease)
     if (server->retry_tokens < 100)
         server->retry_tokens += 0.1;
     pst_h1_init_response(&x->answer_parser, &x->config->limits.head, x->head.method);
-    pst_rewrite_request(x, &head);
-    if (head.full) {
-        pst_answer_fault(x, 431, PST_R_BAD_REQUEST, "the head does not fit");
+    if (send_bare(x))
         return;
-    }
-    pst_relay_request(x, pst_buf_bytes(&head));
-    if (x->lease != lease)
+    send_request(x);
+    if (x->lease != lease || x->state != PST_X_RELAY)
         return; /* given up: the request is none, or its client is gone */
     if (lease->stream.send_broken && retry_untaken(x))
         return;
@@ -715,7 +783,9 @@ void pst_exchange_end(struct pst_exchange *x)
     if (x->deciding)
         pst_engine_end(&x->decide);
     x->deciding = false;
-    x->server->collected_bytes -= x->collect.cap;
-    free(x->collect.data);
-    x->collect = (struct pst_buf){0};
+    if (x->collect.data != NULL) {
+        x->server->collected_bytes -= x->collect.cap;
+        free(x->collect.data);
+        x->collect = (struct pst_buf){0};
+    }
 }

@@ -22,7 +22,9 @@
 #include "postern/proxy/server.h"
 #include "postern/proxy/upstream.h"
 
-#define PST_SCRATCH_BYTES (2 * PST_BLOCK_BYTES + 16384)
+#define PST_SCRATCH_BYTES     (2 * PST_BLOCK_BYTES + 16384)
+#define PST_LISTENER_NAME_MAX 512 /* as lines show it */
+#define PST_PLAIN_MAX         64
 
 enum pst_xstate {
     PST_X_READ = 0, /* the head is not complete */
@@ -33,6 +35,8 @@ enum pst_xstate {
     PST_X_DONE,
     PST_X_STATES
 };
+
+enum pst_peer_kind { PST_PEER_V4 = 0, PST_PEER_V6, PST_PEER_UNIX };
 
 struct pst_config_use {
     const struct pst_server_config *config;
@@ -47,6 +51,9 @@ struct pst_open_listener {
     bool removed;                  /* a reload no longer names it */
     uint32_t index;                /* in the current configuration */
     struct pst_bytes name;         /* owned */
+    struct pst_bytes json_name;    /* the same as lines show it; owned */
+    uint8_t plain_len;
+    char plain[PST_PLAIN_MAX]; /* CHECK: a target that was found to be canonical as it stands */
 };
 
 struct pst_server {
@@ -68,6 +75,7 @@ struct pst_server {
     uint64_t wall_ns, wall_base_ns; /* wall clock of the last tick, and the boot clock then */
     uint64_t stamp_ms;              /* of the time that `stamp` says */
     char stamp[PST_TIME_LEN];
+    struct pst_bytes reasons[PST_REASONS]; /* their names */
     double retry_tokens;
     uint32_t connection_count, free_count;
     size_t collected_bytes; /* room of all exchanges' collect */
@@ -92,21 +100,25 @@ struct pst_connection {
     bool doomed;    /* to be closed at once */
     bool cut;       /* with a reset: the client must not take what it has for whole */
     bool dead;
+    enum pst_peer_kind peer_kind;
     uint8_t peer_len;
     char peer[46]; /* address without port, or "unix" */
 };
 
 struct pst_exchange {
-    enum pst_xstate state;
     struct pst_connection *c;
     struct pst_server *server;
     struct pst_config_use *use;
     const struct pst_server_config *config;
     const struct pst_listener_config *listener;
+    uint64_t begun_ns, deadline_ns; /* the latter of the state; 0: none */
+    uint64_t sent_from;             /* the client stream's counter at the beginning */
 
-    /* the request */
-    size_t in_at;
-    struct pst_body body;
+    /* from here to `decide` all is zero when a request begins (see begin_exchange) */
+    enum pst_xstate state;
+    enum pst_reason reason; /* of an answer that the engine did not give */
+    unsigned status;
+    uint8_t retries, interim;
     bool head_done;
     bool body_done; /* read to its end */
     bool body_sent; /* passed on to its end */
@@ -114,34 +126,28 @@ struct pst_exchange {
     bool collecting, collected;
     bool deciding; /* pst_engine_end is due */
     bool decided;
-    struct pst_buf collect;
-    struct pst_host host;
-    struct pst_target target;
-    struct pst_request request;
-    struct pst_bytes id;    /* X-Request-Id */
-    enum pst_reason reason; /* of an answer that the engine did not give */
-
-    /* the other side */
-    struct pst_list relay_node; /* in server->relaying; next NULL: not */
-    const struct pst_upstream_config *upstream;
-    struct pst_borrower borrower;
-    struct pst_loan *lease;
-    uint64_t lease_received, lease_sent; /* its stream's, when this exchange began on it */
-    struct pst_body answer_body;
     bool answering; /* the answer's head went to the client */
     bool answered;  /* one final answer was given */
     bool chunked_out;
-    uint8_t retries, interim;
-    unsigned status;
+    size_t in_at;
+    struct pst_bytes id; /* X-Request-Id */
+    struct pst_buf collect;
+    const struct pst_upstream_config *upstream;
+    struct pst_loan *lease;
+    struct pst_list relay_node; /* in server->relaying; next NULL: not */
+    struct pst_borrower borrower;
+    uint64_t decided_ns, connected_ns, first_byte_ns;
+    uint64_t body_from_ns; /* since when the body is waited for */
 
-    uint64_t begun_ns, decided_ns, connected_ns, first_byte_ns;
-    uint64_t deadline_ns;              /* of the state; 0: none */
-    uint64_t progress_ns;              /* last byte to or from the upstream */
-    uint64_t body_from_ns;             /* since when the body is waited for */
-    uint64_t sent_from, received_from; /* the client stream's counters at the beginning */
-
-    /* not cleared between requests (see begin_exchange) */
+    /* not cleared: what is looked at before it is set is set when a request begins */
     struct pst_decide decide;
+    struct pst_request request; /* its method and path are empty until then */
+    struct pst_body body;       /* until then it has had no data */
+    struct pst_body answer_body;
+    struct pst_host host;
+    struct pst_target target;
+    uint64_t lease_received, lease_sent; /* its stream's, when this exchange began on it */
+    uint64_t progress_ns;                /* last byte to or from the upstream */
     struct pst_exchange *next_free;
     struct pst_arena arena;
     struct pst_h1_parser parser, answer_parser;

@@ -21,6 +21,11 @@ struct parcel {
     int sizes_used;
 };
 
+static void begin(struct parcel *p)
+{
+    p->count = p->sizes_used = 0;
+}
+
 static void add(struct parcel *p, struct pst_bytes bytes)
 {
     assert(p->count < PIECES_MAX);
@@ -28,16 +33,11 @@ static void add(struct parcel *p, struct pst_bytes bytes)
         p->pieces[p->count++] = (struct iovec){(char *)(uintptr_t)bytes.ptr, bytes.len};
 }
 
-static void add_data(struct parcel *p, struct pst_bytes data, bool chunked)
+static __attribute__((noinline)) void add_chunk(struct parcel *p, struct pst_bytes data)
 {
-    if (data.len == 0)
-        return;
-    if (!chunked) {
-        add(p, data);
-        return;
-    }
     struct pst_buf size = pst_buf_of(p->sizes[p->sizes_used], sizeof(p->sizes[0]));
     unsigned digits = 1;
+
     while (digits < 16 && data.len >> (4 * digits) != 0)
         digits++;
     p->sizes_used++;
@@ -46,6 +46,14 @@ static void add_data(struct parcel *p, struct pst_bytes data, bool chunked)
     add(p, pst_buf_bytes(&size));
     add(p, data);
     add(p, PST_LIT("\r\n"));
+}
+
+static inline void add_data(struct parcel *p, struct pst_bytes data, bool chunked)
+{
+    if (chunked && data.len > 0)
+        add_chunk(p, data);
+    else
+        add(p, data);
 }
 
 /* Decodes all of `input` (mutable memory of ours); the data is moved together to one run in place.
@@ -190,7 +198,7 @@ void pst_relay_request(struct pst_exchange *x, struct pst_bytes head)
 {
     struct pst_stream *in = &x->c->stream, *up = &x->lease->stream;
     bool chunked = x->head.framing == PST_FRAMING_CHUNKED && !x->collected;
-    struct parcel parcel = {.count = 0};
+    struct parcel parcel;
     struct pst_bytes data = {0};
 
     if (up->send_broken || (head.len == 0 && (x->body_sent || pst_stream_sending(up)))) {
@@ -198,6 +206,7 @@ void pst_relay_request(struct pst_exchange *x, struct pst_bytes head)
             pst_stream_pause(in);
         return;
     }
+    begin(&parcel);
     add(&parcel, head);
     if (head.len > 0)
         add_data(&parcel, pst_buf_bytes(&x->collect), chunked);
@@ -236,7 +245,7 @@ void pst_relay_answer(struct pst_exchange *x, struct pst_bytes head)
 {
     struct pst_connection *c = x->c;
     struct pst_stream *up = &x->lease->stream, *out = &c->stream;
-    struct parcel parcel = {.count = 0};
+    struct parcel parcel;
     struct pst_bytes data = {0};
     size_t used = 0;
 
@@ -244,6 +253,7 @@ void pst_relay_answer(struct pst_exchange *x, struct pst_bytes head)
         pst_stream_pause(up);
         return;
     }
+    begin(&parcel);
     enum pst_body_result result = gather(&x->answer_body, up->in.data + up->in.start,
                                          up->in.end - up->in.start, &used, &data);
     bool done = result == PST_BODY_DONE || (result == PST_BODY_MORE && up->eof && !up->broken &&

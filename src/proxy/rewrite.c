@@ -12,6 +12,19 @@
 #include "postern/base/secret.h"
 #include "proxy_internal.h"
 
+/* More than the names and constant texts that are Postern's own in a head, with the peer's address,
+ * the trace and all numbers. */
+#define OWN_MAX 1024
+
+/* Most fields are sent just as they are to be written: their name, a colon, one blank, the value.
+ */
+static char *put_field(char *to, struct pst_bytes name, struct pst_bytes value)
+{
+    if (value.ptr != name.ptr + name.len + 2 || value.ptr[-1] != ' ')
+        return pst_put_line(to, name, value);
+    return pst_put_lit(pst_put(to, pst_bytes_of(name.ptr, name.len + 2 + value.len)), "\r\n");
+}
+
 /* ---- request id, traceparent ---- */
 
 static bool is_request_id(struct pst_bytes id)
@@ -30,13 +43,11 @@ static bool is_request_id(struct pst_bytes id)
 /* The client's own when it has a decent one, else a new one. */
 void pst_rewrite_request_id(struct pst_exchange *x)
 {
-    struct pst_buf made = pst_buf_of(x->id_space, sizeof(x->id_space));
-
     if (pst_head_only(&x->head, PST_FIELD_X_REQUEST_ID, &x->id, NULL) && is_request_id(x->id))
         return;
-    pst_buf_hex(&made, pst_server_random(x->server), 16);
-    pst_buf_hex(&made, pst_server_random(x->server), 16);
-    x->id = pst_buf_bytes(&made);
+    char *to = pst_put_hex(x->id_space, pst_server_random(x->server));
+    pst_put_hex(to, pst_server_random(x->server));
+    x->id = pst_bytes_of(x->id_space, sizeof(x->id_space));
 }
 
 static bool is_hex(struct pst_bytes text, bool *zero)
@@ -67,102 +78,95 @@ static bool is_traceparent(struct pst_bytes v)
 }
 
 /* A trace is continued as version 00 has it, of whose flags the lowest is known. */
-static void put_parent(struct pst_bytes v, struct pst_buf *out)
+static char *put_parent(struct pst_bytes v, char *to)
 {
     char digit = v.ptr[54];
     unsigned low = (unsigned)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
 
-    if (pst_bytes_starts(v, PST_LIT("00"))) {
-        pst_buf_line(out, PST_LIT("traceparent"), v);
-        return;
-    }
-    pst_buf_lit(out, "traceparent: 00");
-    pst_buf_put(out, pst_bytes_of(v.ptr + 2, 51));
-    pst_buf_put(out, (low & 1) != 0 ? PST_LIT("01\r\n") : PST_LIT("00\r\n"));
+    if (pst_bytes_starts(v, PST_LIT("00")))
+        return pst_put_line(to, PST_LIT("traceparent"), v);
+    to = pst_put(pst_put_lit(to, "traceparent: 00"), pst_bytes_of(v.ptr + 2, 51));
+    return pst_put(to, (low & 1) != 0 ? PST_LIT("01\r\n") : PST_LIT("00\r\n"));
 }
 
-static void put_trace(struct pst_exchange *x, struct pst_buf *out)
+static char *put_trace(struct pst_exchange *x, char *to)
 {
+    const struct pst_head *head = &x->head;
     struct pst_bytes parent;
 
-    if (pst_head_only(&x->head, PST_FIELD_TRACEPARENT, &parent, NULL) && is_traceparent(parent)) {
-        put_parent(parent, out);
-        for (size_t i = 0; (i = pst_head_find(&x->head, PST_FIELD_TRACESTATE, i)) < x->head.count;
-             i++)
-            pst_buf_line(out, PST_LIT("tracestate"), x->head.fields[i].value);
-        return;
+    if (pst_head_only(head, PST_FIELD_TRACEPARENT, &parent, NULL) && is_traceparent(parent)) {
+        to = put_parent(parent, to);
+        for (size_t i = 0; (i = pst_head_find(head, PST_FIELD_TRACESTATE, i)) < head->count; i++)
+            to = pst_put_line(to, PST_LIT("tracestate"), head->fields[i].value);
+        return to;
     }
-    pst_buf_lit(out, "traceparent: 00-");
-    pst_buf_hex(out, pst_server_random(x->server), 16);
-    pst_buf_hex(out, pst_server_random(x->server) | 1, 16);
-    pst_buf_char(out, '-');
-    pst_buf_hex(out, pst_server_random(x->server) | 1, 16);
-    pst_buf_lit(out, "-01\r\n");
+    to = pst_put_hex(pst_put_lit(to, "traceparent: 00-"), pst_server_random(x->server));
+    to = pst_put_lit(pst_put_hex(to, pst_server_random(x->server) | 1), "-");
+    return pst_put_lit(pst_put_hex(to, pst_server_random(x->server) | 1), "-01\r\n");
 }
 
 /* ---- where it came from ---- */
 
-/* The trusted peer's own list, if any, and `last`, if any. */
-static void put_list(struct pst_exchange *x, enum pst_field_id id, struct pst_bytes last,
-                     struct pst_buf *out)
+/* The trusted peer's own list, and a comma if something follows it. */
+static char *put_list(const struct pst_exchange *x, enum pst_field_id id, bool goes_on, char *to)
 {
     bool any = false;
 
-    for (size_t i = 0; x->c->trusted && (i = pst_head_find(&x->head, id, i)) < x->head.count; i++) {
+    if (!x->c->trusted)
+        return to;
+    for (size_t i = 0; (i = pst_head_find(&x->head, id, i)) < x->head.count; i++) {
         if (x->head.fields[i].value.len == 0)
             continue;
         if (any)
-            pst_buf_lit(out, ", ");
-        pst_buf_put(out, x->head.fields[i].value);
+            to = pst_put_lit(to, ", ");
+        to = pst_put(to, x->head.fields[i].value);
         any = true;
     }
-    if (any && last.len > 0)
-        pst_buf_lit(out, ", ");
-    pst_buf_put(out, last);
+    return any && goes_on ? pst_put_lit(to, ", ") : to;
 }
 
-static void put_forwarded(struct pst_exchange *x, struct pst_buf *out)
+/* What a trusted peer says of its own client. */
+static void read_told(struct pst_exchange *x, char space[static PST_HOST_MAX],
+                      struct pst_bytes *proto, struct pst_bytes *host)
 {
-    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len), value,
-                     proto = PST_LIT("http");
-    struct pst_bytes host = x->host.text;
-    bool v6 = pst_bytes_find(peer, ':') < peer.len;
-    char space[PST_HOST_MAX];
+    struct pst_bytes value;
     struct pst_host told;
 
-    if (x->c->trusted && pst_head_only(&x->head, PST_FIELD_X_FORWARDED_PROTO, &value, NULL) &&
+    if (!x->c->trusted)
+        return;
+    if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_PROTO, &value, NULL) &&
         (pst_bytes_equal_nocase(value, PST_LIT("https")) ||
          pst_bytes_equal_nocase(value, PST_LIT("http"))))
-        proto = value;
-    if (x->c->trusted && pst_head_only(&x->head, PST_FIELD_X_FORWARDED_HOST, &value, NULL) &&
+        *proto = value;
+    if (pst_head_only(&x->head, PST_FIELD_X_FORWARDED_HOST, &value, NULL) &&
         pst_host_parse(value, space, &told))
-        host = told.text;
-    bool is_unix = pst_bytes_equal(peer, PST_LIT("unix")); /* has no address that could be told */
+        *host = told.text;
+}
 
-    pst_buf_lit(out, "X-Forwarded-For: ");
-    put_list(x, PST_FIELD_X_FORWARDED_FOR, is_unix ? (struct pst_bytes){0} : peer, out);
-    pst_buf_lit(out, "\r\nX-Forwarded-Proto: ");
-    pst_buf_put(out, proto);
-    pst_buf_lit(out, "\r\nX-Forwarded-Host: ");
-    pst_buf_put(out, host);
-    pst_buf_lit(out, "\r\nForwarded: ");
-    put_list(x, PST_FIELD_FORWARDED, (struct pst_bytes){0}, out);
+static char *put_forwarded(struct pst_exchange *x, char *to)
+{
+    struct pst_bytes peer = pst_bytes_of(x->c->peer, x->c->peer_len);
+    struct pst_bytes proto = PST_LIT("http"), host = x->host.text;
+    char space[PST_HOST_MAX];
+    bool is_unix = x->c->peer_kind == PST_PEER_UNIX; /* has no address that could be told */
+
+    read_told(x, space, &proto, &host);
+    to = put_list(x, PST_FIELD_X_FORWARDED_FOR, !is_unix, pst_put_lit(to, "X-Forwarded-For: "));
+    to = pst_put(to, is_unix ? (struct pst_bytes){0} : peer);
+    to = pst_put(pst_put_lit(to, "\r\nX-Forwarded-Proto: "), proto);
+    to = pst_put(pst_put_lit(to, "\r\nX-Forwarded-Host: "), host);
+    to = put_list(x, PST_FIELD_FORWARDED, false, pst_put_lit(to, "\r\nForwarded: "));
     if (x->c->trusted && pst_head_find(&x->head, PST_FIELD_FORWARDED, 0) < x->head.count)
-        pst_buf_lit(out, ", ");
-    if (v6)
-        pst_buf_lit(out, "for=\"[");
-    else if (is_unix)
-        pst_buf_lit(out, "for=_");
+        to = pst_put_lit(to, ", ");
+    if (is_unix)
+        to = pst_put_lit(to, "for=_unix");
+    else if (x->c->peer_kind == PST_PEER_V6)
+        to = pst_put_lit(pst_put(pst_put_lit(to, "for=\"["), peer), "]\"");
     else
-        pst_buf_lit(out, "for=");
-    pst_buf_put(out, peer);
-    if (v6)
-        pst_buf_lit(out, "]\"");
-    pst_buf_lit(out, ";host=\"");
-    pst_buf_put(out, host);
-    pst_buf_lit(out, "\";proto=");
-    pst_buf_put(out, proto);
-    pst_buf_lit(out, "\r\n");
+        to = pst_put(pst_put_lit(to, "for="), peer);
+    to = pst_put(pst_put_lit(to, ";host=\""), host);
+    to = pst_put(pst_put_lit(to, "\";proto="), proto);
+    return pst_put_lit(to, "\r\n");
 }
 
 /* ---- the request ---- */
@@ -173,37 +177,31 @@ static bool holds(struct pst_bytes all, struct pst_bytes part)
 }
 
 /* Everything but the credential. Nothing at all when nothing is left. */
-static void put_cookie(struct pst_exchange *x, struct pst_bytes value, struct pst_buf *out)
+static char *put_cookie(const struct pst_exchange *x, struct pst_bytes value, char *to)
 {
     struct pst_bytes credential = x->config->credential_cookie, rest = value, name, crumb;
     bool any = false;
 
-    if (credential.len == 0 || !holds(value, credential)) {
-        pst_buf_line(out, PST_LIT("Cookie"), value);
-        return;
-    }
+    if (credential.len == 0 || !holds(value, credential))
+        return pst_put_line(to, PST_LIT("Cookie"), value);
     while (pst_cookie_next(&rest, &name, &crumb)) {
         if (pst_bytes_equal(name, credential))
             continue;
-        if (any)
-            pst_buf_lit(out, "; ");
-        else
-            pst_buf_lit(out, "Cookie: ");
-        pst_buf_put(out, name);
+        to = pst_put(any ? pst_put_lit(to, "; ") : pst_put_lit(to, "Cookie: "), name);
         if (name.len > 0)
-            pst_buf_char(out, '=');
-        pst_buf_put(out, crumb);
+            to = pst_put_lit(to, "=");
+        to = pst_put(to, crumb);
         any = true;
     }
-    if (any)
-        pst_buf_lit(out, "\r\n");
+    return any ? pst_put_lit(to, "\r\n") : to;
 }
 
-static void put_client_fields(struct pst_exchange *x, struct pst_buf *out)
+static char *put_client_fields(const struct pst_exchange *x, char *to)
 {
     const struct pst_head *head = &x->head;
 
     for (size_t i = 0; i < head->count; i++) {
+        const struct pst_field *field = &head->fields[i];
         const uint8_t id = head->ids[i];
 
         if (id == PST_FIELD_X_REQUEST_ID || id == PST_FIELD_TRACEPARENT ||
@@ -211,16 +209,14 @@ static void put_client_fields(struct pst_exchange *x, struct pst_buf *out)
             continue; /* written by itself */
         if (id == PST_FIELD_AUTHORIZATION) {
             if (x->upstream->authorization_pass)
-                pst_buf_line(out, PST_LIT("Authorization"), head->fields[i].value);
-            continue;
+                to = pst_put_line(to, PST_LIT("Authorization"), field->value);
+        } else if (id == PST_FIELD_COOKIE) {
+            to = put_cookie(x, field->value, to);
+        } else if (pst_filter_request(&x->config->filter, head, i) == PST_FIELD_PASS) {
+            to = put_field(to, field->name, field->value);
         }
-        if (id == PST_FIELD_COOKIE) {
-            put_cookie(x, head->fields[i].value, out);
-            continue;
-        }
-        if (pst_filter_request(&x->config->filter, head, i) == PST_FIELD_PASS)
-            pst_buf_line(out, head->fields[i].name, head->fields[i].value);
     }
+    return to;
 }
 
 static void put_identity(struct pst_exchange *x, struct pst_buf *out)
@@ -233,24 +229,37 @@ static void put_identity(struct pst_exchange *x, struct pst_buf *out)
         pst_buf_safe_line(out, names->roles, d->roles);
         pst_buf_safe_line(out, names->workspace, d->workspace);
     }
-    pst_buf_safe_line(out, names->decision_id, d->id);
-    pst_buf_safe_line(out, names->revision, d->revision_token);
+    /* Of Postern's own making: nothing in them is to be looked for. */
+    if (names->decision_id.len > 0 && d->id.len > 0)
+        pst_buf_line(out, names->decision_id, d->id);
+    if (names->revision.len > 0 && d->revision_token.len > 0)
+        pst_buf_line(out, names->revision, d->revision_token);
     pst_buf_safe_line(out, d->workspace_field, d->workspace);
+}
+
+/* All that comes from the head and the connection. Of the head each text is written once: a field
+ * takes at most two bytes more than it took, a part of a cookie one byte, the target 256. */
+static void put_told(struct pst_exchange *x, struct pst_bytes host, struct pst_buf *out)
+{
+    size_t most = 2 * x->head.size + 2 * x->head.count + 256 + host.len + 2 * PST_HOST_MAX +
+                  x->id.len + OWN_MAX;
+    char *to = pst_buf_open(out, most);
+
+    if (to == NULL)
+        return;
+    to = pst_put(pst_put_lit(pst_put(to, x->head.method_text), " "), x->target.target);
+    to = pst_put_lit(pst_put(pst_put_lit(to, " HTTP/1.1\r\nHost: "), host), "\r\n");
+    to = put_client_fields(x, to);
+    to = put_forwarded(x, to);
+    to = pst_put_line(to, PST_LIT("X-Request-Id"), x->id);
+    pst_buf_close(out, put_trace(x, to));
 }
 
 void pst_rewrite_request(struct pst_exchange *x, struct pst_buf *out)
 {
-    pst_buf_put(out, x->head.method_text);
-    pst_buf_char(out, ' ');
-    pst_buf_put(out, x->target.target);
-    pst_buf_lit(out, " HTTP/1.1\r\nHost: ");
-    pst_buf_put(out, x->upstream->host_client ? x->host.text
-                                              : pst_endpoint_authority(x->lease->endpoint));
-    pst_buf_lit(out, "\r\n");
-    put_client_fields(x, out);
-    put_forwarded(x, out);
-    pst_buf_line(out, PST_LIT("X-Request-Id"), x->id);
-    put_trace(x, out);
+    put_told(x,
+             x->upstream->host_client ? x->host.text : pst_endpoint_authority(x->lease->endpoint),
+             out);
     put_identity(x, out);
     if (x->collected || x->head.framing == PST_FRAMING_LENGTH) {
         pst_buf_lit(out, "Content-Length: ");
@@ -264,13 +273,11 @@ void pst_rewrite_request(struct pst_exchange *x, struct pst_buf *out)
 
 /* ---- the answer ---- */
 
-static void put_status_line(struct pst_exchange *x, struct pst_buf *out)
+static char *put_status_line(const struct pst_exchange *x, char *to)
 {
-    pst_buf_lit(out, "HTTP/1.1 ");
-    pst_buf_u64(out, x->answer.status);
-    pst_buf_char(out, ' ');
-    pst_buf_put(out, x->answer.reason);
-    pst_buf_lit(out, "\r\n");
+    to = pst_put_u64(pst_put_lit(to, "HTTP/1.1 "), x->answer.status);
+    to = pst_put(pst_put_lit(to, " "), x->answer.reason);
+    return pst_put_lit(to, "\r\n");
 }
 
 /* What follows the upstream's own authority in an absolute URL, or the value as it is. */
@@ -295,7 +302,7 @@ static struct pst_bytes client_view(struct pst_exchange *x, struct pst_bytes loc
     return rest.ptr[0] == '/' && !names_host ? rest : location;
 }
 
-static void put_answer_fields(struct pst_exchange *x, struct pst_buf *out)
+static char *put_answer_fields(struct pst_exchange *x, char *to)
 {
     const struct pst_head *answer = &x->answer;
 
@@ -306,11 +313,12 @@ static void put_answer_fields(struct pst_exchange *x, struct pst_buf *out)
             continue;
         if (answer->ids[i] == PST_FIELD_LOCATION && !x->upstream->host_client)
             value = client_view(x, value);
-        pst_buf_line(out, answer->fields[i].name, value);
+        to = put_field(to, answer->fields[i].name, value);
     }
+    return to;
 }
 
-static void put_answer_framing(struct pst_exchange *x, struct pst_buf *out)
+static char *put_answer_framing(struct pst_exchange *x, char *to)
 {
     const struct pst_head *answer = &x->answer;
     bool describes = x->head.method == PST_METHOD_HEAD || answer->status == 304;
@@ -320,41 +328,51 @@ static void put_answer_framing(struct pst_exchange *x, struct pst_buf *out)
     case PST_FRAMING_NONE:
     case PST_FRAMING_LENGTH:
         if (answer->has_length && (answer->framing == PST_FRAMING_LENGTH || describes)) {
-            pst_buf_lit(out, "Content-Length: ");
-            pst_buf_u64(out, answer->content_length);
-            pst_buf_lit(out, "\r\n");
+            to = pst_put_u64(pst_put_lit(to, "Content-Length: "), answer->content_length);
+            to = pst_put_lit(to, "\r\n");
         }
         break;
     case PST_FRAMING_CHUNKED:
     case PST_FRAMING_UNTIL_CLOSE:
         if (x->head.version_minor == 1) {
             x->chunked_out = true;
-            pst_buf_lit(out, "Transfer-Encoding: chunked\r\n");
+            to = pst_put_lit(to, "Transfer-Encoding: chunked\r\n");
         } else {
             x->c->closing = true;
         }
         break;
     }
+    return to;
+}
+
+/* Room for a whole head: each field that goes on takes at most one byte more than it took. */
+static char *open_answer(const struct pst_exchange *x, struct pst_buf *out)
+{
+    return pst_buf_open(out, x->answer.size + x->answer.count + x->id.len + OWN_MAX);
 }
 
 void pst_rewrite_answer(struct pst_exchange *x, struct pst_buf *out)
 {
-    put_status_line(x, out);
-    put_answer_fields(x, out);
-    pst_buf_line(out, PST_LIT("X-Request-Id"), x->id);
-    put_answer_framing(x, out);
+    char *to = open_answer(x, out);
+
+    if (to == NULL)
+        return;
+    to = put_answer_fields(x, put_status_line(x, to));
+    to = pst_put_line(to, PST_LIT("X-Request-Id"), x->id);
+    to = put_answer_framing(x, to);
     if (x->server->draining)
         x->c->closing = true;
     if (x->c->closing)
-        pst_buf_lit(out, "Connection: close\r\n");
+        to = pst_put_lit(to, "Connection: close\r\n");
     else if (x->head.version_minor == 0)
-        pst_buf_lit(out, "Connection: keep-alive\r\n");
-    pst_buf_lit(out, "\r\n");
+        to = pst_put_lit(to, "Connection: keep-alive\r\n");
+    pst_buf_close(out, pst_put_lit(to, "\r\n"));
 }
 
 void pst_rewrite_interim(struct pst_exchange *x, struct pst_buf *out)
 {
-    put_status_line(x, out);
-    put_answer_fields(x, out);
-    pst_buf_lit(out, "\r\n");
+    char *to = open_answer(x, out);
+
+    if (to != NULL)
+        pst_buf_close(out, pst_put_lit(put_answer_fields(x, put_status_line(x, to)), "\r\n"));
 }

@@ -174,7 +174,7 @@ static void free_listener(struct pst_open_listener *listener)
 {
     pst_acceptor_close(listener->acceptor);
     pst_list_remove(&listener->node);
-    free((char *)(uintptr_t)listener->name.ptr);
+    free((char *)(uintptr_t)listener->name.ptr); /* and json_name */
     free(listener);
 }
 
@@ -182,7 +182,7 @@ enum pst_status pst_server_listen(struct pst_server *server, uint32_t index, int
 {
     struct pst_open_listener *listener = calloc(1, sizeof(*listener));
     struct pst_bytes name = server->uses->config->listeners[index].name;
-    char *copy = malloc(name.len + 1);
+    char *copy = malloc(name.len + PST_LISTENER_NAME_MAX);
 
     if (listener == NULL || copy == NULL) {
         free(listener);
@@ -194,6 +194,9 @@ enum pst_status pst_server_listen(struct pst_server *server, uint32_t index, int
     listener->server = server;
     listener->index = index;
     listener->name = pst_bytes_of(copy, name.len);
+    struct pst_buf json = pst_buf_of(copy + name.len, PST_LISTENER_NAME_MAX);
+    pst_buf_json(&json, name);
+    listener->json_name = json.full ? PST_LIT("\"\"") : pst_buf_bytes(&json);
     pst_list_append(&server->listeners, &listener->node);
     enum pst_status status =
         pst_acceptor_open(server->worker, fd, &acceptor_ops, listener, &listener->acceptor);
@@ -293,6 +296,10 @@ enum pst_status pst_server_create(struct pst_worker *worker, struct pst_engine *
     server->ops = ops;
     server->owner = owner;
     server->retry_tokens = 10;
+    for (unsigned i = 0; i < PST_REASONS; i++) {
+        const char *name = pst_reason_name((enum pst_reason)i);
+        server->reasons[i] = pst_bytes_of(name, strnlen(name, 64));
+    }
     pst_list_init(&server->listeners);
     pst_list_init(&server->connections);
     pst_list_init(&server->relaying);

@@ -415,9 +415,11 @@ static enum pst_status find_endpoint(struct pst_pools *pools,
     char space[KEY_MAX];
     struct pst_buf key = pst_buf_of(space, sizeof(space));
 
+    *out = pools->last;
+    if (*out != NULL && config->workspace_count == 0 && has_key(*out, config->address))
+        return PST_OK; /* an address that is a key has no workspace in it */
     if (!write_key(config, workspace, &key))
         return PST_E_INVALID;
-    *out = pools->last;
     if (*out != NULL && has_key(*out, pst_buf_bytes(&key)))
         return PST_OK;
     struct pst_endpoint **bucket =

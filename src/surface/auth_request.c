@@ -164,6 +164,7 @@ unsigned pst_auth_request_answer(const void *self_, const struct pst_decision *d
             pst_buf_safe_line(fields, self->roles, d->roles);
             pst_buf_safe_line(fields, self->workspace, d->workspace);
         }
+        /* Of Postern's own making: nothing in them is to be looked for. */
         if (self->decision_id.len > 0 && d->id.len > 0)
             pst_buf_line(fields, self->decision_id, d->id);
         if (self->revision.len > 0 && d->revision_token.len > 0)

@@ -9,6 +9,8 @@
 #ifndef POSTERN_BASE_BUF_H
 #define POSTERN_BASE_BUF_H
 
+#include <assert.h>
+
 #include "postern/base/bytes.h"
 
 struct pst_buf {
@@ -38,38 +40,62 @@ static inline void pst_buf_put(struct pst_buf *b, struct pst_bytes bytes)
     b->len += bytes.len;
 }
 
-/* Room for `len` bytes, which are the caller's to fill; NULL when it does not fit. */
-static inline char *pst_buf_room(struct pst_buf *b, size_t len)
+/*
+ * Many pieces in one go: room for all of them is asked for once, they are written through a bare
+ * pointer, and close takes over where that ended.
+ *
+ *   char *to = pst_buf_open(b, most);    NULL: no room
+ *   to = pst_put_lit(to, ...);           each writes and returns where it ended
+ *   pst_buf_close(b, to);                at most `most` bytes further
+ */
+static inline char *pst_buf_open(struct pst_buf *b, size_t most)
 {
-    if (b->full || len > b->cap - b->len) {
+    if (b->full || most > b->cap - b->len) {
         b->full = true;
         return NULL;
     }
-    char *room = b->data + b->len;
-    b->len += len;
-    return room;
+    return b->data + b->len;
 }
 
-static inline char *pst_buf_copy_(char *to, struct pst_bytes bytes)
+static inline void pst_buf_close(struct pst_buf *b, const char *end)
+{
+    b->len = (size_t)(end - b->data);
+    assert(b->len <= b->cap);
+}
+
+static inline char *pst_put(char *to, struct pst_bytes bytes)
 {
     if (bytes.len > 0)
         memcpy(to, bytes.ptr, bytes.len);
     return to + bytes.len;
 }
 
+/* to = pst_put_lit(to, "text") */
+#define pst_put_lit(to, s) pst_put((to), PST_LIT(s))
+
+static inline char *pst_put_line(char *to, struct pst_bytes name, struct pst_bytes value)
+{
+    to = pst_put_lit(pst_put(to, name), ": ");
+    return pst_put_lit(pst_put(to, value), "\r\n");
+}
+
+#define PST_U64_DIGITS 20
+char *pst_put_u64(char *to, uint64_t value);
+/* Lower-case, all 16 digits, most significant first. */
+char *pst_put_hex(char *to, uint64_t value);
+/* As pst_buf_json. */
+#define PST_JSON_MAX(len) (6 * (len) + 2)
+char *pst_put_json(char *to, struct pst_bytes text);
+
 /* "name: value" CR LF, all of it or nothing. */
 static inline void pst_buf_line(struct pst_buf *b, struct pst_bytes name, struct pst_bytes value)
 {
-    if (name.len > b->cap || value.len > b->cap) { /* so that the sum cannot overflow */
-        b->full = true;
-        return;
-    }
-    char *to = pst_buf_room(b, name.len + value.len + 4);
-    if (to == NULL)
-        return;
-    to = pst_buf_copy_(to, name);
-    memcpy(to, ": ", 2);
-    memcpy(pst_buf_copy_(to + 2, value), "\r\n", 2);
+    /* Each alone first, so that the sum cannot overflow. */
+    bool fits = (name.len | value.len) <= b->cap;
+    char *to = pst_buf_open(b, fits ? name.len + value.len + 4 : SIZE_MAX);
+
+    if (to != NULL)
+        pst_buf_close(b, pst_put_line(to, name, value));
 }
 
 static inline void pst_buf_char(struct pst_buf *b, char c)

@@ -103,6 +103,10 @@ bool pst_stream_read(struct pst_stream *stream);
  * PST_E_NOMEM: nothing more can be sent on this stream either (send_broken). */
 PST_MUST_USE enum pst_status pst_stream_send(struct pst_stream *stream, const struct iovec *pieces,
                                              int count);
+/* For one who writes into the buffer itself what goes out at the end of the turn: room for `most`
+ * bytes, of which `commit` takes the first `len`. NULL: it cannot be put off, send it. */
+char *pst_stream_room(struct pst_stream *stream, size_t most);
+void pst_stream_commit(struct pst_stream *stream, size_t len);
 /* Half-close once everything is sent. */
 void pst_stream_finish(struct pst_stream *stream);
 static inline bool pst_stream_sending(const struct pst_stream *stream)

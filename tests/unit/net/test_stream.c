@@ -179,6 +179,33 @@ static void what_is_gathered_goes_out_at_the_end_of_the_turn(void **state)
     close_pair(&p);
 }
 
+static void what_is_written_in_place_is_gathered_too(void **state)
+{
+    struct pair p;
+    (void)state;
+    open_pair(&p);
+    assert_null(pst_stream_room(&p.end.stream, 3)); /* it does not gather */
+    p.end.stream.gathers = true;
+    assert_int_equal(send_text(&p.end.stream, "a", "b"), PST_OK);
+    assert_null(pst_stream_room(&p.end.stream, PST_BLOCK_BYTES));
+    char *room = pst_stream_room(&p.end.stream, 8);
+    assert_non_null(room);
+    memcpy(room, "cd", 2);
+    pst_stream_commit(&p.end.stream, 2);
+    assert_int_equal(send_text(&p.end.stream, "e", ""), PST_OK);
+    assert_int_equal(p.end.stream.sent, 5);
+    nothing_has_come(&p);
+    pst_worker_turn(p.worker, 0);
+    has_come(&p, "abcde");
+
+    assert_non_null(pst_stream_room(&p.end.stream, 8)); /* and nothing came of it */
+    pst_stream_commit(&p.end.stream, 0);
+    pst_worker_turn(p.worker, 0);
+    nothing_has_come(&p);
+    assert_int_equal(p.worker->own.blocks_out, 0);
+    close_pair(&p);
+}
+
 static void what_is_gathered_goes_before_what_comes_later(void **state)
 {
     struct pair p;
@@ -524,6 +551,7 @@ int main(void)
         cmocka_unit_test(end_and_pause),
         cmocka_unit_test(keeps_what_the_kernel_does_not_take),
         cmocka_unit_test(what_is_gathered_goes_out_at_the_end_of_the_turn),
+        cmocka_unit_test(what_is_written_in_place_is_gathered_too),
         cmocka_unit_test(what_is_gathered_goes_before_what_comes_later),
         cmocka_unit_test(what_is_gathered_can_be_taken_back),
         cmocka_unit_test(what_is_gathered_and_not_taken_is_told),

@@ -1,5 +1,5 @@
 /* Connections that turn out to be broken when something is sent: to the upstream, to the client. */
-/* wrap: send */
+/* wrap: pst_socket_send_ */
 #include "../test.h"
 
 #include <semaphore.h>
@@ -23,12 +23,12 @@ static bool is_one_of(_Atomic int *left)
     return true;
 }
 
-ssize_t __real_send(int fd, const void *bytes, size_t len, int flags);
-ssize_t __wrap_send(int fd, const void *bytes, size_t len, int flags);
-ssize_t __wrap_send(int fd, const void *bytes, size_t len, int flags)
+ssize_t __real_pst_socket_send_(int fd, const void *bytes, size_t len);
+ssize_t __wrap_pst_socket_send_(int fd, const void *bytes, size_t len);
+ssize_t __wrap_pst_socket_send_(int fd, const void *bytes, size_t len)
 {
     if (pthread_equal(pthread_self(), test_thread))
-        return __real_send(fd, bytes, len, flags);
+        return __real_pst_socket_send_(fd, bytes, len);
     if (is_one_of(&stops)) {
         sem_post(&stopped);
         sem_wait(&go);
@@ -39,9 +39,9 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t len, int flags)
         return -1;
     }
     if (is_one_of(&parts))
-        return __real_send(fd, bytes, len < 5 ? len : 5, flags);
+        return __real_pst_socket_send_(fd, bytes, len < 5 ? len : 5);
     if (!is_one_of(&broken))
-        return __real_send(fd, bytes, len, flags);
+        return __real_pst_socket_send_(fd, bytes, len);
     errno = ECONNRESET;
     return -1;
 }

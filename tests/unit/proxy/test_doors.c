@@ -70,6 +70,28 @@ static void a_check_is_answered_without_a_body(void **state)
     flow_stop(&f);
 }
 
+/* A target that was found to be canonical is known again, and no other for it. */
+static void each_target_of_a_check_is_read(void **state)
+{
+    struct flow f;
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    flow_config(&f);
+    assert_int_equal(pst_cidr_parse(PST_LIT("127.0.0.1/32"), &f.trusted), PST_OK);
+    f.listener.kind = PST_LISTENER_CHECK;
+    f.listener.trusted_count = 1;
+    f.listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
+    flow_run(&f);
+    int c = flow_connect(&f);
+    flow_send(c, GET("/a") GET("/a") GET("/..") GET("/a") GET("/%zz") GET("/a") GET("/%61"));
+    static const char *const expected[] = {"200 OK", "200 OK", "400 ",  "200 OK",
+                                           "400 ",   "200 OK", "200 OK"};
+    for (size_t i = 0; i < 7; i++)
+        has(flow_read_head(c), expected[i]);
+    close(c);
+    flow_stop(&f);
+}
+
 static void a_check_from_elsewhere_is_refused(void **state)
 {
     struct flow f;
@@ -311,6 +333,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_check_is_answered_without_a_body),
+        cmocka_unit_test(each_target_of_a_check_is_read),
         cmocka_unit_test(a_check_from_elsewhere_is_refused),
         cmocka_unit_test(a_local_door_answers_by_itself),
         cmocka_unit_test(drains),
