@@ -29,8 +29,12 @@ WARN   += -Wno-error=maybe-uninitialized
 LTO    := -flto=auto -ffat-lto-objects
 endif
 HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
+ifneq ($(and $(filter x86_64%,$(shell $(CC) -dumpmachine)),$(if $(IS_CLANG),,gcc)),)
+# Or else structures are cleared and copied by `rep stos` and `rep movs`, 15 to 60 ns each: a dozen in a request.
+STRUCTS := -mmemset-strategy=vector_loop:256:noalign,libcall:-1:noalign -mmemcpy-strategy=vector_loop:256:noalign,libcall:-1:noalign
+endif
 # Neither frame pointers nor stubs for calls into libraries: 2 % of a request. Sanitizers want the former.
-CODE   := -fno-plt
+CODE   := -fno-plt $(STRUCTS)
 SAN    ?=
 ifneq ($(SAN),)
 CODE   := -fno-omit-frame-pointer
