@@ -132,7 +132,7 @@ static bool end_extension(struct pst_body *b, char c)
 /* Inside a quoted-string, also behind a backslash. */
 static bool take_quoted(struct pst_body *b, char c)
 {
-    if (skip_text(&c, &c + 1) == &c)
+    if (!is_text(c))
         return refuse(b, 400, "control byte in a chunk extension");
     if (b->state_ == B_EXT_ESCAPED)
         return go(b, B_EXT_QUOTED);
@@ -192,7 +192,7 @@ static bool take_trailer(struct pst_body *b, char c)
             return go(b, B_TRAILER_VALUE);
         return char_is(c, CHAR_TOKEN) || refuse(b, 400, "trailer is no field");
     }
-    return skip_text(&c, &c + 1) != &c || refuse(b, 400, "control byte in a trailer");
+    return is_text(c) || refuse(b, 400, "control byte in a trailer");
 }
 
 static bool take_byte(struct pst_body *b, char c)

@@ -1,5 +1,5 @@
 /*
- * One loop over the states below; each state scans its own kind of bytes and stops at the first
+ * One way through the states below; each state scans its own kind of bytes and stops at the first
  * that is of another kind. What was seen is never looked at again (but for the line that a piece of
  * input ends in: twice): `at_` is the next byte, `mark_` the start of the word or line that `at_`
  * is in.
@@ -15,42 +15,12 @@
 #include "postern/http/h1.h"
 
 #include "chars_internal.h"
+#include "h1_internal.h"
+#include "message_internal.h"
 
-#include "postern/http/host.h"
 #include "postern/http/target.h"
 
 #define METHOD_MAX 24
-
-enum state {
-    S_START,
-    S_START_LF,
-    S_METHOD,
-    S_TARGET,
-    S_VERSION,
-    S_R_STATUS,
-    S_R_REASON,
-    S_LINE_LF,
-    S_LINE,
-    S_NAME,
-    S_VALUE,
-    S_VALUE_LF,
-    S_END_LF,
-    S_DONE,
-    S_FAILED,
-};
-
-/* What the fields so far have said: bits of parser->seen_. */
-enum {
-    SEEN_HOST = 1 << 0,
-    SEEN_LENGTH = 1 << 1,
-    SEEN_CHUNKED = 1 << 2,
-    SEEN_EXPECT = 1 << 3,
-    SEEN_UPGRADE = 1 << 4,
-    SAYS_CLOSE = 1 << 5,
-    SAYS_KEEP_ALIVE = 1 << 6,
-    SAYS_UPGRADE = 1 << 7,
-    SAYS_OTHER_EXPECT = 1 << 8, /* than 100-continue, once */
-};
 
 const struct pst_h1_limits pst_h1_limits_default = {
     .head_bytes = 32768,
@@ -84,25 +54,17 @@ void pst_h1_init_response(struct pst_h1_parser *parser, const struct pst_h1_limi
     parser->response_ = true;
 }
 
-static enum pst_h1_result fail(struct pst_h1_parser *p, uint16_t status, const char *reason)
-{
-    p->fault.status = p->response_ ? 502 : status;
-    p->fault.reason = reason;
-    p->state_ = S_FAILED;
-    return PST_H1_FAIL;
-}
-
 /* A byte that may not stand where it stands; `otherwise` if it is of no bad kind of its own. */
 static enum pst_h1_result fail_byte(struct pst_h1_parser *p, char c, const char *otherwise)
 {
     unsigned char u = (unsigned char)c;
 
-    return fail(p, 400,
-                u == '\n'               ? "line feed without carriage return"
-                : u == '\r'             ? "carriage return without line feed"
-                : u == 0                ? "NUL byte"
-                : u < 0x20 || u == 0x7f ? "control byte"
-                                        : otherwise);
+    return pst_h1_fail_(p, 400,
+                        u == '\n'               ? "line feed without carriage return"
+                        : u == '\r'             ? "carriage return without line feed"
+                        : u == 0                ? "NUL byte"
+                        : u < 0x20 || u == 0x7f ? "control byte"
+                                                : otherwise);
 }
 
 /* The buffer moved: so do the texts. */
@@ -140,121 +102,12 @@ static void clear_head(struct pst_head *head)
     head->host_name_len = head->host_port = 0;
     head->upgrade = PST_UPGRADE_NONE;
     head->size = head->count = 0;
-    memset(head->known, 0, sizeof(head->known));
+    memset(head->last, 0, sizeof(head->last));
 }
 
-/* --- what single fields say ---------------------------------------------------------------- */
-
-static bool once(struct pst_h1_parser *p, unsigned bit)
-{
-    bool first = (p->seen_ & bit) == 0;
-
-    p->seen_ = (uint16_t)(p->seen_ | bit);
-    return first;
-}
-
-static bool is_token(struct pst_bytes text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!char_is(text.ptr[i], CHAR_TOKEN))
-            return false;
-    return text.len > 0;
-}
-
-static bool take_connection(struct pst_h1_parser *p, struct pst_head *head, struct pst_bytes value)
-{
-    struct pst_bytes option;
-
-    while (pst_list_next(&value, &option)) {
-        unsigned says = 0;
-
-        if (pst_bytes_equal_nocase(option, PST_LIT("keep-alive")))
-            says = SAYS_KEEP_ALIVE;
-        else if (pst_bytes_equal_nocase(option, PST_LIT("close")))
-            says = SAYS_CLOSE;
-        else if (pst_bytes_equal_nocase(option, PST_LIT("upgrade")))
-            says = SAYS_UPGRADE;
-        else if (!is_token(option))
-            return false;
-        else if (!pst_bytes_equal_nocase(option, PST_LIT("te")))
-            head->connection_names = true;
-        p->seen_ = (uint16_t)(p->seen_ | says);
-    }
-    return true;
-}
-
-static enum pst_h1_result take_length(struct pst_h1_parser *p, struct pst_head *head,
-                                      struct pst_bytes value)
-{
-    if (!once(p, SEEN_LENGTH))
-        return fail(p, 400, "more than one Content-Length");
-    if ((p->seen_ & SEEN_CHUNKED) != 0)
-        return fail(p, 400, "Content-Length beside Transfer-Encoding");
-    if (!pst_bytes_u63(value, &head->content_length))
-        return fail(p, 400, "Content-Length is no number of 1 to 19 digits");
-    if (p->limits.body_bytes != 0 && head->content_length > p->limits.body_bytes)
-        return fail(p, 413, "body above the limit");
-    head->has_length = true;
-    return PST_H1_MORE;
-}
-
-static enum pst_h1_result take_coding(struct pst_h1_parser *p, const struct pst_head *head,
-                                      struct pst_bytes value)
-{
-    if (!once(p, SEEN_CHUNKED))
-        return fail(p, 400, "more than one Transfer-Encoding");
-    if ((p->seen_ & SEEN_LENGTH) != 0)
-        return fail(p, 400, "Transfer-Encoding beside Content-Length");
-    if (head->version_minor == 0)
-        return fail(p, 400, "Transfer-Encoding in HTTP/1.0");
-    if (!pst_bytes_equal_nocase(value, PST_LIT("chunked")))
-        return fail(p, 400, "Transfer-Encoding is not chunked");
-    return PST_H1_MORE;
-}
-
-/* Apart, so that its room does not cost every field a guarded stack. */
-__attribute__((noinline)) static enum pst_h1_result
-take_host(struct pst_h1_parser *p, struct pst_head *head, struct pst_bytes value)
-{
-    char space[PST_HOST_MAX];
-    struct pst_host host;
-
-    if (p->response_)
-        return PST_H1_MORE;
-    if (!once(p, SEEN_HOST))
-        return fail(p, 400, "more than one Host");
-    if (!pst_host_parse(value, space, &host))
-        return fail(p, 400, "Host is not valid");
-    head->host = value;
-    if (pst_bytes_equal(host.text, value)) {
-        head->host_name_len = (uint16_t)host.name.len;
-        head->host_port = host.port;
-    }
-    return PST_H1_MORE;
-}
-
-static enum pst_h1_result take_known(struct pst_h1_parser *p, struct pst_head *head,
-                                     enum pst_field_id id, struct pst_bytes value)
-{
-    if (id == PST_FIELD_HOST)
-        return take_host(p, head, value);
-    if (id == PST_FIELD_CONTENT_LENGTH)
-        return take_length(p, head, value);
-    if (id == PST_FIELD_TRANSFER_ENCODING)
-        return take_coding(p, head, value);
-    if (id == PST_FIELD_CONNECTION && !take_connection(p, head, value))
-        return fail(p, 400, "Connection is no list of tokens");
-    if (id == PST_FIELD_UPGRADE && !once(p, SEEN_UPGRADE))
-        return fail(p, 400, "more than one Upgrade");
-    if (id == PST_FIELD_EXPECT &&
-        (!once(p, SEEN_EXPECT) || !pst_bytes_equal_nocase(value, PST_LIT("100-continue"))))
-        p->seen_ |= SAYS_OTHER_EXPECT; /* 417 is for heads that are correct otherwise */
-    return PST_H1_MORE;
-}
-
-/* The field at head->count is whole. Most fields say nothing to the parser. */
+/* The field at `at`, which is head->count, is whole. Most fields say nothing to the parser. */
 static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_head *head,
-                                            enum pst_field_id id)
+                                            size_t at, enum pst_field_id id)
 {
     static const bool says_something[PST_FIELD_COUNT] = {
         [PST_FIELD_HOST] = true,
@@ -264,105 +117,11 @@ static inline enum pst_h1_result take_field(struct pst_h1_parser *p, struct pst_
         [PST_FIELD_UPGRADE] = true,
         [PST_FIELD_EXPECT] = true,
     };
-    size_t at = head->count++;
-
-    head->known[id / 64] |= UINT64_C(1) << (id % 64);
-    return says_something[id] ? take_known(p, head, id, head->fields[at].value) : PST_H1_MORE;
-}
-
-/* --- what the whole head says -------------------------------------------------------------- */
-
-static bool is_base64(char c)
-{
-    return (pst_lower(c) >= 'a' && pst_lower(c) <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-           c == '/';
-}
-
-/* 16 bytes in base64. */
-static bool is_websocket_key(struct pst_bytes key)
-{
-    if (key.len != 24 || key.ptr[22] != '=' || key.ptr[23] != '=')
-        return false;
-    for (size_t i = 0; i < 22; i++)
-        if (!is_base64(key.ptr[i]))
-            return false;
-    return true;
-}
-
-static bool is_handshake(const struct pst_head *head)
-{
-    struct pst_bytes key, version;
-
-    return head->method == PST_METHOD_GET && head->framing != PST_FRAMING_CHUNKED &&
-           head->content_length == 0 &&
-           pst_head_only(head, PST_FIELD_SEC_WEBSOCKET_KEY, &key, NULL) && is_websocket_key(key) &&
-           pst_head_only(head, PST_FIELD_SEC_WEBSOCKET_VERSION, &version, NULL) &&
-           pst_bytes_equal(version, PST_LIT("13"));
-}
-
-static enum pst_h1_result finish_upgrade(struct pst_h1_parser *p, struct pst_head *head)
-{
-    struct pst_bytes protocols, protocol;
-
-    if ((p->seen_ & SEEN_UPGRADE) == 0 || (p->seen_ & SAYS_UPGRADE) == 0 ||
-        head->version_minor == 0)
-        return PST_H1_DONE;
-    head->upgrade = PST_UPGRADE_OTHER;
-    protocols = head->fields[pst_head_find(head, PST_FIELD_UPGRADE, 0)].value;
-    while (pst_list_next(&protocols, &protocol))
-        if (pst_bytes_equal_nocase(protocol, PST_LIT("websocket")))
-            head->upgrade = PST_UPGRADE_WEBSOCKET;
-    if (head->upgrade == PST_UPGRADE_WEBSOCKET && !is_handshake(head))
-        return fail(p, 400, "websocket handshake is not complete");
-    return PST_H1_DONE;
-}
-
-static void finish_keep_alive(const struct pst_h1_parser *p, struct pst_head *head)
-{
-    head->keep_alive = (p->seen_ & SAYS_CLOSE) == 0 &&
-                       (head->version_minor == 1 || (p->seen_ & SAYS_KEEP_ALIVE) != 0);
-}
-
-static enum pst_h1_result finish_request(struct pst_h1_parser *p, struct pst_head *head)
-{
-    if ((p->seen_ & SEEN_HOST) == 0)
-        return fail(p, 400, "no Host");
-    if ((p->seen_ & SAYS_OTHER_EXPECT) != 0)
-        return fail(p, 417, "expectation other than one 100-continue");
-    if ((p->seen_ & SEEN_CHUNKED) != 0)
-        head->framing = PST_FRAMING_CHUNKED;
-    else if ((p->seen_ & SEEN_LENGTH) != 0)
-        head->framing = PST_FRAMING_LENGTH;
-    head->expect_continue = (p->seen_ & SEEN_EXPECT) != 0 && head->version_minor == 1 &&
-                            (head->framing == PST_FRAMING_CHUNKED || head->content_length > 0);
-    finish_keep_alive(p, head);
-    return finish_upgrade(p, head);
-}
-
-static enum pst_h1_result finish_response(struct pst_h1_parser *p, struct pst_head *head)
-{
-    bool bare = head->status < 200 || head->status == 204;
-
-    if (bare && ((p->seen_ & SEEN_CHUNKED) != 0 || head->content_length > 0))
-        return fail(p, 502, "a body with a status that has none");
-    finish_keep_alive(p, head);
-    if (bare || head->status == 304 || p->asked_ == PST_METHOD_HEAD) {
-        head->framing = PST_FRAMING_NONE;
-    } else if ((p->seen_ & SEEN_CHUNKED) != 0) {
-        head->framing = PST_FRAMING_CHUNKED;
-    } else if ((p->seen_ & SEEN_LENGTH) != 0) {
-        head->framing = PST_FRAMING_LENGTH;
-    } else {
-        head->framing = PST_FRAMING_UNTIL_CLOSE;
-        head->keep_alive = false;
-    }
-    if (head->status == 101) {
-        size_t at = pst_head_find(head, PST_FIELD_UPGRADE, 0);
-        bool websocket = (p->seen_ & SAYS_UPGRADE) != 0 && at < head->count &&
-                         pst_bytes_equal_nocase(head->fields[at].value, PST_LIT("websocket"));
-        head->upgrade = websocket ? PST_UPGRADE_WEBSOCKET : PST_UPGRADE_OTHER;
-    }
-    return PST_H1_DONE;
+    head->count = at + 1;
+    head->before[at] = head->last[id];
+    head->last[id] = (uint8_t)(at + 1);
+    return says_something[id] ? pst_h1_take_known_(p, head, id, head->fields[at].value)
+                              : PST_H1_MORE;
 }
 
 /* --- the states ---------------------------------------------------------------------------- */
@@ -396,15 +155,23 @@ static enum pst_h1_result read_method(struct pst_h1_parser *p, struct input in,
 {
     const char *at = in.start + p->at_, *end = scan_end(p, in, METHOD_MAX);
 
+    /* In one look when it is what it nearly always is. */
+    if (p->at_ == p->mark_ && in.end - at >= 4 && memcmp(at, "GET ", 4) == 0) {
+        head->method_text = pst_bytes_of(at, 3);
+        head->method = PST_METHOD_GET;
+        enter(p, in, at + 4, S_TARGET);
+        return PST_H1_DONE;
+    }
+
     while (at < end && *at >= 'A' && *at <= 'Z')
         at++;
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, METHOD_MAX))
-        return fail(p, 501, "method is too long");
+        return pst_h1_fail_(p, 501, "method is too long");
     if (at == in.end)
         return PST_H1_MORE;
     if (*at != ' ' && char_is(*at, CHAR_TOKEN) && (*at < 'a' || *at > 'z'))
-        return fail(p, 501, "method is no word of capital letters");
+        return pst_h1_fail_(p, 501, "method is no word of capital letters");
     if (*at != ' ' || p->at_ == p->mark_)
         return fail_byte(p, *at, "method is no word of capital letters");
 
@@ -412,7 +179,7 @@ static enum pst_h1_result read_method(struct pst_h1_parser *p, struct input in,
     head->method = pst_method_of(head->method_text);
     if (head->method == PST_METHOD_CONNECT || head->method == PST_METHOD_TRACE ||
         head->method == PST_METHOD_TRACK)
-        return fail(p, 405, "method is refused everywhere");
+        return pst_h1_fail_(p, 405, "method is refused everywhere");
     enter(p, in, at + 1, S_TARGET);
     return PST_H1_DONE;
 }
@@ -429,8 +196,8 @@ static enum pst_h1_result fail_long_target(struct pst_h1_parser *p, struct input
         seen.len--;
     if (seen.len > 1 && seen.ptr[0] == '/' &&
         !pst_target_parse(method, seen, NULL, NULL, 0, &target, &fault) && fault.status == 400)
-        return fail(p, 400, fault.reason);
-    return fail(p, 414, "target is too long");
+        return pst_h1_fail_(p, 400, fault.reason);
+    return pst_h1_fail_(p, 414, "target is too long");
 }
 
 static enum pst_h1_result read_target(struct pst_h1_parser *p, struct input in,
@@ -444,11 +211,11 @@ static enum pst_h1_result read_target(struct pst_h1_parser *p, struct input in,
     if (at == in.end)
         return PST_H1_MORE;
     if (*at == '\r')
-        return fail(p, 400, "no version in the request line");
+        return pst_h1_fail_(p, 400, "no version in the request line");
     if (*at != ' ')
         return fail_byte(p, *at, "byte above ASCII in the target");
     if (p->at_ == p->mark_)
-        return fail(p, 400, "two blanks in the request line");
+        return pst_h1_fail_(p, 400, "two blanks in the request line");
     head->target = pst_bytes_of(in.start + p->mark_, p->at_ - p->mark_);
     enter(p, in, at + 1, S_VERSION);
     return PST_H1_DONE;
@@ -478,7 +245,7 @@ static enum pst_h1_result read_version(struct pst_h1_parser *p, struct input in,
             if (c != after)
                 return fail_byte(p, c, "version is not HTTP/1.0 or HTTP/1.1");
             if (v[5] != '1' || v[7] > '1')
-                return fail(p, 505, "version is not HTTP/1.0 or HTTP/1.1");
+                return pst_h1_fail_(p, 505, "version is not HTTP/1.0 or HTTP/1.1");
             head->version_minor = (uint8_t)(v[7] - '0');
             enter(p, in, in.start + p->at_ + 1, p->response_ ? S_R_STATUS : S_LINE_LF);
             return PST_H1_DONE;
@@ -498,7 +265,7 @@ static enum pst_h1_result read_status(struct pst_h1_parser *p, struct input in,
 
         if (p->at_ - p->mark_ == 3) {
             if (head->status < 100 || head->status > 599)
-                return fail(p, 502, "status is not 100 to 599");
+                return pst_h1_fail_(p, 502, "status is not 100 to 599");
             /* Without a reason many servers leave the blank out, too. */
             if (c != ' ' && c != '\r')
                 return fail_byte(p, c, "status has more than three digits");
@@ -516,11 +283,12 @@ static enum pst_h1_result read_status(struct pst_h1_parser *p, struct input in,
 static enum pst_h1_result read_reason(struct pst_h1_parser *p, struct input in,
                                       struct pst_head *head)
 {
-    const char *at = skip_text(in.start + p->at_, scan_end(p, in, p->limits.field_bytes));
+    const char *from = in.start + p->at_;
+    const char *at = skip_text(from, from, scan_end(p, in, p->limits.field_bytes));
 
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, p->limits.field_bytes))
-        return fail(p, 502, "reason is too long");
+        return pst_h1_fail_(p, 502, "reason is too long");
     if (at == in.end)
         return PST_H1_MORE;
     if (*at != '\r')
@@ -543,11 +311,11 @@ static enum pst_h1_result read_line(struct pst_h1_parser *p, struct input in,
         return PST_H1_DONE;
     }
     if (*at == ' ' || *at == '\t')
-        return fail(p, 400, "blank at the start of a line");
+        return pst_h1_fail_(p, 400, "blank at the start of a line");
     if (*at == ':')
-        return fail(p, 400, "field without a name");
+        return pst_h1_fail_(p, 400, "field without a name");
     if (head->count == p->limits.fields)
-        return fail(p, 431, "too many fields");
+        return pst_h1_fail_(p, 431, "too many fields");
     p->line_max_ = p->limits.field_bytes;
     enter(p, in, at, S_NAME);
     return PST_H1_DONE;
@@ -560,13 +328,13 @@ static enum pst_h1_result read_name(struct pst_h1_parser *p, struct input in, st
 
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, p->line_max_))
-        return fail(p, 431, "field is too long");
+        return pst_h1_fail_(p, 431, "field is too long");
     if (at == in.end)
         return PST_H1_MORE;
     if (*at == '\r')
-        return fail(p, 400, "line without a colon");
+        return pst_h1_fail_(p, 400, "line without a colon");
     if (*at == ' ' || *at == '\t')
-        return fail(p, 400, "blank in a field name");
+        return pst_h1_fail_(p, 400, "blank in a field name");
     if (*at != ':')
         return fail_byte(p, *at, "byte that may not stand in a field name");
 
@@ -586,11 +354,12 @@ static enum pst_h1_result read_name(struct pst_h1_parser *p, struct input in, st
 static enum pst_h1_result read_value(struct pst_h1_parser *p, struct input in,
                                      struct pst_head *head)
 {
-    const char *at = skip_text(in.start + p->at_, scan_end(p, in, p->line_max_));
+    const char *from = in.start + p->at_;
+    const char *at = skip_text(from, from, scan_end(p, in, p->line_max_));
 
     p->at_ = (uint32_t)(at - in.start);
     if (is_beyond(p, in, at, p->line_max_))
-        return fail(p, 431, "field is too long");
+        return pst_h1_fail_(p, 431, "field is too long");
     if (at == in.end)
         return PST_H1_MORE;
     if (*at != '\r')
@@ -601,12 +370,12 @@ static enum pst_h1_result read_value(struct pst_h1_parser *p, struct input in,
     return PST_H1_DONE;
 }
 
-/* A value without the blanks around it; nearly always there is one in front. */
+/* A value without the blanks around it; nearly always there is one in front. The CR at `end` is no
+ * text. */
 static inline struct pst_bytes value_between(const char *from, const char *end)
 {
-    if (from < end && *from == ' ')
-        from++;
-    if (from < end && (unsigned char)*from > ' ' && (unsigned char)end[-1] > ' ')
+    from += *from == ' ';
+    if ((unsigned char)*from > ' ' && (unsigned char)end[-1] > ' ')
         return pst_bytes_of(from, (size_t)(end - from));
     return pst_bytes_trim(pst_bytes_of(from, (size_t)(end - from)));
 }
@@ -630,33 +399,86 @@ static size_t least_limit(const struct pst_h1_limits *limits)
     return limits->cookie_bytes < least ? limits->cookie_bytes : least;
 }
 
+/* The parts of a field, as they were found in a line. */
+struct parts {
+    size_t name;     /* its length */
+    const char *end; /* behind the value */
+    enum pst_field_id id;
+};
+
+#ifdef __SSE2__
+/* In one look when the colon is within 32 bytes, as nearly always. A name that equals a known one
+ * is a token. False: to be looked at byte by byte. */
+static inline bool split_near(const char *line, const char *end, struct parts *out)
+{
+    const __m128i colon = _mm_set1_epi8(':'), small = _mm_set1_epi8(0x20);
+    __m128i a = load16(line), b = load16(line + 16);
+    uint32_t colons = mask32(_mm_cmpeq_epi8(a, colon), _mm_cmpeq_epi8(b, colon));
+    uint32_t rare = rare32(a, b);
+    uint32_t name = colons ^ (colons - 1); /* with its colon */
+
+    if (colons == 0 || (rare & name) != 0)
+        return false;
+    out->name = (unsigned)__builtin_ctz(colons);
+    out->id = pst_name_candidate(line, out->name);
+    const __m128i *row = (const __m128i *)(const void *)pst_name_rows_[out->id];
+    uint32_t same = mask32(_mm_cmpeq_epi8(_mm_or_si128(a, small), row[0]),
+                           _mm_cmpeq_epi8(_mm_or_si128(b, small), row[1]));
+    if ((~same & name) != 0) {
+        out->id = PST_FIELD_OTHER;
+        if (name == 1 || ((~mask32(find_alnum(a, small), find_alnum(b, small)) & name >> 1) != 0 &&
+                          skip_token(line, line + out->name) != line + out->name))
+            return false;
+    }
+    out->end = line + (rare != 0 ? (unsigned)__builtin_ctz(rare) : 32);
+    if (rare == 0 || *out->end != '\r')
+        out->end = skip_text(line, out->end, end);
+    return true;
+}
+#endif
+
+static bool split_far(const char *line, const char *end, struct parts *out)
+{
+    const char *colon = skip_token(line, end);
+
+    if (colon == end || *colon != ':' || colon == line)
+        return false;
+    out->name = (size_t)(colon - line);
+    out->id = pst_field_id_of(pst_bytes_of(line, out->name));
+    out->end = skip_text(line, colon + 1, end);
+    return true;
+}
+
+static inline bool split_line(const char *line, const char *end, struct parts *out)
+{
+#ifdef __SSE2__
+    if (end - line >= 32 && split_near(line, end, out))
+        return true;
+#endif
+    return line < end && *line != '\r' && split_far(line, end, out);
+}
+
 /* Lines that are whole and as they should be, one after the other, without the states between their
  * parts: nearly every head comes in one piece. The first that is not is left to the states, which
  * know what to wait for or to say; p stands at its beginning. */
 static enum pst_h1_result read_whole_lines(struct pst_h1_parser *p, struct input in,
                                            struct pst_head *head)
 {
-    const char *line = in.start + p->at_;
-    size_t least = least_limit(&p->limits);
+    const char *line = in.start + p->at_, *last_end = in.end - 2;
+    size_t least = least_limit(&p->limits), fields = p->limits.fields;
+    struct parts parts;
 
-    while (head->count < p->limits.fields) {
-        struct pst_field *field = &head->fields[head->count];
-        const char *colon = skip_token(line, in.end);
-        if (colon == in.end || *colon != ':' || colon == line)
-            break;
-        const char *end = skip_text(colon + 1, in.end);
-        if (in.end - end < 2 || end[0] != '\r' || end[1] != '\n')
-            break;
+    for (size_t at = head->count; at < fields && split_line(line, in.end, &parts); at++) {
+        size_t len = (size_t)(parts.end - line);
 
-        field->name = pst_bytes_of(line, (size_t)(colon - line));
-        enum pst_field_id id = pst_field_id_of(field->name);
-        if ((size_t)(end - line) > least &&
-            is_too_long(&p->limits, id, field->name.len, (size_t)(end - line)))
+        if (parts.end > last_end || memcmp(parts.end, "\r\n", 2) != 0 ||
+            (len > least && is_too_long(&p->limits, parts.id, parts.name, len)))
             break;
-        field->value = value_between(colon + 1, end);
-        head->ids[head->count] = (uint8_t)id;
-        line = end + 2;
-        if (take_field(p, head, id) == PST_H1_FAIL)
+        head->ids[at] = (uint8_t)parts.id;
+        head->fields[at].name = pst_bytes_of(line, parts.name);
+        head->fields[at].value = value_between(line + parts.name + 1, parts.end);
+        line = parts.end + 2;
+        if (take_field(p, head, at, parts.id) == PST_H1_FAIL)
             return PST_H1_FAIL;
     }
     enter(p, in, line, S_LINE);
@@ -670,7 +492,7 @@ static enum pst_h1_result read_lf(struct pst_h1_parser *p, struct input in, enum
     if (at == in.end)
         return PST_H1_MORE;
     if (*at != '\n')
-        return fail(p, 400, "carriage return without line feed");
+        return pst_h1_fail_(p, 400, "carriage return without line feed");
     enter(p, in, at + 1, next);
     return PST_H1_DONE;
 }
@@ -688,65 +510,55 @@ static enum pst_h1_result read_start(struct pst_h1_parser *p, struct input in)
     return PST_H1_DONE;
 }
 
-static enum pst_h1_result finish(struct pst_h1_parser *p, struct pst_head *head)
+/* Up to the line feed behind the first line. */
+static enum pst_h1_result read_first_line(struct pst_h1_parser *p, struct input in,
+                                          struct pst_head *head)
 {
-    head->size = p->at_;
-    return p->response_ ? finish_response(p, head) : finish_request(p, head);
+    enum pst_h1_result got = PST_H1_DONE;
+
+    if (p->state_ == S_START)
+        got = read_start(p, in);
+    if (got == PST_H1_DONE && p->state_ == S_START_LF)
+        got = read_lf(p, in, S_METHOD);
+    if (got == PST_H1_DONE && p->state_ == S_METHOD)
+        got = read_method(p, in, head);
+    if (got == PST_H1_DONE && p->state_ == S_TARGET)
+        got = read_target(p, in, head);
+    if (got == PST_H1_DONE && p->state_ == S_VERSION)
+        got = read_version(p, in, head);
+    if (got == PST_H1_DONE && p->state_ == S_R_STATUS)
+        got = read_status(p, in, head);
+    if (got == PST_H1_DONE && p->state_ == S_R_REASON)
+        got = read_reason(p, in, head);
+    if (got == PST_H1_DONE && p->state_ == S_LINE_LF)
+        got = read_lf(p, in, S_LINE);
+    return got;
 }
 
-/* One step in the present state: DONE if it was left, else MORE or FAIL. The states of a field,
- * which nearly always follow each other, are one step. */
-static enum pst_h1_result step(struct pst_h1_parser *p, struct input in, struct pst_head *head)
+/* One field, or the end. */
+static enum pst_h1_result read_field(struct pst_h1_parser *p, struct input in,
+                                     struct pst_head *head)
 {
-    enum pst_h1_result got;
+    enum pst_h1_result got = PST_H1_DONE;
 
-    switch ((enum state)p->state_) {
-    case S_START:
-        return read_start(p, in);
-    case S_START_LF:
-        return read_lf(p, in, S_METHOD);
-    case S_METHOD:
-        return read_method(p, in, head);
-    case S_TARGET:
-        return read_target(p, in, head);
-    case S_VERSION:
-        return read_version(p, in, head);
-    case S_R_STATUS:
-        return read_status(p, in, head);
-    case S_R_REASON:
-        return read_reason(p, in, head);
-    case S_LINE_LF:
-        return read_lf(p, in, S_LINE);
-    case S_LINE:
+    if (p->state_ == S_LINE)
         got = read_whole_lines(p, in, head);
-        if (got != PST_H1_DONE)
-            return got;
+    if (got == PST_H1_DONE && p->state_ == S_LINE)
         got = read_line(p, in, head);
-        if (got != PST_H1_DONE || p->state_ != S_NAME)
-            return got;
-        __attribute__((fallthrough));
-    case S_NAME:
+    if (got == PST_H1_DONE && p->state_ == S_NAME)
         got = read_name(p, in, head);
-        if (got != PST_H1_DONE)
-            return got;
-        __attribute__((fallthrough));
-    case S_VALUE:
+    if (got == PST_H1_DONE && p->state_ == S_VALUE)
         got = read_value(p, in, head);
-        if (got != PST_H1_DONE)
-            return got;
-        __attribute__((fallthrough));
-    case S_VALUE_LF:
+    if (got == PST_H1_DONE && p->state_ == S_VALUE_LF) {
         got = read_lf(p, in, S_LINE);
-        return got == PST_H1_DONE && take_field(p, head, head->ids[head->count]) == PST_H1_FAIL
-                   ? PST_H1_FAIL
-                   : got;
-    case S_END_LF:
-        return read_lf(p, in, S_DONE);
-    case S_DONE:
-    case S_FAILED:
-        break;
+        if (got == PST_H1_DONE)
+            got = take_field(p, head, head->count, head->ids[head->count]) == PST_H1_FAIL
+                      ? PST_H1_FAIL
+                      : PST_H1_DONE;
     }
-    return PST_H1_FAIL;
+    if (got == PST_H1_DONE && p->state_ == S_END_LF)
+        got = read_lf(p, in, S_DONE);
+    return got;
 }
 
 enum pst_h1_result pst_h1_parse(struct pst_h1_parser *parser, struct pst_bytes input,
@@ -757,19 +569,23 @@ enum pst_h1_result pst_h1_parse(struct pst_h1_parser *parser, struct pst_bytes i
                        .end = input.ptr + (whole ? input.len : parser->limits.head_bytes)};
     enum pst_h1_result got = PST_H1_DONE;
 
+    if (parser->state_ == S_FAILED)
+        return PST_H1_FAIL;
     if (input.len == 0)
-        return parser->state_ == S_FAILED ? PST_H1_FAIL : PST_H1_MORE;
+        return PST_H1_MORE;
     if (parser->base_ == 0)
         clear_head(head);
     else if (parser->base_ != (uintptr_t)input.ptr)
         move_head(parser, head, input.ptr);
     parser->base_ = (uintptr_t)input.ptr;
 
+    if (parser->state_ <= S_LINE_LF)
+        got = read_first_line(parser, in, head);
     while (got == PST_H1_DONE && parser->state_ != S_DONE)
-        got = step(parser, in, head);
+        got = read_field(parser, in, head);
     if (got == PST_H1_DONE)
-        return finish(parser, head);
+        return pst_h1_finish_(parser, head);
     if (got == PST_H1_MORE && input.len >= parser->limits.head_bytes)
-        return fail(parser, 431, "head is too large");
+        return pst_h1_fail_(parser, 431, "head is too large");
     return got;
 }

@@ -4,7 +4,7 @@
  */
 #include "postern/http/host.h"
 
-#include "chars_internal.h"
+#include "host_internal.h"
 
 #include "postern/base/buf.h"
 
@@ -196,27 +196,9 @@ static bool parse_ipv6(struct pst_bytes raw, char *space, struct pst_host *out)
     return true;
 }
 
-#ifdef __SSE2__
-/* A short name in small letters without a port is canonical as it stands: most are such. */
-static bool is_canonical_name(struct pst_bytes raw)
-{
-    struct ordinary o = find_ordinary(raw, '.');
-    uint64_t all = (UINT64_C(1) << (raw.len & 63)) - 1;
-
-    return raw.len > 0 && raw.len < 64 && (o.good & all) == all && o.capitals == 0 &&
-           (o.separators & (o.separators << 1 | 1 | UINT64_C(1) << (raw.len - 1))) == 0;
-}
-#else
-static bool is_canonical_name(struct pst_bytes raw)
-{
-    (void)raw;
-    return false;
-}
-#endif
-
 static bool parse_name(struct pst_bytes raw, char *space, struct pst_host *out)
 {
-    if (is_canonical_name(raw)) {
+    if (is_canonical_host(raw)) {
         out->name = out->text = raw;
         return true;
     }

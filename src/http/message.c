@@ -1,10 +1,10 @@
 /*
  * A name is recognised by its length and three of its letters, which lead to the one candidate in a
- * table without collisions, and one comparison eight bytes at a time. Setting the bit 0x20 makes
- * capitals small; of the other token bytes it changes only `^` and `_`, which become bytes that
- * stand in no known name.
+ * table without collisions (see message_internal.h), and one comparison eight bytes at a time.
+ * Setting the bit 0x20 makes capitals small; of the other token bytes it changes only `^` and `_`,
+ * which become bytes that stand in no known name.
  */
-#include "postern/http/message.h"
+#include "message_internal.h"
 
 /* PST_LIT is no constant expression, which a table needs. */
 #define TEXT(s)                                                                                    \
@@ -24,15 +24,21 @@ static const struct pst_bytes method_texts[PST_METHOD_COUNT] = {
     [PST_METHOD_UNLOCK] = TEXT("UNLOCK"),
 };
 
-static const struct pst_bytes field_names[PST_FIELD_COUNT] = {
-#define FIELD_NAME(id, name, a, y, z) [PST_FIELD_##id] = TEXT(name),
-    PST_FIELD_LIST(FIELD_NAME)
-#undef FIELD_NAME
+_Alignas(PST_NAME_ROW) const char pst_name_rows_[PST_FIELD_COUNT][PST_NAME_ROW] = {
+#define FIELD_ROW(id, name, a, y, z) [PST_FIELD_##id] = name ":",
+    PST_FIELD_LIST(FIELD_ROW)
+#undef FIELD_ROW
 };
 
-enum pst_method pst_method_of(struct pst_bytes text)
+static const uint8_t name_lens[PST_FIELD_COUNT] = {
+#define FIELD_LEN(id, name, a, y, z) [PST_FIELD_##id] = sizeof(name) - 1,
+    PST_FIELD_LIST(FIELD_LEN)
+#undef FIELD_LEN
+};
+
+enum pst_method pst_method_of_other_(struct pst_bytes text)
 {
-    for (unsigned m = PST_METHOD_OTHER + 1; m < PST_METHOD_COUNT; m++)
+    for (unsigned m = PST_METHOD_GET + 1; m < PST_METHOD_COUNT; m++)
         if (pst_bytes_equal(text, method_texts[m]))
             return (enum pst_method)m;
     return PST_METHOD_OTHER;
@@ -43,19 +49,9 @@ struct pst_bytes pst_method_text(enum pst_method method)
     return method_texts[method];
 }
 
-#define KEY(len, a, y, z)                                                                          \
-    ((uint32_t)(len) << 24 | (uint32_t)(unsigned char)(a) << 16 |                                  \
-     (uint32_t)(unsigned char)(y) << 8 | (uint32_t)(unsigned char)(z))
-
-/* The multiplier was searched for: it gives each known name a place of its own. When a new name
- * shares one, the table does not compile (a place is filled twice), and another multiplier is due.
- */
-#define SLOTS     512u
-#define SLOT(key) (((key)*0x224727e1u & 0xffffffffu) >> 23)
-
-static const uint8_t slots[SLOTS] = {
+const uint8_t pst_name_slots_[PST_NAME_SLOTS] = {
 #define FIELD_SLOT(id, text, a, y, z)                                                              \
-    [SLOT(KEY(sizeof(text) - 1, a, y, z) | 0x202020u)] = PST_FIELD_##id,
+    [PST_NAME_SLOT(PST_NAME_KEY(sizeof(text) - 1, a, PST_NAME_END(y, z)))] = PST_FIELD_##id,
     PST_FIELD_LIST(FIELD_SLOT)
 #undef FIELD_SLOT
 };
@@ -90,17 +86,15 @@ enum pst_field_id pst_field_id_of(struct pst_bytes name)
     if (name.len < 2 || name.len > UINT8_MAX)
         return PST_FIELD_OTHER;
 
-    uint32_t key =
-        KEY(name.len, name.ptr[0], name.ptr[name.len - 2], name.ptr[name.len - 1]) | 0x202020u;
-    enum pst_field_id id = slots[SLOT(key)];
-    if (field_names[id].len != name.len || !same_name(name.ptr, field_names[id].ptr, name.len))
+    enum pst_field_id id = pst_name_candidate(name.ptr, name.len);
+    if (name_lens[id] != name.len || !same_name(name.ptr, pst_name_rows_[id], name.len))
         return PST_FIELD_OTHER;
     return id;
 }
 
 struct pst_bytes pst_field_name(enum pst_field_id id)
 {
-    return field_names[id];
+    return pst_bytes_of(pst_name_rows_[id], name_lens[id]);
 }
 
 size_t pst_head_find_name(const struct pst_head *head, struct pst_bytes name, size_t from)
@@ -108,18 +102,6 @@ size_t pst_head_find_name(const struct pst_head *head, struct pst_bytes name, si
     while (from < head->count && !pst_bytes_equal_nocase(head->fields[from].name, name))
         from++;
     return from;
-}
-
-bool pst_head_only(const struct pst_head *head, enum pst_field_id id, struct pst_bytes *value,
-                   bool *more)
-{
-    size_t at = pst_head_find(head, id, 0);
-    bool twice = at < head->count && pst_head_find(head, id, at + 1) < head->count;
-
-    *value = at < head->count ? head->fields[at].value : (struct pst_bytes){0};
-    if (more != NULL)
-        *more = twice;
-    return at < head->count && !twice;
 }
 
 bool pst_list_next(struct pst_bytes *rest, struct pst_bytes *element)

@@ -213,38 +213,39 @@ static inline size_t skip_chars(struct pst_bytes raw, size_t at, unsigned classe
 }
 
 #ifdef __SSE2__
-/* A short path of nothing but letters, digits, `-` and `_` between single slashes stands for
- * itself: most paths are such, and name by name they cost 400 instructions. False: read it name by
- * name. */
-static bool read_ordinary_path(struct reader *r)
+/* The length of a short path, up to the `?` or the end, of nothing but letters, digits, `-` and `_`
+ * between single slashes: most paths are such and stand for themselves, and name by name they cost
+ * 400 instructions. 0: to be read name by name. */
+static size_t ordinary_path(struct pst_bytes raw)
 {
-    struct ordinary o = find_ordinary(r->raw, '/');
-    uint64_t slashes = o.separators;
+    struct ordinary o = find_ordinary(raw, _mm_set1_epi8('/'), _mm_set1_epi8(0x20));
     size_t end = (size_t)__builtin_ctzll(~o.good);
+    uint64_t slashes = o.separators & ((UINT64_C(1) << end) - 1);
 
-    if (end < r->raw.len && r->raw.ptr[end] != '?')
-        return false;
-    slashes &= (UINT64_C(1) << end) - 1;
-    if ((slashes & slashes << 1) != 0)
-        return false;
-    if (end > 1 && (slashes >> (end - 1) & 1) != 0)
-        r->oddities |= PST_ODD_TRAILING_SLASH;
-    r->out.len = r->at = end;
-    return true;
+    return (end < raw.len && raw.ptr[end] != '?') || (slashes & slashes << 1) != 0 ? 0 : end;
 }
 #else
-static bool read_ordinary_path(struct reader *r)
+static size_t ordinary_path(struct pst_bytes raw)
 {
-    (void)r;
-    return false;
+    (void)raw;
+    return 0;
 }
 #endif
+
+/* The oddities of an ordinary path. */
+static unsigned trailing_slash(const char *path, size_t len)
+{
+    return len > 1 && path[len - 1] == '/' ? PST_ODD_TRAILING_SLASH : 0;
+}
 
 /* From the first `/` to the `?` or the end. */
 static bool read_path(struct reader *r)
 {
-    if (read_ordinary_path(r))
+    if (r->at > 0) { /* known to be ordinary up to there */
+        r->oddities = trailing_slash(r->raw.ptr, r->at);
+        r->out.len = r->at;
         return true;
+    }
     keep(&r->out, 0, 1);
     r->after = '/';
     r->at = 1;
@@ -374,8 +375,11 @@ static bool read_rootless(struct reader *r, struct pst_target *out)
     return true;
 }
 
-bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct pst_host *host,
-                      char *space, size_t cap, struct pst_target *out, struct pst_fault *fault)
+/* Any target. The first `ordinary` bytes are a path that stands for itself. */
+static __attribute__((noinline)) bool read_any(enum pst_method method, struct pst_bytes raw,
+                                               size_t ordinary, const struct pst_host *host,
+                                               char *space, size_t cap, struct pst_target *out,
+                                               struct pst_fault *fault)
 {
     *out = (struct pst_target){0};
     if (method == PST_METHOD_OPTIONS && pst_bytes_equal(raw, PST_LIT("*"))) {
@@ -391,12 +395,29 @@ bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct
         out->absolute = true;
     }
 
-    struct reader r = {.raw = raw, .out = {.raw = raw, .space = space, .cap = cap}, .fault = fault};
+    struct reader r = {.raw = raw,
+                       .at = ordinary,
+                       .out = {.raw = raw, .space = space, .cap = cap},
+                       .fault = fault};
     if (raw.len > 0 && raw.ptr[0] == '/')
         return read_origin_form(&r, out);
     if (out->absolute)
         return read_rootless(&r, out);
     return refuse(fault, 400, "target is in none of the known forms");
+}
+
+bool pst_target_parse(enum pst_method method, struct pst_bytes raw, const struct pst_host *host,
+                      char *space, size_t cap, struct pst_target *out, struct pst_fault *fault)
+{
+    size_t ordinary = raw.len > 0 && raw.ptr[0] == '/' ? ordinary_path(raw) : 0;
+
+    if (ordinary == 0 || ordinary < raw.len)
+        return read_any(method, raw, ordinary, host, space, cap, out, fault);
+    *out = (struct pst_target){.target = raw,
+                               .path = raw,
+                               .query = pst_bytes_from(raw, raw.len),
+                               .oddities = trailing_slash(raw.ptr, raw.len)};
+    return true;
 }
 
 /* --- reading what was parsed ---------------------------------------------------------------- */

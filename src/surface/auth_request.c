@@ -4,36 +4,17 @@
 
 /* ---- the question ---- */
 
-/* A field that must stand exactly once. */
-struct wanted {
-    struct pst_bytes name, value;
-    uint32_t count;
-};
-
-static void take_field(struct wanted *w, const struct pst_field *field)
+/* A field that must stand exactly once, and say something. */
+static bool only_field(const struct pst_head *head, struct pst_bytes name, enum pst_field_id id,
+                       struct pst_bytes *value)
 {
-    if (!pst_bytes_equal(field->name, w->name) && !pst_bytes_equal_nocase(field->name, w->name))
-        return;
-    w->value = field->value;
-    w->count++;
-}
-
-static bool is_taken(const struct wanted *w)
-{
-    return w->count == 1 && w->value.len > 0;
-}
-
-/* Both in one pass; they may have one name. */
-static bool only_fields(const struct pst_head *head, struct wanted *target, struct wanted *method)
-{
-    for (size_t i = 0; i < head->count; i++) {
-        const struct pst_field *field = &head->fields[i];
-        if (field->name.len == target->name.len)
-            take_field(target, field);
-        if (field->name.len == method->name.len)
-            take_field(method, field);
-    }
-    return is_taken(target) && is_taken(method);
+    if (id != PST_FIELD_OTHER)
+        return pst_head_only(head, id, value, NULL) && value->len > 0;
+    size_t at = pst_head_find_name(head, name, 0);
+    if (at == head->count || pst_head_find_name(head, name, at + 1) < head->count)
+        return false;
+    *value = head->fields[at].value;
+    return value->len > 0;
 }
 
 static bool is_method(struct pst_bytes text)
@@ -59,13 +40,6 @@ static bool split_url(struct pst_bytes url, struct pst_bytes *authority, struct 
     return target->len > 0;
 }
 
-/* The last letter first: it tells the URL from the URI, which is what nearly all send. */
-static bool is_url_field(struct pst_bytes name)
-{
-    return name.len > 0 && pst_lower(name.ptr[name.len - 1]) == 'l' &&
-           pst_bytes_equal_nocase(name, PST_LIT("X-Original-URL"));
-}
-
 /* What the app would be asked for, in canonical form. */
 static enum pst_reason read_target(const struct pst_auth_request *self, struct pst_arena *arena,
                                    enum pst_method method, struct pst_bytes raw,
@@ -75,7 +49,7 @@ static enum pst_reason read_target(const struct pst_auth_request *self, struct p
     struct pst_fault fault;
     struct pst_host host;
 
-    if (is_url_field(self->target_from)) {
+    if (self->target_id == PST_FIELD_X_ORIGINAL_URL) {
         struct pst_bytes authority;
         char *text = pst_arena_alloc(arena, PST_HOST_MAX);
         if (text == NULL)
@@ -112,22 +86,24 @@ enum pst_reason pst_auth_request_read(const void *self_, const struct pst_head *
                                       struct pst_arena *arena, struct pst_request *out)
 {
     const struct pst_auth_request *self = self_;
-    struct wanted target = {.name = self->target_from}, asked = {.name = self->method_from};
+    struct pst_bytes target, method;
 
     *out = (struct pst_request){0};
     if (!trusted)
         return PST_R_UNTRUSTED_PEER;
     if (!pst_bytes_equal(head->target, self->path))
         return PST_R_NO_ROUTE;
-    if (!only_fields(head, &target, &asked) || !is_method(asked.value))
+    if (!only_field(head, self->target_from, self->target_id, &target) ||
+        !only_field(head, self->method_from, self->method_id, &method))
         return PST_R_BAD_REQUEST;
-    struct pst_bytes method = asked.value;
     enum pst_method id = pst_method_of(method);
+    if (id == PST_METHOD_OTHER && !is_method(method))
+        return PST_R_BAD_REQUEST;
     if (id == PST_METHOD_CONNECT || id == PST_METHOD_TRACE || id == PST_METHOD_TRACK)
         return PST_R_METHOD;
     out->host = host->text;
     out->method = method;
-    enum pst_reason reason = read_target(self, arena, id, target.value, out);
+    enum pst_reason reason = read_target(self, arena, id, target, out);
     if (reason != PST_R_INTERNAL)
         return reason;
     out->fields = head->fields;

@@ -7,8 +7,8 @@
  *
  * Memory   Plain data. All texts point into the buffer that was parsed and live as long as it.
  *
- * Cost     A field that the code asks for has an id; asking is one look when it is not there, else
- *          one compare per field.
+ * Cost     A field that the code asks for has an id; asking is a look or two, unless there are
+ *          several: then one compare per field.
  */
 #ifndef POSTERN_HTTP_MESSAGE_H
 #define POSTERN_HTTP_MESSAGE_H
@@ -174,13 +174,20 @@ struct pst_head {
     enum pst_upgrade upgrade;
     size_t size;  /* bytes of the head, leading empty line and final empty line included */
     size_t count; /* fields */
-    uint64_t known[(PST_FIELD_COUNT + 63) / 64]; /* a bit for each id that one of the fields has */
-    uint8_t ids[PST_FIELDS_MAX];                 /* enum pst_field_id of each */
+    /* For each id one more than the index of the last field that has it, or 0; and for each field
+     * what that was before it. */
+    uint8_t last[PST_FIELD_COUNT], before[PST_FIELDS_MAX];
+    uint8_t ids[PST_FIELDS_MAX]; /* enum pst_field_id of each */
     struct pst_field fields[PST_FIELDS_MAX];
 };
 
 /* The method with this text, which is compared with case; PST_METHOD_OTHER for any other. */
-enum pst_method pst_method_of(struct pst_bytes text);
+enum pst_method pst_method_of_other_(struct pst_bytes text);
+static inline enum pst_method pst_method_of(struct pst_bytes text)
+{
+    return text.len == 3 && memcmp(text.ptr, "GET", 3) == 0 ? PST_METHOD_GET
+                                                            : pst_method_of_other_(text);
+}
 /* Its text; empty for PST_METHOD_OTHER. */
 struct pst_bytes pst_method_text(enum pst_method method);
 
@@ -192,9 +199,13 @@ struct pst_bytes pst_field_name(enum pst_field_id id);
 /* Index of the first field with this id at or after `from`, or head->count. */
 static inline size_t pst_head_find(const struct pst_head *head, enum pst_field_id id, size_t from)
 {
-    if ((head->known[id / 64] >> (id % 64) & 1) == 0) /* most that are asked for are not there */
+    size_t last = head->last[id];
+
+    if (from >= last) /* most that are asked for are not there */
         return head->count;
-    while (from < head->count && head->ids[from] != (uint8_t)id)
+    if (head->before[last - 1] == 0)
+        return last - 1;
+    while (head->ids[from] != (uint8_t)id)
         from++;
     return from;
 }
@@ -202,10 +213,19 @@ static inline size_t pst_head_find(const struct pst_head *head, enum pst_field_i
 /* The same for a name that need not have an id; compared without case. */
 size_t pst_head_find_name(const struct pst_head *head, struct pst_bytes name, size_t from);
 
-/* The value of the only field with this id. False if there is none or more than one; *more (which
- * may be NULL) tells which. */
-bool pst_head_only(const struct pst_head *head, enum pst_field_id id, struct pst_bytes *value,
-                   bool *more);
+/* The value of the only field with this id; empty if there is none or more than one, which is
+ * false. *more (which may be NULL) tells which. */
+static inline bool pst_head_only(const struct pst_head *head, enum pst_field_id id,
+                                 struct pst_bytes *value, bool *more)
+{
+    size_t last = head->last[id];
+    bool twice = last > 0 && head->before[last - 1] > 0, only = last > 0 && !twice;
+
+    *value = only ? head->fields[last - 1].value : (struct pst_bytes){0};
+    if (more != NULL)
+        *more = twice;
+    return only;
+}
 
 /* The next element of a comma-separated list without the blanks around it; empty elements are
  * skipped. *rest shrinks. False at the end. Commas inside quoted strings separate as well: for

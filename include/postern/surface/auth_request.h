@@ -30,6 +30,8 @@ struct pst_auth_request {
     struct pst_bytes path;        /* "/_postern/auth" */
     struct pst_bytes target_from; /* "X-Original-URI" */
     struct pst_bytes method_from; /* "X-Original-Method" */
+    enum pst_field_id target_id;  /* of target_from; PST_FIELD_OTHER if it has none */
+    enum pst_field_id method_id;  /* of method_from */
     /* Names of the fields of an answer 200; an empty one is not sent. */
     struct pst_bytes user, roles, workspace, decision_id, revision;
 };

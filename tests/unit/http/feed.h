@@ -58,7 +58,7 @@ static inline void feed_same_head(const struct pst_head *a, const struct pst_hea
     assert_int_equal(a->upgrade, b->upgrade);
     assert_int_equal(a->size, b->size);
     assert_int_equal(a->count, b->count);
-    assert_memory_equal(a->known, b->known, sizeof(a->known));
+    assert_memory_equal(a->last, b->last, sizeof(a->last));
     for (size_t i = 0; i < a->count; i++) {
         assert_int_equal(a->ids[i], b->ids[i]);
         assert_int_equal(pst_head_find(a, (enum pst_field_id)a->ids[i], i), i);

@@ -29,8 +29,10 @@ static const struct pst_head *head_of(const char *name, const char *value, const
     head.fields[1].value = pst_bytes_of(connection, strlen(connection));
     head.ids[0] = (uint8_t)pst_field_id_of(head.fields[0].name);
     head.ids[1] = PST_FIELD_CONNECTION;
-    for (size_t i = 0; i < 2; i++)
-        head.known[head.ids[i] / 64] |= UINT64_C(1) << (head.ids[i] % 64);
+    for (size_t i = 0; i < 2; i++) {
+        head.before[i] = head.last[head.ids[i]];
+        head.last[head.ids[i]] = (uint8_t)(i + 1);
+    }
     head.count = 2;
     head.connection_names = true;
     return &head;

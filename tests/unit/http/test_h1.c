@@ -5,6 +5,8 @@
 
 #include "feed.h"
 
+#include "../../../src/http/chars_internal.h"
+
 #define HOST "Host: app.example\r\n"
 
 struct refusal {
@@ -466,6 +468,55 @@ static void test_long_target_with_dots(void **state)
     assert_int_equal(feed_request(pst_bytes_of(text, sizeof(text)))->fault.status, 414);
 }
 
+static bool is_field(const char *line, size_t len)
+{
+    size_t name = 0, text;
+
+    while (name < len && char_is(line[name], CHAR_TOKEN))
+        name++;
+    for (text = name + 1; text < len && is_text(line[text]);)
+        text++;
+    return name > 0 && name < len && line[name] == ':' && text == len;
+}
+
+/* Lines that are whole are read 32 bytes at once: every byte at every place of one, and names and
+ * values around that length, are taken as in pieces (which feed_request compares), and as the rules
+ * say. */
+static void test_every_byte_of_a_line(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "A: b",
+        "Authorization: x y",
+        "X-Original-Method:GET",
+        "Sec-Fetch-Mode: cors",
+        "Accept-Language: en-GB,en;q=0.80",
+        "X-A-Name-Of-30-Bytes-And-No-Id: c",
+        "X-A-Name-Of-31-Bytes-And-No-Id-: ",
+        "X-A-Name-Of-32-Bytes-And-No-Id--: c",
+        "Referer: https://app.example/a/page/of/some/length?and=more#than/64 bytes",
+    };
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char text[256];
+        size_t from = strlen("GET / HTTP/1.1\r\n" HOST), line = strlen(lines[i]);
+        size_t len = (size_t)snprintf(
+            text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "%s\r\nCookie: a=b; c=d; e=f\r\n\r\n",
+            lines[i]);
+        for (size_t at = 0; at < line; at++) {
+            char was = text[from + at];
+
+            for (int c = 0; c < 256; c++) {
+                text[from + at] = (char)c;
+                struct feed *f = feed_request(pst_bytes_of(text, len));
+                if ((f->result == PST_H1_DONE) != is_field(text + from, line))
+                    fail_msg("line %zu, byte %d at %zu: %d", i, c, at, (int)f->result);
+            }
+            text[from + at] = was;
+        }
+    }
+}
+
 static void test_faults_are_final(void **state)
 {
     (void)state;
@@ -611,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_field_count),
         cmocka_unit_test(test_body_limit),
         cmocka_unit_test(test_long_target_with_dots),
+        cmocka_unit_test(test_every_byte_of_a_line),
         cmocka_unit_test(test_faults_are_final),
         cmocka_unit_test(test_response_is_read),
         cmocka_unit_test(test_response_framing),

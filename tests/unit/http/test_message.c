@@ -35,7 +35,7 @@ static void test_classes_are_the_sets_of_the_standards(void **state)
 static void test_scans_stop_where_they_should(void **state)
 {
     (void)state;
-    for (size_t len = 0; len <= 40; len++) {
+    for (size_t len = 0; len <= 100; len += len < 40 ? 1 : 20) {
         for (size_t at = 0; at < len; at++) {
             for (int c = 0; c < 256; c++) {
                 char *text = malloc(len);
@@ -44,7 +44,9 @@ static void test_scans_stop_where_they_should(void **state)
                 text[at] = (char)c;
                 bool text_ok = (c >= 0x20 && c != 0x7f) || c == '\t';
                 bool visible = c > 0x20 && c < 0x7f;
-                assert_int_equal(skip_text(text, text + len) - text, text_ok ? len : at);
+                for (size_t from = 0; from <= at; from += 11)
+                    assert_int_equal(skip_text(text, text + from, text + len) - text,
+                                     text_ok ? len : at);
                 assert_int_equal(skip_visible(text, text + len) - text, visible ? len : at);
                 assert_int_equal(skip_token(text, text + len) - text,
                                  char_is((char)c, CHAR_TOKEN) ? len : at);
@@ -131,7 +133,8 @@ static void test_fields_are_found(void **state)
     (void)state;
     static struct pst_head head = {
         .count = 3,
-        .known = {UINT64_C(1) << PST_FIELD_ACCEPT | UINT64_C(1) << PST_FIELD_OTHER},
+        .last = {[PST_FIELD_ACCEPT] = 3, [PST_FIELD_OTHER] = 2},
+        .before = {0, 0, 1},
         .ids = {PST_FIELD_ACCEPT, PST_FIELD_OTHER, PST_FIELD_ACCEPT},
         .fields = {{{"Accept", 6}, {"1", 1}},
                    {{"X-Custom", 8}, {"2", 1}},
@@ -150,6 +153,7 @@ static void test_fields_are_found(void **state)
     assert_false(pst_head_only(&head, PST_FIELD_HOST, &value, &more));
     assert_false(more);
     head.count = 2;
+    head.last[PST_FIELD_ACCEPT] = 1;
     assert_true(pst_head_only(&head, PST_FIELD_ACCEPT, &value, NULL));
     assert_true(pst_bytes_equal(value, PST_LIT("1")));
 }

@@ -8,6 +8,8 @@ static const struct pst_auth_request dialect = {
     .path = {"/_postern/auth", 14},
     .target_from = {"X-Original-URI", 14},
     .method_from = {"X-Original-Method", 17},
+    .target_id = PST_FIELD_X_ORIGINAL_URI,
+    .method_id = PST_FIELD_X_ORIGINAL_METHOD,
     .user = {"X-Postern-User", 14},
     .roles = {"X-Postern-Roles", 15},
     .decision_id = {"X-Postern-Decision-Id", 21},
@@ -111,6 +113,7 @@ static void a_url_names_its_own_host(void **state)
     struct world w;
     (void)state;
     url.target_from = PST_LIT("X-Original-URL");
+    url.target_id = PST_FIELD_X_ORIGINAL_URL;
     assert_int_equal(
         ask_as(&w, &url, true,
                "GET /_postern/auth HTTP/1.1\r\nHost: auth.internal\r\n"
@@ -124,6 +127,31 @@ static void a_url_names_its_own_host(void **state)
                "GET /_postern/auth HTTP/1.1\r\nHost: a\r\nX-Original-URL: /a\r\n" METHOD(
                    "GET") "\r\n"),
         PST_R_BAD_TARGET);
+    pst_arena_fini(&w.arena);
+}
+
+/* A configured name that has no id. */
+static void any_name_may_be_configured(void **state)
+{
+    struct pst_auth_request other = dialect;
+    struct world w;
+    (void)state;
+    other.target_from = PST_LIT("X-My-Target");
+    other.target_id = PST_FIELD_OTHER;
+    assert_int_equal(ask_as(&w, &other, true,
+                            "GET /_postern/auth HTTP/1.1\r\nHost: a\r\nX-Other: b\r\n"
+                            "x-my-target: /w/x\r\n" METHOD("GET") "\r\n"),
+                     PST_R_INTERNAL);
+    assert_true(pst_bytes_equal(w.request.path, PST_LIT("/w/x")));
+    pst_arena_fini(&w.arena);
+    assert_int_equal(ask_as(&w, &other, true,
+                            "GET /_postern/auth HTTP/1.1\r\nHost: a\r\nX-My-Target: /w/x\r\n"
+                            "X-My-Target: /w/x\r\n" METHOD("GET") "\r\n"),
+                     PST_R_BAD_REQUEST);
+    pst_arena_fini(&w.arena);
+    assert_int_equal(
+        ask_as(&w, &other, true, "GET /_postern/auth HTTP/1.1\r\nHost: a\r\n" METHOD("GET") "\r\n"),
+        PST_R_BAD_REQUEST);
     pst_arena_fini(&w.arena);
 }
 
@@ -184,6 +212,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_not_certain),
         cmocka_unit_test(an_upgrade_is_told),
         cmocka_unit_test(a_url_names_its_own_host),
+        cmocka_unit_test(any_name_may_be_configured),
         cmocka_unit_test(statuses_that_nginx_understands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
