@@ -181,9 +181,9 @@ static bool header_values(struct profile_asking *ask, struct pst_bytes name,
 
 static struct pst_bytes captured(const struct profile_asking *ask, const struct profile_var *var)
 {
-    const uint32_t *capture = &ask->routed->captures[2 * var->capture];
+    struct pst_span capture = ask->routed->captures[var->capture];
 
-    return pst_bytes_of(ask->request->path.ptr + capture[0], capture[1]);
+    return pst_bytes_of(ask->request->path.ptr + capture.at, capture.len);
 }
 
 static bool path_values(struct profile_asking *ask, const struct profile_var *var,
@@ -518,7 +518,7 @@ static bool ask_inner(struct profile_asking *ask)
 {
     const struct pst_route *outer = ask->route;
     const struct profile_bound *bound = &ask->vars[outer->inner_var];
-    struct profile_match match;
+    struct pst_span captures[PROFILE_CAPTURES];
 
     if (!bound->present)
         return true; /* `missing` says what is asked instead */
@@ -526,19 +526,19 @@ static bool ask_inner(struct profile_asking *ask)
                                              bound->values.items[0].ptr);
     if (path.len == 0)
         return no_memory(ask);
-    profile_trie_match(outer->inner, path, &match);
-    if (match.node == NULL || match.node->any == NULL)
+    const struct profile_node *node = profile_trie_match(outer->inner, path, captures);
+    if (node == NULL || node->any == NULL)
         return profile_refuse(ask, PST_R_BAD_ID, outer->vars[outer->inner_var].name);
 
-    const struct pst_route *inner = match.node->any;
+    const struct pst_route *inner = node->any;
     struct profile_bound saved[PROFILE_VARS];
     memcpy(saved, ask->vars, outer->var_count * sizeof(saved[0]));
     memset(ask->vars, 0, inner->var_count * sizeof(saved[0]));
     uint32_t present = ask->present, unknown = ask->unknown;
     ask->present = ask->unknown = 0;
     for (uint32_t i = 0; i < inner->var_count; i++) {
-        const uint32_t *c = &match.captures[2 * inner->vars[i].capture];
-        if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c[0], c[1])))
+        struct pst_span c = captures[inner->vars[i].capture];
+        if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c.at, c.len)))
             return false;
         ask->vars[i].present = true;
         ask->present |= UINT32_C(1) << i;

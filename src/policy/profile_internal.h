@@ -12,6 +12,7 @@
 #define POSTERN_POLICY_PROFILE_INTERNAL_H
 
 #include "postern/policy/profile.h"
+#include "short.h"
 
 #define PROFILE_CAPTURES   8u    /* path parameters of one route */
 #define PROFILE_VARS       16u   /* variables of one route, captures included */
@@ -188,6 +189,7 @@ struct profile_branch { /* a parameter that fills a segment, or all of it up to 
     const struct profile_class *class;
     struct pst_bytes suffix;
     struct profile_node *node;
+    bool any; /* neither class nor suffix: it takes every segment but an empty one */
 };
 
 struct profile_leaf {
@@ -203,8 +205,10 @@ struct profile_node {
     struct profile_branch *branches;        /* the most special first */
     struct profile_node *tail;              /* one or more segments */
     const struct profile_class *tail_class; /* of which each of them is; NULL: any */
+    bool choice; /* a segment may go on by more than one of these ways */
     struct pst_route *routes[METHODS];
-    const char *allow;     /* NULL: no route ends here */
+    const struct pst_route *some; /* of them; they share what does not depend on the method */
+    const char *allow;            /* NULL: no route ends here */
     struct pst_route *any; /* of inner paths: the one that ends here */
 };
 
@@ -315,13 +319,10 @@ PST_MUST_USE enum pst_status profile_trie_add(struct profile_builder *b, struct 
                                               struct pst_route *route, struct profile_node **out);
 PST_MUST_USE enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *node);
 
-struct profile_match {
-    const struct profile_node *node;         /* NULL: none */
-    uint32_t captures[2 * PROFILE_CAPTURES]; /* (offset, length) */
-};
-/* path begins with '/'. */
-void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
-                        struct profile_match *out);
+/* The node where `path` ends, and its parameters. NULL: none, and captures say nothing. */
+const struct profile_node *profile_trie_match(const struct profile_node *root,
+                                              struct pst_bytes path,
+                                              struct pst_span captures[PROFILE_CAPTURES]);
 
 /* ---- values ---- */
 
