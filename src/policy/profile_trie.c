@@ -9,10 +9,6 @@
  */
 #include "profile_internal.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 /* ---- building ---- */
 
 static struct profile_node *new_node(struct profile_builder *b)

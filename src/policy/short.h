@@ -8,6 +8,10 @@
 
 #include "postern/base/bytes.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 static inline uint64_t pst_load_8(const char *at)
 {
     uint64_t word;
@@ -45,6 +49,31 @@ static inline bool pst_short_equal(struct pst_bytes a, struct pst_bytes b)
     }
     return len == 0 || (a.ptr[0] == b.ptr[0] && a.ptr[len / 2] == b.ptr[len / 2] &&
                         a.ptr[len - 1] == b.ptr[len - 1]);
+}
+
+#ifdef __SSE2__
+static inline bool pst_equal_16_(const char *a, const char *b)
+{
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)a);
+    __m128i y = _mm_loadu_si128((const __m128i *)(const void *)b);
+
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) == 0xffff;
+}
+#endif
+
+/* The same of longer texts, such as ids: sixteen bytes at once. */
+static inline bool pst_long_equal(struct pst_bytes a, struct pst_bytes b)
+{
+#ifdef __SSE2__
+    if (a.len == b.len && a.len >= 16) {
+        size_t last = a.len - 16;
+        for (size_t i = 0; i < last; i += 16)
+            if (!pst_equal_16_(a.ptr + i, b.ptr + i))
+                return false;
+        return pst_equal_16_(a.ptr + last, b.ptr + last);
+    }
+#endif
+    return pst_short_equal(a, b);
 }
 
 #endif
