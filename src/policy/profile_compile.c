@@ -96,9 +96,13 @@ static enum pst_status read_names(struct profile_builder *b, const struct pst_no
         return status == PST_OK ? pst_node_fail(b->tree, workspace, b->error,
                                                 "name.chars says of what names are made")
                                 : status;
-    status = read_chars(b, chars, ws->chars);
+    uint32_t inside[8] = {0}, edge[8] = {0};
+    status = read_chars(b, chars, inside);
     if (status == PST_OK)
-        status = read_chars(b, edges == NULL ? chars : edges, ws->edges);
+        status = read_chars(b, edges == NULL ? chars : edges, edge);
+    for (unsigned c = 0; status == PST_OK && c < sizeof(ws->bytes); c++)
+        ws->bytes[c] = (uint8_t)((profile_class_has(inside, (char)c) ? PROFILE_INSIDE : 0) |
+                                 (profile_class_has(edge, (char)c) ? PROFILE_EDGE : 0));
     if (status == PST_OK)
         status = pst_node_u64(b->tree, name, "min", 1, 255, &ws->min, b->error);
     if (status == PST_OK)

@@ -142,6 +142,7 @@ struct profile_need {
     /* Bits of the variables that must have a value, and of those that may also be unknown. */
     uint32_t present_vars, named_vars;
     uint32_t key_count;
+    bool two_worlds; /* a key has two entities, and is not the only one */
     struct profile_key keys[PST_KEYS_MAX];
 };
 
@@ -165,6 +166,7 @@ struct pst_route {
     uint32_t capture_count;
     uint32_t secret; /* 1 + the capture called {token}; 0: none */
     uint32_t var_count;
+    uint32_t instead;         /* bits of the variables that another requirement may replace */
     struct profile_var *vars; /* room for PROFILE_VARS while building */
     uint32_t workspace_var;   /* PROFILE_VARS: none */
     uint32_t entity_var;      /* the capture that is folded to an entity; PROFILE_VARS: none */
@@ -212,6 +214,9 @@ struct profile_node {
     struct pst_route *any; /* of inner paths: the one that ends here */
 };
 
+#define PROFILE_INSIDE 1u
+#define PROFILE_EDGE   2u
+
 struct profile_workspace {
     struct pst_bytes *headers;
     uint32_t header_count;
@@ -219,7 +224,7 @@ struct profile_workspace {
     struct pst_bytes host_suffix; /* empty: the host tells nothing */
     struct pst_bytes fallback;
     struct pst_bytes forward;
-    uint32_t chars[8], edges[8];
+    uint8_t bytes[256]; /* PROFILE_INSIDE, PROFILE_EDGE: where a name may have that byte */
     uint64_t min, max;
     struct pst_bytes *reserved;
     uint32_t reserved_count;
@@ -346,6 +351,9 @@ uint32_t profile_hash(struct pst_bytes text);
 /* Percent-decodes once ('+' is a blank when plus is set). PST_E_INVALID: a broken escape. */
 PST_MUST_USE enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text,
                                             bool plus, struct pst_bytes *out);
+/* True when the id has that form and is in canonical form already; most are. False: profile_form_check
+ * tells. */
+bool profile_form_is(enum profile_form form, struct pst_bytes id);
 /* 0, or the reason why the id is refused; *id becomes its canonical form. */
 enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
                                    struct pst_bytes *id, bool *fault);
@@ -412,8 +420,6 @@ const struct profile_entity *profile_entity_of(const struct pst_profile *profile
 struct profile_bound { /* a variable with its values */
     struct profile_values values;
     struct pst_bytes one; /* room for the first of them, and mostly the only one */
-    bool present;
-    bool unknown;
 };
 
 struct profile_asking {
@@ -428,7 +434,7 @@ struct profile_asking {
     const struct profile_entity *entity, *parent; /* of a folded segment */
     bool disagree;                                /* an unread place names another id */
     bool escaped;                                 /* the path holds a '%' */
-    uint32_t present, unknown; /* bits of the variables of which vars[] says so */
+    uint32_t present, unknown; /* bits of the variables that have a value, or have one unseen */
     struct pst_requirement *requirements;
     uint32_t count, capacity;
     struct profile_bound vars[PROFILE_VARS]; /* those of the route are set; last, as all else is

@@ -292,13 +292,13 @@ static inline __attribute__((always_inline)) size_t segment_end(const struct mat
     unsigned mask;
 
     for (; at < m->blocks; at += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(m->path + at));
+        __m128i v = pst_load_16(m->path + at);
         mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, slash));
         if (mask != 0)
             return at + (unsigned)__builtin_ctz(mask);
     }
     if (m->blocks != 0) { /* the last sixteen bytes, without those before `at` */
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(m->path + m->blocks - 1));
+        __m128i v = pst_load_16(m->path + m->blocks - 1);
         mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, slash)) >> (at - (m->blocks - 1));
         return mask == 0 ? m->len : at + (unsigned)__builtin_ctz(mask);
     }

@@ -52,12 +52,14 @@ static inline bool pst_short_equal(struct pst_bytes a, struct pst_bytes b)
 }
 
 #ifdef __SSE2__
+static inline __m128i pst_load_16(const char *at)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)at);
+}
+
 static inline bool pst_equal_16_(const char *a, const char *b)
 {
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)a);
-    __m128i y = _mm_loadu_si128((const __m128i *)(const void *)b);
-
-    return _mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) == 0xffff;
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(pst_load_16(a), pst_load_16(b))) == 0xffff;
 }
 #endif
 
