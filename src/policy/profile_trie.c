@@ -369,36 +369,38 @@ static inline __attribute__((always_inline)) void follow(struct matching *m, str
         p->node = NULL;
 }
 
-static bool ends_here(const struct place *p)
-{
-    return p->behind <= PROFILE_SEGMENTS && (p->node->allow != NULL || p->node->any != NULL);
-}
+static const struct profile_node *match_choice(struct matching *m, const struct profile_node *node,
+                                               size_t start, uint32_t behind, uint32_t captured);
 
-static const struct profile_node *match_choice(struct matching *m, struct place place);
-
-static const struct profile_node *match_from(struct matching *m, struct place place)
+/* On from a place, with whatever way is open; NULL: none leads to a route. */
+static inline const struct profile_node *match_from(struct matching *m, struct place place)
 {
     follow(m, &place);
-    if (place.node != NULL && place.at <= m->len)
-        return match_choice(m, place);
-    return place.node != NULL && ends_here(&place) ? place.node : NULL;
+    if (place.node == NULL)
+        return NULL;
+    if (place.at <= m->len)
+        return match_choice(m, place.node, place.at, place.behind, place.captured);
+    return place.behind <= PROFILE_SEGMENTS &&
+                   (place.node->allow != NULL || place.node->any != NULL)
+               ? place.node
+               : NULL;
 }
 
-static const struct profile_node *match_tail(struct matching *m, struct place place)
+static const struct profile_node *match_tail(struct matching *m, const struct profile_node *node,
+                                             size_t start, uint32_t behind, uint32_t captured)
 {
-    const struct profile_class *class = place.node->tail_class;
+    const struct profile_class *class = node->tail_class;
     const struct profile_node *found = NULL;
-    struct place next = {.node = place.node->tail, .at = place.at, .behind = place.behind};
 
-    while (found == NULL && next.at <= m->len && next.behind < PROFILE_SEGMENTS) {
-        size_t end = segment_end(m, next.at);
-        struct pst_bytes segment = pst_bytes_of(m->path + next.at, end - next.at);
+    for (size_t at = start; found == NULL && at <= m->len && behind < PROFILE_SEGMENTS;) {
+        size_t end = segment_end(m, at);
+        struct pst_bytes segment = pst_bytes_of(m->path + at, end - at);
         if (segment.len == 0 || (class != NULL && !profile_class_all(class->bits, segment)))
             return NULL;
-        next.captured = place.captured;
-        capture(m, &next, place.at, end - place.at);
-        next.at = end + 1;
-        next.behind++;
+        at = end + 1;
+        struct place next = {
+            .node = node->tail, .at = at, .behind = ++behind, .captured = captured};
+        capture(m, &next, start, end - start);
         found = match_from(m, next);
     }
     return found;
@@ -406,27 +408,30 @@ static const struct profile_node *match_tail(struct matching *m, struct place pl
 
 /* One way after the other, as the trie's order has them. Depth is bounded by the segments of the
  * path and of the longest template. */
-static const struct profile_node *match_choice(struct matching *m, struct place place)
+static const struct profile_node *match_choice(struct matching *m, const struct profile_node *node,
+                                               size_t start, uint32_t behind, uint32_t captured)
 {
-    size_t end = segment_end(m, place.at), length;
-    struct pst_bytes segment = pst_bytes_of(m->path + place.at, end - place.at);
-    struct place next = {.node = leaf_of(place.node, segment),
-                         .at = end + 1,
-                         .behind = place.behind + 1,
-                         .captured = place.captured};
-    const struct profile_node *found = next.node == NULL ? NULL : match_from(m, next);
+    size_t end = segment_end(m, start), length;
+    struct pst_bytes segment = pst_bytes_of(m->path + start, end - start);
+    const struct profile_branch *br = node->branches;
+    const struct profile_node *leaf = leaf_of(node, segment), *found = NULL;
 
-    for (const struct profile_branch *br = place.node->branches; found == NULL && br != NULL;
-         br = br->next) {
-        length = fit(br, segment);
-        if (length == 0)
-            continue;
-        next.node = br->node;
-        next.captured = place.captured;
-        capture(m, &next, place.at, length);
+    while (found == NULL && (leaf != NULL || br != NULL)) {
+        struct place next = {
+            .node = leaf, .at = end + 1, .behind = behind + 1, .captured = captured};
+        if (leaf == NULL) {
+            length = fit(br, segment);
+            next.node = br->node;
+            br = br->next;
+            if (length == 0)
+                continue;
+            capture(m, &next, start, length);
+        }
+        leaf = NULL;
         found = match_from(m, next);
     }
-    return found == NULL && place.node->tail != NULL ? match_tail(m, place) : found;
+    return found == NULL && node->tail != NULL ? match_tail(m, node, start, behind, captured)
+                                               : found;
 }
 
 const struct profile_node *profile_trie_match(const struct profile_node *root,
@@ -437,12 +442,8 @@ const struct profile_node *profile_trie_match(const struct profile_node *root,
                          .len = path.len,
                          .blocks = path.len < 16 ? 0 : path.len - 15,
                          .captures = captures};
-    struct place place = {.node = root, .at = 1};
 
     if (path.len == 0 || path.len > UINT32_MAX || path.ptr[0] != '/')
         return NULL;
-    follow(&m, &place); /* as match_from, of which this is the first one: without a call */
-    if (place.node != NULL && place.at <= m.len)
-        return match_choice(&m, place);
-    return place.node != NULL && ends_here(&place) ? place.node : NULL;
+    return match_from(&m, (struct place){.node = root, .at = 1});
 }
