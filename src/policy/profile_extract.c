@@ -413,14 +413,9 @@ static bool agree(struct profile_asking *ask, struct pst_bytes name, struct pst_
 
 static bool is_workspace_name(const struct profile_workspace *ws, struct pst_bytes name)
 {
-    unsigned where = PROFILE_INSIDE;
-
-    if (name.len < ws->min || name.len > ws->max)
-        return false;
-    for (size_t i = 0; i < name.len; i++)
-        where &= ws->bytes[(unsigned char)name.ptr[i]];
-    if (where == 0 || (ws->bytes[(unsigned char)name.ptr[0]] &
-                       ws->bytes[(unsigned char)name.ptr[name.len - 1]] & PROFILE_EDGE) == 0)
+    if (name.len < ws->min || name.len > ws->max || !profile_all_inside(ws->bytes, name) ||
+        (ws->bytes[(unsigned char)name.ptr[0]] & ws->bytes[(unsigned char)name.ptr[name.len - 1]] &
+         PROFILE_EDGE) == 0)
         return false;
     for (uint32_t i = 0; i < ws->reserved_count; i++)
         if (pst_bytes_equal(name, ws->reserved[i]))

@@ -85,11 +85,14 @@ struct profile_var {
     const struct profile_need *instead; /* MISSING_ASK */
 };
 
-/* A set of bytes. */
+/* Of a byte in a set of bytes, and (workspace names) of one that may be the first or the last. */
+#define PROFILE_INSIDE 1u
+#define PROFILE_EDGE   2u
+
 struct profile_class {
     struct profile_class *next;
     struct pst_bytes name;
-    uint32_t bits[8];
+    uint8_t bytes[256];
 };
 
 struct profile_entity {
@@ -214,9 +217,6 @@ struct profile_node {
     struct pst_route *any; /* of inner paths: the one that ends here */
 };
 
-#define PROFILE_INSIDE 1u
-#define PROFILE_EDGE   2u
-
 struct profile_workspace {
     struct pst_bytes *headers;
     uint32_t header_count;
@@ -224,7 +224,7 @@ struct profile_workspace {
     struct pst_bytes host_suffix; /* empty: the host tells nothing */
     struct pst_bytes fallback;
     struct pst_bytes forward;
-    uint8_t bytes[256]; /* PROFILE_INSIDE, PROFILE_EDGE: where a name may have that byte */
+    uint8_t bytes[256]; /* of names */
     uint64_t min, max;
     struct pst_bytes *reserved;
     uint32_t reserved_count;
@@ -331,19 +331,14 @@ const struct profile_node *profile_trie_match(const struct profile_node *root,
 
 /* ---- values ---- */
 
-static inline bool profile_class_has(const uint32_t bits[8], char c)
+/* Without a way out: a byte that is no member is rare, and a branch for each is not. */
+static inline bool profile_all_inside(const uint8_t bytes[256], struct pst_bytes text)
 {
-    unsigned char u = (unsigned char)c;
+    unsigned all = PROFILE_INSIDE;
 
-    return (bits[u >> 5] >> (u & 31) & 1u) != 0;
-}
-
-static inline bool profile_class_all(const uint32_t bits[8], struct pst_bytes text)
-{
     for (size_t i = 0; i < text.len; i++)
-        if (!profile_class_has(bits, text.ptr[i]))
-            return false;
-    return true;
+        all &= bytes[(unsigned char)text.ptr[i]];
+    return all != 0;
 }
 
 uint32_t profile_hash(struct pst_bytes text);

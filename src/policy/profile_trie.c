@@ -333,7 +333,7 @@ static size_t fit(const struct profile_branch *branch, struct pst_bytes segment)
         memcmp(segment.ptr + own, branch->suffix.ptr, branch->suffix.len) != 0)
         return 0;
     return branch->class == NULL ||
-                   profile_class_all(branch->class->bits, pst_bytes_of(segment.ptr, own))
+                   profile_all_inside(branch->class->bytes, pst_bytes_of(segment.ptr, own))
                ? own
                : 0;
 }
@@ -395,7 +395,7 @@ static const struct profile_node *match_tail(struct matching *m, const struct pr
     for (size_t at = start; found == NULL && at <= m->len && behind < PROFILE_SEGMENTS;) {
         size_t end = segment_end(m, at);
         struct pst_bytes segment = pst_bytes_of(m->path + at, end - at);
-        if (segment.len == 0 || (class != NULL && !profile_class_all(class->bits, segment)))
+        if (segment.len == 0 || (class != NULL && !profile_all_inside(class->bytes, segment)))
             return NULL;
         at = end + 1;
         struct place next = {

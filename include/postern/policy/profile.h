@@ -14,7 +14,7 @@
  *
  * Threads   Immutable after compile: any.
  *
- * Cost      About 0.1-0.4 us for a route and 0.4-0.5 us for an extraction without a body; a profile
+ * Cost      About 0.1-0.2 us for a route and 0.2-0.4 us for an extraction without a body; a profile
  * takes 64 KiB (rest) to 1.5 MiB (mlflow).
  *
  * Failure   A request that cannot be read for certain is refused with a reason; a profile that
