@@ -89,13 +89,14 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
     const struct pst_facts *facts = q->caller.facts;
 
     for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
-        const struct pst_binding *b = i < facts->binding_count ? &facts->bindings[i] : NULL;
-        if (b != NULL && b->workspace != 0) {
-            if (pst_manages_workspace(q, b->workspace, d))
+        bool group = i >= facts->binding_count; /* a role of the token's groups */
+        if (!group && facts->bindings[i].workspace != 0) {
+            if (pst_manages_workspace(q, facts->bindings[i].workspace, d))
                 return true;
             continue;
         }
-        uint32_t id = b != NULL ? b->role : q->caller.extra_roles[i - facts->binding_count];
+        uint32_t id =
+            group ? q->caller.extra_roles[i - facts->binding_count] : facts->bindings[i].role;
         const struct pst_policy_role *role = pst_policy_find_role(q->policy, id);
         if (role == NULL)
             continue;
@@ -104,7 +105,7 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
                     (role->rules->workspace_denies & PST_A_DISABLE_MANAGE) == 0;
         if (here || (role->workspace != 0 && pst_manages_workspace(q, role->workspace, d))) {
             d->role = id;
-            d->binding = b == NULL ? 0 : b->id;
+            d->binding = group ? 0 : facts->bindings[i].id;
             d->bit = PST_A_MANAGE;
             return true;
         }

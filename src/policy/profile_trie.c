@@ -398,8 +398,8 @@ static const struct profile_node *match_tail(struct matching *m, const struct pr
         if (segment.len == 0 || (class != NULL && !profile_all_inside(class->bytes, segment)))
             return NULL;
         at = end + 1;
-        struct place next = {
-            .node = node->tail, .at = at, .behind = ++behind, .captured = captured};
+        behind++;
+        struct place next = {.node = node->tail, .at = at, .behind = behind, .captured = captured};
         capture(m, &next, start, end - start);
         found = match_from(m, next);
     }
