@@ -97,7 +97,7 @@ static struct pst_policy *allocate(uint32_t roles, uint32_t workspaces, size_t t
 static enum pst_status add_workspace(struct pst_policy *p, struct pst_workspace_row row,
                                      struct pst_error *error)
 {
-    uint32_t at = (uint32_t)pst_hash(&p->key, row.name) & p->workspace_mask;
+    uint32_t at = (uint32_t)pst_text_hash(&p->key, row.name) & p->workspace_mask;
     uint32_t id_at = pst_role_hash(row.id) & p->workspace_mask;
 
     for (; p->workspace_slots[at] != 0; at = (at + 1) & p->workspace_mask)
@@ -320,6 +320,8 @@ enum pst_status pst_policy_finish(struct pst_policy *p, enum pst_status status,
     if (status != PST_OK)
         free_policy(p);
     *out = status == PST_OK ? p : NULL;
+    for (uint32_t i = 0; status == PST_OK && i < p->role_count; i++)
+        p->direct = p->direct || p->roles[i].rules->direct_count != 0;
     return status;
 }
 
@@ -412,16 +414,16 @@ uint32_t pst_policy_workspace(const struct pst_policy *p, struct pst_bytes name)
 {
     if (p->workspace_count <= FEW_WORKSPACES) {
         for (uint32_t i = 0; i < p->workspace_count; i++)
-            if (pst_bytes_equal(p->workspaces[i].name, name))
+            if (pst_short_equal(p->workspaces[i].name, name))
                 return p->workspaces[i].id;
         return 0;
     }
-    for (uint32_t at = (uint32_t)pst_hash(&p->key, name) & p->workspace_mask;;
+    for (uint32_t at = (uint32_t)pst_text_hash(&p->key, name) & p->workspace_mask;;
          at = (at + 1) & p->workspace_mask) {
         if (p->workspace_slots[at] == 0)
             return 0;
         const struct pst_workspace_row *w = &p->workspaces[p->workspace_slots[at] - 1];
-        if (pst_bytes_equal(w->name, name))
+        if (pst_short_equal(w->name, name))
             return w->id;
     }
 }

@@ -6,6 +6,9 @@
 
 #include "judge.h"
 
+/* Apart from what most requests pay for. */
+#define RARE __attribute__((noinline))
+
 static enum pst_verdict say(struct pst_eval_detail *d, enum pst_verdict verdict,
                             enum pst_reason reason)
 {
@@ -86,13 +89,14 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
     const struct pst_facts *facts = q->caller.facts;
 
     for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
-        const struct pst_binding *b = i < facts->binding_count ? &facts->bindings[i] : NULL;
-        if (b != NULL && b->workspace != 0) {
-            if (pst_manages_workspace(q, b->workspace, d))
+        bool group = i >= facts->binding_count; /* a role of the token's groups */
+        if (!group && facts->bindings[i].workspace != 0) {
+            if (pst_manages_workspace(q, facts->bindings[i].workspace, d))
                 return true;
             continue;
         }
-        uint32_t id = b != NULL ? b->role : q->caller.extra_roles[i - facts->binding_count];
+        uint32_t id =
+            group ? q->caller.extra_roles[i - facts->binding_count] : facts->bindings[i].role;
         const struct pst_policy_role *role = pst_policy_find_role(q->policy, id);
         if (role == NULL)
             continue;
@@ -101,7 +105,7 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
                     (role->rules->workspace_denies & PST_A_DISABLE_MANAGE) == 0;
         if (here || (role->workspace != 0 && pst_manages_workspace(q, role->workspace, d))) {
             d->role = id;
-            d->binding = b == NULL ? 0 : b->id;
+            d->binding = group ? 0 : facts->bindings[i].id;
             d->bit = PST_A_MANAGE;
             return true;
         }
@@ -172,8 +176,9 @@ static enum pst_verdict refuse_workspace(struct pst_eval_detail *d, uint64_t mis
     return say(d, PST_DENY, PST_R_NOT_GRANTED);
 }
 
-static enum pst_verdict judge_keys(const struct pst_question *q, const struct pst_requirement *r,
-                                   struct pst_bytes entity, struct pst_eval_detail *d)
+static inline enum pst_verdict judge_keys(const struct pst_question *q,
+                                          const struct pst_requirement *r, struct pst_bytes entity,
+                                          struct pst_eval_detail *d)
 {
     if (q->combining == PST_MOST_SPECIFIC)
         return pst_judge_specific(q, r, entity, d);
@@ -181,11 +186,10 @@ static enum pst_verdict judge_keys(const struct pst_question *q, const struct ps
 }
 
 /* An object of this entity or of that: decided when both answers are equal. */
-static enum pst_verdict judge_grant(const struct pst_question *q, const struct pst_requirement *r,
-                                    struct pst_eval_detail *d)
+static RARE enum pst_verdict judge_either(const struct pst_question *q,
+                                          const struct pst_requirement *r,
+                                          struct pst_eval_detail *d)
 {
-    if (r->or_entity.len == 0)
-        return judge_keys(q, r, r->keys[0].entity, d);
     struct pst_eval_detail blank = *d, other = *d;
     enum pst_verdict verdict = judge_keys(q, r, r->keys[0].entity, d);
     if (judge_keys(q, r, r->or_entity, &other) == verdict)
@@ -196,12 +200,20 @@ static enum pst_verdict judge_grant(const struct pst_question *q, const struct p
     return say(d, PST_DENY, r->closed == PST_R_INTERNAL ? PST_R_NEEDS_LOOKUP : r->closed);
 }
 
-static enum pst_verdict judge_need(const struct pst_question *q, const struct pst_requirement *r,
-                                   struct pst_eval_detail *d)
+static inline enum pst_verdict judge_grant(const struct pst_question *q,
+                                           const struct pst_requirement *r,
+                                           struct pst_eval_detail *d)
+{
+    return r->or_entity.len == 0 ? judge_keys(q, r, r->keys[0].entity, d) : judge_either(q, r, d);
+}
+
+/* A need that keys do not decide, or that a manager of the workspace has without them. */
+static RARE enum pst_verdict judge_need(const struct pst_question *q,
+                                        const struct pst_requirement *r, struct pst_eval_detail *d)
 {
     switch (r->need) {
     case PST_NEED_GRANT:
-        if (q->combining == PST_MOST_SPECIFIC && pst_manages_workspace(q, q->workspace, d))
+        if (pst_manages_workspace(q, q->workspace, d))
             return say(d, PST_ALLOW, PST_R_OWNER);
         return judge_grant(q, r, d);
     case PST_NEED_AUTHENTICATED:
@@ -245,33 +257,37 @@ static bool is_askable(const struct pst_question *q, const struct pst_requiremen
     return true;
 }
 
-/* Whether the rows of a key are asked at all of a caller whom nobody knows. */
-static bool asks_levels(const struct pst_question *q, const struct pst_requirement *r)
-{
-    return r->need == PST_NEED_GRANT && q->combining == PST_DENY_OVERRIDES;
-}
-
-static enum pst_verdict judge(const struct pst_question *q, const struct pst_requirement *r,
-                              struct pst_eval_detail *d)
+/* What no rows of a key are asked about. */
+static RARE enum pst_verdict judge_without_rows(const struct pst_question *q,
+                                                const struct pst_requirement *r,
+                                                struct pst_eval_detail *d)
 {
     const struct pst_facts *facts = q->caller.facts;
 
-    if (!is_askable(q, r))
-        return say(d, PST_DENY, PST_R_INTERNAL);
     if (r->need == PST_NEED_CLOSED)
         return judge_need(q, r, d);
     if (q->settings->authentication_off)
-        return asks_levels(q, r) ? judge_grant(q, r, d) : say(d, PST_ALLOW, PST_R_AUTH_OFF);
+        return say(d, PST_ALLOW, PST_R_AUTH_OFF);
     if (facts == NULL)
-        return asks_levels(q, r) ? judge_grant(q, r, d) : say(d, PST_DENY, PST_R_NO_CREDENTIAL);
+        return say(d, PST_DENY, PST_R_NO_CREDENTIAL);
     if (facts->user_id == 0)
         return say(d, PST_DENY, PST_R_UNKNOWN_USER);
     if (facts->disabled)
         return say(d, PST_DENY, PST_R_USER_DISABLED);
-    /* Under deny-overrides the rows themselves say what an owner may (and what nobody may). */
-    if (!asks_levels(q, r) && find_admin(q, d))
-        return say(d, PST_ALLOW, PST_R_OWNER);
-    return judge_need(q, r, d);
+    return find_admin(q, d) ? say(d, PST_ALLOW, PST_R_OWNER) : judge_need(q, r, d);
+}
+
+/* Under deny-overrides the rows themselves say what an owner may (and what nobody may), and the
+ * levels what somebody may whom nobody knows. */
+static inline enum pst_verdict judge(const struct pst_question *q, const struct pst_requirement *r,
+                                     struct pst_eval_detail *d)
+{
+    if (!is_askable(q, r))
+        return say(d, PST_DENY, PST_R_INTERNAL);
+    if (r->need == PST_NEED_GRANT && q->combining == PST_DENY_OVERRIDES &&
+        (is_known(q) || q->settings->authentication_off || q->caller.facts == NULL))
+        return judge_grant(q, r, d);
+    return judge_without_rows(q, r, d);
 }
 
 static struct pst_eval_detail blank_detail(uint32_t requirement)
@@ -279,19 +295,27 @@ static struct pst_eval_detail blank_detail(uint32_t requirement)
     return (struct pst_eval_detail){.requirement = requirement, .key = PST_NOWHERE};
 }
 
-/* One of requirements[from..to] must hold; the first one's refusal stands for the group. */
-static enum pst_verdict judge_group(const struct pst_question *q, uint32_t from, uint32_t to,
-                                    struct pst_eval_detail *d)
+/* requirements[from..to] are alternatives to one that does not hold; whose refusal stands. */
+static RARE enum pst_verdict judge_others(const struct pst_question *q, uint32_t from, uint32_t to,
+                                          struct pst_eval_detail *d)
+{
+    for (uint32_t i = from; i <= to; i++) {
+        struct pst_eval_detail one = blank_detail(i);
+        if (judge(q, &q->requirements[i], &one) == PST_ALLOW) {
+            *d = one;
+            return PST_ALLOW;
+        }
+    }
+    return PST_DENY;
+}
+
+/* One of requirements[from..to] must hold. */
+static inline enum pst_verdict judge_group(const struct pst_question *q, uint32_t from, uint32_t to,
+                                           struct pst_eval_detail *d)
 {
     *d = blank_detail(from);
     enum pst_verdict verdict = judge(q, &q->requirements[from], d);
-    for (uint32_t i = from + 1; i <= to && verdict != PST_ALLOW; i++) {
-        struct pst_eval_detail one = blank_detail(i);
-        verdict = judge(q, &q->requirements[i], &one);
-        if (verdict == PST_ALLOW)
-            *d = one;
-    }
-    return verdict;
+    return verdict == PST_ALLOW || from == to ? verdict : judge_others(q, from + 1, to, d);
 }
 
 static bool is_liftable(enum pst_reason reason)

@@ -352,8 +352,8 @@ static bool fill_slots(const struct pst_hash_key *key, const struct pst_role_rul
             const struct pst_rule *rule = &r->rules[e->ids + n];
             if (n > 0 && rule->id_at == rule[-1].id_at && rule->id_len == rule[-1].id_len)
                 continue;
-            uint64_t hash =
-                pst_slot_hash(e->hash, pst_hash(key, pst_rules_text(r, rule->id_at, rule->id_len)));
+            uint64_t hash = pst_slot_hash(
+                e->hash, pst_text_hash(key, pst_rules_text(r, rule->id_at, rule->id_len)));
             if (found++ == r->id_count || !find_slot(r, rule, hash, &at))
                 return false;
             slots[at] = pst_rules_slot(hash, e->ids + n);

@@ -6,6 +6,40 @@
 
 #include <stdlib.h>
 
+/* Both halves of the product. */
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Not inlined: it would take the registers of whoever asks. */
+__attribute__((noinline)) uint64_t pst_text_hash(const struct pst_hash_key *key,
+                                                 struct pst_bytes text)
+{
+    uint64_t hash = key->k0 ^ text.len, first = 0, second = 0;
+    const char *at = text.ptr;
+    size_t left = text.len;
+
+    for (; left > 16; at += 16, left -= 16)
+        hash = fold(pst_load_8(at) ^ key->k1, pst_load_8(at + 8) ^ hash);
+    if (text.len >= 16) { /* the last sixteen, some of them for the second time */
+        first = pst_load_8(at + left - 16);
+        second = pst_load_8(at + left - 8);
+    } else if (left >= 8) {
+        first = pst_load_8(at);
+        second = pst_load_8(at + left - 8);
+    } else if (left >= 4) {
+        first = pst_load_4(at);
+        second = pst_load_4(at + left - 4);
+    } else if (left > 0) {
+        first = (uint64_t)(unsigned char)at[0] << 16 | (uint64_t)(unsigned char)at[left / 2] << 8 |
+                (unsigned char)at[left - 1];
+    }
+    return fold(first ^ key->k1, second ^ hash);
+}
+
 bool pst_interner_init(struct pst_interner *in, uint32_t expected)
 {
     *in = (struct pst_interner){.mask = 63};
@@ -76,7 +110,7 @@ bool pst_intern(struct pst_interner *in, const struct pst_hash_key *key, struct 
 {
     if (!interner_room(in, bytes.len))
         return false;
-    uint64_t hash = pst_hash(key, bytes);
+    uint64_t hash = pst_text_hash(key, bytes);
     uint32_t at = (uint32_t)hash & in->mask;
     for (; in->slots[at] != 0; at = (at + 1) & in->mask) {
         *number = in->slots[at] - 1;

@@ -91,6 +91,8 @@ static inline uint64_t pst_expand(uint64_t word)
 {
     uint64_t b = word & PST_RULE_ACCESS;
 
+    if ((b & (PST_A_ADMIN | PST_A_EDITOR | PST_A_VIEWER)) == 0)
+        return b;
     if ((b & PST_A_ADMIN) != 0)
         b |= PST_A_EDITOR;
     if ((b & (PST_A_ADMIN | PST_A_EDITOR)) != 0)
@@ -172,11 +174,6 @@ bool pst_is_own(const struct pst_question *question, const struct pst_key *key);
 uint32_t pst_conditions_held(const struct pst_question *question, const struct pst_key *key,
                              struct pst_bytes entity);
 
-static inline bool pst_rule_conditions_ok(uint64_t word, uint32_t held)
-{
-    return ((uint32_t)(word >> PST_RULE_CONDITIONS) & 7u & ~held) == 0;
-}
-
 static inline void pst_blame(struct pst_eval_detail *d, const struct pst_range *range,
                              const struct pst_rule *rule, uint64_t bit)
 {
@@ -188,6 +185,15 @@ static inline void pst_blame(struct pst_eval_detail *d, const struct pst_range *
 
 /* Whether this attribute is asked under that operation at all. */
 bool pst_attribute_is_asked(enum pst_op op, enum pst_attribute_kind kind, struct pst_bytes name);
+
+/* Few rows have conditions: which hold is asked when one does. */
+static inline bool pst_row_conditions_ok(const struct pst_question *question, const struct pst_key *key,
+                                         struct pst_bytes entity, uint64_t word)
+{
+    uint32_t asked = (uint32_t)(word >> PST_RULE_CONDITIONS) & 7u;
+
+    return asked == 0 || (asked & ~pst_conditions_held(question, key, entity)) == 0;
+}
 
 /* The two rules: `detail->reason` is set on every path, and the rest as far as it applies. */
 enum pst_verdict pst_judge_overrides(const struct pst_question *question,

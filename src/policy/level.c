@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "postern/base/hash.h"
+#include "rules.h"
 
 #define EVERY_KEY        PST_LIT("__*MAGE*__")
 #define OPS_ALL          PST_OP_NONE /* of an attribute entry */
@@ -225,7 +225,7 @@ static const struct entity *find_entity(const struct pst_levels *levels, struct 
 {
     if (levels == NULL)
         return NULL;
-    for (uint32_t at = (uint32_t)pst_hash(&KEY, name) & levels->mask;;
+    for (uint32_t at = (uint32_t)pst_text_hash(&KEY, name) & levels->mask;;
          at = (at + 1) & levels->mask) {
         if (levels->slots[at] == 0)
             return NULL;
@@ -256,7 +256,7 @@ static enum pst_status read_entities(const struct reader *r, const struct pst_no
         enum pst_status status = read_entity(r, n, entity);
         if (status != PST_OK)
             return status;
-        uint32_t at = (uint32_t)pst_hash(&KEY, entity->name) & levels->mask;
+        uint32_t at = (uint32_t)pst_text_hash(&KEY, entity->name) & levels->mask;
         while (levels->slots[at] != 0)
             at = (at + 1) & levels->mask;
         levels->slots[at] = (uint16_t)++levels->count;

@@ -32,7 +32,7 @@ struct tally {
     const struct pst_key *key;
     uint32_t first[PST_ATTR_KINDS], count[PST_ATTR_KINDS]; /* the block of attributes */
     uint64_t grant_bits, deny_bit;
-    uint32_t conditions;
+    struct pst_bytes entity;
 
     struct cause owner, granted_by, denied_by, condition, wide_deny;
     uint64_t granted[PST_ATTR_KINDS], denied[PST_ATTR_KINDS];
@@ -101,7 +101,7 @@ static void tally_kind(struct tally *t, const struct pst_range *range, const str
 
 static void tally_all(struct tally *t)
 {
-    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++)
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS && !t->plain; kind++)
         t->granted[kind] = block_mask(t->count[kind]);
 }
 
@@ -111,6 +111,28 @@ static void tally_deny(struct tally *t, const struct pst_range *range, const str
     remember(range->kind == PST_RANGE_WIDE ? &t->wide_deny : &t->denied_by, range, rule, bit);
 }
 
+/* What decides the row before its grants are looked at; false: they are. */
+static __attribute__((noinline)) bool tally_first(struct tally *t, const struct pst_range *range,
+                                                  const struct pst_rule *rule, uint64_t b,
+                                                  bool usable)
+{
+    if ((b & PST_A_OWNER) != 0 && usable) {
+        remember(&t->owner, range, rule, PST_A_OWNER);
+    } else if ((b & t->deny_bit) != 0) {
+        tally_deny(t, range, rule, t->deny_bit);
+    } else if ((b & PST_A_ALL) != 0) {
+        if (usable && (b & PST_A_ATTRIBUTES_ONLY) == 0)
+            remember(&t->granted_by, range, rule, PST_A_ALL);
+        if (usable)
+            tally_all(t);
+    } else if ((b & PST_A_DISABLE_OPERATION_ALL) != 0) {
+        tally_deny(t, range, rule, PST_A_DISABLE_OPERATION_ALL);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static void tally_row(struct tally *t, const struct pst_question *q, const struct pst_range *range,
                       const struct pst_rule *rule)
 {
@@ -118,29 +140,12 @@ static void tally_row(struct tally *t, const struct pst_question *q, const struc
     bool usable = range->kind != PST_RANGE_WIDE &&
                   pst_rule_type_ok(range->role, rule, t->requirement->subtype);
 
-    if ((b & PST_A_OWNER) != 0 && usable) {
-        remember(&t->owner, range, rule, PST_A_OWNER);
+    if ((b & (PST_A_OWNER | PST_A_ALL | PST_A_DISABLE_OPERATION_ALL | t->deny_bit)) != 0 &&
+        tally_first(t, range, rule, b, usable))
         return;
-    }
-    if ((b & t->deny_bit) != 0) {
-        tally_deny(t, range, rule, t->deny_bit);
-        return;
-    }
-    bool op_too = usable && (b & PST_A_ATTRIBUTES_ONLY) == 0;
-    if ((b & PST_A_ALL) != 0) {
-        if (op_too)
-            remember(&t->granted_by, range, rule, PST_A_ALL);
-        if (usable)
-            tally_all(t);
-        return;
-    }
-    if ((b & PST_A_DISABLE_OPERATION_ALL) != 0) {
-        tally_deny(t, range, rule, PST_A_DISABLE_OPERATION_ALL);
-        return;
-    }
     uint64_t bit = pst_lowest_bit(b & t->grant_bits);
-    bool holds = pst_rule_conditions_ok(rule->word, t->conditions);
-    if (bit != 0 && op_too)
+    bool holds = pst_row_conditions_ok(q, t->key, t->entity, rule->word);
+    if (bit != 0 && usable && (b & PST_A_ATTRIBUTES_ONLY) == 0)
         remember(holds ? &t->granted_by : &t->condition, range, rule, bit);
     for (unsigned kind = 0; kind < PST_ATTR_KINDS && !t->plain; kind++)
         tally_kind(t, range, rule, kind, b, bit != 0 && usable && holds);
@@ -155,13 +160,13 @@ static bool could_grant(const struct tally *t, const struct pst_range *range)
     return (b & (t->grant_bits | PST_A_ALL | PST_A_OWNER)) != 0;
 }
 
-static void tally_walk(struct tally *t, const struct pst_question *q, struct pst_bytes entity)
+static void tally_walk(struct tally *t, const struct pst_question *q)
 {
     struct pst_range ranges[PST_WALK_RANGES];
     struct pst_walk walk;
     bool more = true;
 
-    pst_walk_init(&walk, q, t->key, entity);
+    pst_walk_init(&walk, q, t->key, t->entity);
     while (more && t->owner.rule == NULL) {
         uint32_t n = pst_walk_next(&walk, ranges, &more);
         for (uint32_t i = 0; i < n; i++) {
@@ -262,18 +267,15 @@ static bool next_block(struct tally *t, bool first)
     return any;
 }
 
-/* Field by field: what else a cause holds is read only once it has a row. */
-static void tally_init(struct tally *t, const struct pst_requirement *r)
+/* Field by field: what else a cause holds is read only once it has a row, and what is kept of
+ * attributes only where some are asked. */
+static void tally_init(struct tally *t, const struct pst_requirement *r, struct pst_bytes entity)
 {
     t->requirement = r;
     t->key = &r->keys[0];
+    t->entity = entity;
     t->owner.rule = t->granted_by.rule = t->denied_by.rule = t->condition.rule = NULL;
     t->wide_deny.rule = t->attribute_denied_by.rule = NULL;
-    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
-        t->first[kind] = t->count[kind] = 0;
-        t->granted[kind] = t->denied[kind] = 0;
-    }
-    t->conditions = 0;
     t->ids = false;
     t->grant_bits = pst_grant_bits(t->key->op);
     t->deny_bit = pst_deny_bit(t->key->op);
@@ -536,7 +538,7 @@ static bool is_direct_owner(const struct pst_question *q, const struct pst_requi
 {
     if ((q->caller.facts->legacy_level & LEGACY_OWNER) != 0)
         return true;
-    return direct_level(q, r, entity, PST_A_OWNER, d) != 0;
+    return q->policy->direct && direct_level(q, r, entity, PST_A_OWNER, d) != 0;
 }
 
 static enum pst_verdict judge_permissions(const struct pst_question *q,
@@ -545,12 +547,11 @@ static enum pst_verdict judge_permissions(const struct pst_question *q,
 {
     struct tally t;
 
-    tally_init(&t, r);
-    t.conditions = pst_conditions_held(q, t.key, entity);
+    tally_init(&t, r, entity);
     if (is_direct_owner(q, r, entity, d))
         return conclude(d, PST_ALLOW, PST_R_OWNER, NULL);
     for (bool first = true; next_block(&t, first); first = false) {
-        tally_walk(&t, q, entity);
+        tally_walk(&t, q);
         if (t.owner.rule != NULL)
             return conclude(d, PST_ALLOW, PST_R_OWNER, &t.owner);
         if (judge_operation(&t, d) != PST_ALLOW || judge_attributes(&t, d) != PST_ALLOW)
@@ -583,19 +584,17 @@ static enum pst_verdict judge_open(const struct pst_question *q, const struct ps
     return PST_ALLOW;
 }
 
-enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct pst_requirement *r,
-                                     struct pst_bytes entity, struct pst_eval_detail *d)
+/* Where a level table has a say, or nobody is signed in. Apart, as an app without a table is asked
+ * about most. */
+static __attribute__((noinline)) enum pst_verdict judge_with_table(const struct pst_question *q,
+                                                                   const struct pst_requirement *r,
+                                                                   struct pst_bytes entity,
+                                                                   struct pst_eval_detail *d)
 {
     const struct pst_policy_settings *s = q->settings;
     bool signed_in = q->caller.facts != NULL;
     enum pst_op op = r->keys[0].op;
 
-    d->key = 0;
-    d->op = op;
-    if (r->key_count != 1) { /* a profile that says more than this rule can answer */
-        d->reason = PST_R_INTERNAL;
-        return PST_DENY;
-    }
     if (s->authentication_off)
         return judge_authentication_off(q, r, entity, d);
     if (s->permissions_off && s->levels != NULL)
@@ -605,5 +604,19 @@ enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct 
     d->reason = signed_in ? PST_R_ROUTE_CLOSED : PST_R_NO_CREDENTIAL;
     if (!signed_in || (s->levels != NULL && pst_levels_closed(s->levels, entity, op)))
         return PST_DENY;
+    return judge_permissions(q, r, entity, d);
+}
+
+enum pst_verdict pst_judge_overrides(const struct pst_question *q, const struct pst_requirement *r,
+                                     struct pst_bytes entity, struct pst_eval_detail *d)
+{
+    d->key = 0;
+    d->op = r->keys[0].op;
+    if (r->key_count != 1) { /* a profile that says more than this rule can answer */
+        d->reason = PST_R_INTERNAL;
+        return PST_DENY;
+    }
+    if (q->settings->authentication_off || q->settings->levels != NULL || q->caller.facts == NULL)
+        return judge_with_table(q, r, entity, d);
     return judge_permissions(q, r, entity, d);
 }

@@ -19,8 +19,7 @@ static const struct {
 static enum profile_method method_of(struct pst_bytes name)
 {
     for (unsigned m = 0; m < METHODS; m++)
-        if (name.len == methods[m].name.len && name.ptr[0] == methods[m].name.ptr[0] &&
-            memcmp(name.ptr, methods[m].name.ptr, name.len) == 0)
+        if (pst_short_equal(name, methods[m].name))
             return methods[m].method;
     return METHODS;
 }
@@ -31,15 +30,6 @@ static bool has_field(const struct pst_request *request, struct pst_bytes name)
         if (pst_bytes_equal_nocase(request->fields[i].name, name))
             return true;
     return false;
-}
-
-/* Any route of the node; they share what does not depend on the method. */
-static const struct pst_route *some_route(const struct profile_node *node)
-{
-    for (unsigned m = 0; m < METHODS; m++)
-        if (node->routes[m] != NULL)
-            return node->routes[m];
-    return NULL;
 }
 
 static bool is_preflight(const struct pst_route *route, const struct pst_request *request)
@@ -67,8 +57,8 @@ static void no_route(const struct pst_profile *profile, struct pst_routed *out)
 static struct pst_bytes captured(const struct pst_request *request, const struct pst_routed *routed,
                                  uint32_t capture)
 {
-    return pst_bytes_of(request->path.ptr + routed->captures[2 * capture],
-                        routed->captures[2 * capture + 1]);
+    return pst_bytes_of(request->path.ptr + routed->captures[capture].at,
+                        routed->captures[capture].len);
 }
 
 static const struct profile_entity *named(const struct pst_profile *profile,
@@ -115,29 +105,26 @@ static void take_route(const struct pst_profile *profile, const struct pst_route
 
 /* Also of a request that is refused for its method, or for a slash at its end. */
 static void find_secret(const struct pst_profile *profile, struct pst_bytes path,
-                        const struct profile_match *match, struct pst_routed *out)
+                        const struct profile_node *node, struct pst_routed *out)
 {
-    struct profile_match bare;
-
-    if (match->node == NULL && path.len > 1 && path.ptr[path.len - 1] == '/') {
-        profile_trie_match(profile->root, pst_bytes_of(path.ptr, path.len - 1), &bare);
-        match = &bare;
-    }
-    const struct pst_route *route = match->node == NULL ? NULL : some_route(match->node);
+    if (node == NULL && path.len > 1 && path.ptr[path.len - 1] == '/')
+        node =
+            profile_trie_match(profile->root, pst_bytes_of(path.ptr, path.len - 1), out->captures);
+    const struct pst_route *route = node == NULL ? NULL : node->some;
     if (route != NULL && route->secret != 0)
-        memcpy(out->secret, &match->captures[2 * (route->secret - 1)], sizeof(out->secret));
+        memcpy(out->secret, &out->captures[route->secret - 1], sizeof(out->secret));
 }
 
 void pst_profile_route(const struct pst_profile *profile, const struct pst_request *request,
                        struct pst_routed *out)
 {
-    struct profile_match match;
     enum profile_method method = method_of(request->method);
 
     memset(out, 0, offsetof(struct pst_routed, captures)); /* those are told by the route */
-    profile_trie_match(profile->root, request->path, &match);
-    const struct pst_route *any = match.node == NULL ? NULL : some_route(match.node);
-    find_secret(profile, request->path, &match, out);
+    const struct profile_node *node =
+        profile_trie_match(profile->root, request->path, out->captures);
+    const struct pst_route *any = node == NULL ? NULL : node->some;
+    find_secret(profile, request->path, node, out);
     if ((request->oddities & ~(any == NULL ? 0 : any->accept)) != 0) {
         out->refuse = PST_R_BAD_TARGET;
         return;
@@ -146,8 +133,7 @@ void pst_profile_route(const struct pst_profile *profile, const struct pst_reque
         no_route(profile, out);
         return;
     }
-    memcpy(out->captures, match.captures, sizeof(out->captures));
-    const struct pst_route *route = method == METHODS ? NULL : match.node->routes[method];
+    const struct pst_route *route = method == METHODS ? NULL : node->routes[method];
     if (route != NULL) {
         take_route(profile, route, request, out);
     } else if (method == METHOD_OPTIONS && is_preflight(any, request)) {
@@ -156,7 +142,7 @@ void pst_profile_route(const struct pst_profile *profile, const struct pst_reque
         out->shadow = any->shadow;
     } else {
         out->refuse = PST_R_METHOD;
-        out->allow = match.node->allow;
+        out->allow = node->allow;
         out->shadow = any->shadow;
     }
 }

@@ -108,7 +108,7 @@ bool profile_ask_form(struct profile_asking *ask, const struct profile_entity *e
 {
     bool fault;
 
-    if (entity == NULL || entity->form == FORM_EXACT)
+    if (entity == NULL || profile_form_is(entity->form, *id))
         return true;
     enum pst_reason reason = profile_form_check(ask->arena, entity->form, id, &fault);
     if (fault)
@@ -121,7 +121,10 @@ static bool fill_key(struct profile_asking *ask, const struct instance *in,
 {
     const struct profile_entity *known = from->known;
 
-    *to = (struct pst_key){.entity = from->entity, .id_state = from->id_state, .op = from->op};
+    to->entity = from->entity;
+    to->id = (struct pst_bytes){0};
+    to->id_state = from->id_state;
+    to->op = from->op;
     if (from->entity_var != PROFILE_VARS) {
         to->entity = ask->vars[from->entity_var].values.items[0];
         known = from->entity_var == in->route->entity_var ? ask->entity : NULL;
@@ -155,19 +158,26 @@ static struct pst_bytes own_pipeline(const struct profile_asking *ask, const str
     return none;
 }
 
-/* All of it but the keys, of which only those that count are ever set; nobody reads the others. */
+/* All of it but the keys, of which only those that count are ever set; nobody reads the others.
+ * Field by field: so many bytes at once are cleared by a loop in microcode. */
 static void start(struct pst_requirement *r, const struct profile_need *need)
 {
-    size_t after = offsetof(struct pst_requirement, keys) + sizeof(r->keys);
+    const struct pst_bytes none = {0};
 
-    memset(r, 0, offsetof(struct pst_requirement, keys));
-    memset((char *)r + after, 0, sizeof(*r) - after);
-    if (need->key_count == 0)
-        r->keys[0] = (struct pst_key){0};
     r->need = need->need;
     r->or_next = need->or_next;
     r->closed = need->closed;
+    r->self = none;
+    r->or_entity = none;
+    r->subtype = none;
+    r->pipeline = none;
     r->key_count = need->key_count;
+    if (need->key_count == 0)
+        r->keys[0] = (struct pst_key){0};
+    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
+        r->attributes[kind] = NULL;
+        r->attribute_count[kind] = 0;
+    }
 }
 
 /* The requirement of one world: registered models, or prompts. */
@@ -197,20 +207,11 @@ static bool push_world(struct profile_asking *ask, const struct instance *in,
 
 /* Where a fallback has two worlds too, both are asked: nothing is passed that one of them refuses.
  */
-static bool has_two_worlds(const struct profile_need *need)
-{
-    bool two = false;
-
-    for (uint32_t i = 0; i < need->key_count; i++)
-        two = two || need->keys[i].or_entity.len != 0;
-    return two && need->key_count > 1;
-}
-
 static bool push_need(struct profile_asking *ask, const struct instance *in,
                       const struct profile_need *need)
 {
     return push_world(ask, in, need, false) &&
-           (!has_two_worlds(need) || push_world(ask, in, need, true));
+           (!need->two_worlds || push_world(ask, in, need, true));
 }
 
 /* False: the template names a variable without a value. */
@@ -220,20 +221,20 @@ static bool is_askable(const struct profile_asking *ask, const struct profile_ne
            (need->named_vars & ~(ask->present | ask->unknown)) == 0;
 }
 
-/* The variable with many values that the group of alternatives from `need` on names. There is one
- * at most: profile_need.c refuses more. */
+/* The variable with many values that the group of alternatives from `need` on names, if it has many
+ * now. There is one at most: profile_need.c refuses more. */
 static uint32_t many_var(const struct profile_asking *ask, const struct profile_need *need)
 {
     uint32_t var = need->many_var;
 
-    return var != PROFILE_VARS && !ask->vars[var].unknown && ask->vars[var].values.count > 1
+    return var != PROFILE_VARS && (ask->unknown >> var & 1) == 0 && ask->vars[var].values.count > 1
                ? var
                : PROFILE_VARS;
 }
 
-/* The alternatives from `need` on, joined by or_next; *end is the one after the last. */
+/* The alternatives from `need` on, joined by or_next. */
 static bool push_choices(struct profile_asking *ask, const struct instance *in,
-                         const struct profile_need *need, const struct profile_need **end)
+                         const struct profile_need *need)
 {
     uint32_t first = ask->count;
     bool more = true;
@@ -243,7 +244,6 @@ static bool push_choices(struct profile_asking *ask, const struct instance *in,
         if (is_askable(ask, need) && !push_need(ask, in, need))
             return false;
     }
-    *end = need;
     if (ask->count > first) /* an alternative that fell away must not join what follows */
         ask->requirements[ask->count - 1].or_next = false;
     return true;
@@ -259,27 +259,42 @@ static void take_away(struct profile_asking *ask, const struct pst_route *route,
         ask->unknown |= bit;
 }
 
+/* A group, once for each value of the variable that has many. */
+static __attribute__((noinline)) bool push_group(struct profile_asking *ask,
+                                                 const struct pst_route *route,
+                                                 const struct profile_need *need)
+{
+    struct instance in = {.route = route, .many_var = many_var(ask, need)};
+    uint32_t count = in.many_var == PROFILE_VARS ? 1 : ask->vars[in.many_var].values.count;
+    bool lacks = need->many_var != PROFILE_VARS && ask->vars[need->many_var].values.lacks;
+    uint32_t present = ask->present, unknown = ask->unknown;
+
+    for (in.index = 0; in.index < count + lacks; in.index++) {
+        if (in.index == count)
+            take_away(ask, route, need->many_var);
+        if (!push_choices(ask, &in, need))
+            return false;
+    }
+    ask->present = present;
+    ask->unknown = unknown;
+    return true;
+}
+
 bool profile_ask_needs(struct profile_asking *ask, const struct pst_route *route,
                        const struct profile_need *needs)
 {
-    uint32_t present = ask->present, unknown = ask->unknown;
+    const struct instance alone = {.route = route, .many_var = PROFILE_VARS};
 
-    while (needs != NULL) {
-        const struct profile_need *end = NULL;
-        struct instance in = {.route = route, .many_var = many_var(ask, needs)};
-        uint32_t count = in.many_var == PROFILE_VARS ? 1 : ask->vars[in.many_var].values.count;
-        bool lacks = needs->many_var != PROFILE_VARS && ask->vars[needs->many_var].values.lacks;
-        for (in.index = 0; in.index < count + lacks; in.index++) {
-            if (in.index == count)
-                take_away(ask, route, needs->many_var);
-            if (!push_choices(ask, &in, needs, &end))
+    for (const struct profile_need *n = needs; n != NULL; n = n->next) {
+        if (!n->or_next && n->many_var == PROFILE_VARS) { /* a group of one, once */
+            if (is_askable(ask, n) && !push_need(ask, &alone, n))
                 return false;
+            continue;
         }
-        if (lacks) {
-            ask->present = present;
-            ask->unknown = unknown;
-        }
-        needs = end;
+        if (!push_group(ask, route, n))
+            return false;
+        while (n->or_next)
+            n = n->next;
     }
     return true;
 }

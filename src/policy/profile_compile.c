@@ -59,7 +59,7 @@ enum pst_status profile_form_read(struct profile_builder *b, const struct pst_no
 
 /* "a-z0-9_%" : single bytes and ranges; a '-' at the end is itself. */
 static enum pst_status read_chars(struct profile_builder *b, const struct pst_node *node,
-                                  uint32_t bits[8])
+                                  uint8_t bytes[256], unsigned bit)
 {
     struct pst_bytes text = node->text;
 
@@ -74,7 +74,7 @@ static enum pst_status read_chars(struct profile_builder *b, const struct pst_no
         if (to < from)
             return pst_node_fail(b->tree, node, b->error, "a range of characters runs backwards");
         for (unsigned c = from; c <= to; c++)
-            bits[c >> 5] |= 1u << (c & 31);
+            bytes[c] = (uint8_t)(bytes[c] | bit);
     }
     return PST_OK;
 }
@@ -96,9 +96,9 @@ static enum pst_status read_names(struct profile_builder *b, const struct pst_no
         return status == PST_OK ? pst_node_fail(b->tree, workspace, b->error,
                                                 "name.chars says of what names are made")
                                 : status;
-    status = read_chars(b, chars, ws->chars);
+    status = read_chars(b, chars, ws->bytes, PROFILE_INSIDE);
     if (status == PST_OK)
-        status = read_chars(b, edges == NULL ? chars : edges, ws->edges);
+        status = read_chars(b, edges == NULL ? chars : edges, ws->bytes, PROFILE_EDGE);
     if (status == PST_OK)
         status = pst_node_u64(b->tree, name, "min", 1, 255, &ws->min, b->error);
     if (status == PST_OK)
@@ -252,7 +252,7 @@ static enum pst_status read_classes(struct profile_builder *b)
             return PST_E_NOMEM;
         enum pst_status status = copy(b, n->key, &c->name);
         if (status == PST_OK)
-            status = read_chars(b, n, c->bits);
+            status = read_chars(b, n, c->bytes, PROFILE_INSIDE);
         if (status != PST_OK)
             return status;
         c->next = b->profile->classes;

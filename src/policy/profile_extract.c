@@ -181,9 +181,9 @@ static bool header_values(struct profile_asking *ask, struct pst_bytes name,
 
 static struct pst_bytes captured(const struct profile_asking *ask, const struct profile_var *var)
 {
-    const uint32_t *capture = &ask->routed->captures[2 * var->capture];
+    struct pst_span capture = ask->routed->captures[var->capture];
 
-    return pst_bytes_of(ask->request->path.ptr + capture[0], capture[1]);
+    return pst_bytes_of(ask->request->path.ptr + capture.at, capture.len);
 }
 
 static bool path_values(struct profile_asking *ask, const struct profile_var *var,
@@ -269,51 +269,88 @@ static bool drop_empty(struct profile_asking *ask, const struct profile_var *var
 
 /* Where no other element has a value either, the whole variable is missing. */
 static bool check_lacking(struct profile_asking *ask, const struct profile_var *var,
-                          struct profile_bound *bound)
+                          struct profile_values *values)
 {
-    bool beside = bound->present && var->many;
+    bool beside = values->count > 0 && var->many;
 
     if (var->lacking_refused || (beside && var->missing == MISSING_REFUSE))
         return profile_refuse(ask, PST_R_BAD_ID, var->name);
-    bound->values.lacks = beside;
+    values->lacks = beside;
     return true;
 }
 
-/* The values of one variable; of a single-valued one, all that were sent must be equal. */
-static bool bind_var(struct profile_asking *ask, uint32_t index)
+static bool read_names(struct profile_asking *ask, const struct profile_var *var,
+                       struct profile_values *values)
 {
-    const struct profile_var *var = &ask->route->vars[index];
-    struct profile_bound *bound = &ask->vars[index];
-    struct profile_values *values = &bound->values;
-
-    *values = (struct profile_values){.items = &bound->one, .capacity = 1};
-    bound->unknown = var->place == PLACE_LOOKUP;
-    if (var->place == PLACE_PATH && !var->split && !ask->escaped) {
-        bound->one = captured(ask, var);
-        values->count = 1;
-    } else if (var->place == PLACE_PATH && !path_values(ask, var, values)) {
-        return false;
-    }
     for (const struct profile_name *n = var->names; n != NULL; n = n->next) {
         uint32_t first = values->count;
         if (!place_values(ask, var, n, values) ||
             (var->empty_absent && !drop_empty(ask, var, values, first)))
             return false;
     }
-    if (!check_forms(ask, var, values))
+    return true;
+}
+
+/* The values of one variable from where they may be many; of a single-valued one, all that were
+ * sent must be equal. */
+static __attribute__((noinline)) bool read_values(struct profile_asking *ask,
+                                                  const struct profile_var *var,
+                                                  struct profile_values *values)
+{
+    if (var->place == PLACE_PATH ? !path_values(ask, var, values) : !read_names(ask, var, values))
         return false;
-    bound->present = values->count > 0;
-    if (values->lacks && !check_lacking(ask, var, bound))
+    if (!check_forms(ask, var, values) || (values->lacks && !check_lacking(ask, var, values)))
         return false;
     for (uint32_t i = 1; i < values->count && !var->many; i++)
         if (!pst_bytes_equal(values->items[i], values->items[0]))
             return profile_refuse(ask, PST_R_AMBIGUOUS, var->name);
     if (!var->many && values->count > 1)
         values->count = 1;
-    if (bound->present || bound->unknown)
-        return true;
-    bound->unknown = var->missing == MISSING_UNKNOWN;
-    return var->missing != MISSING_REFUSE || profile_refuse(ask, PST_R_BAD_ID, var->name);
+    return true;
+}
+
+/* Neither from the path nor from anywhere else. */
+static bool is_missing_allowed(struct profile_asking *ask, const struct profile_var *var,
+                               uint32_t bit)
+{
+    if (var->place == PLACE_LOOKUP || var->missing == MISSING_UNKNOWN)
+        ask->unknown |= bit;
+    return var->place == PLACE_LOOKUP || var->missing != MISSING_REFUSE ||
+           profile_refuse(ask, PST_R_BAD_ID, var->name);
+}
+
+static bool bind_vars(struct profile_asking *ask)
+{
+    const struct pst_route *route = ask->route;
+
+    for (uint32_t i = 0; i < route->var_count; i++) {
+        const struct profile_var *var = &route->vars[i];
+        struct profile_bound *bound = &ask->vars[i];
+        bound->values.items = &bound->one;
+        bound->values.count = 0;
+        bound->values.capacity = 1;
+        bound->values.lacks = false;
+        if (var->place == PLACE_PATH && !var->split && !ask->escaped) { /* one, as it stands */
+            bound->one = captured(ask, var);
+            bound->values.count = 1;
+            if (var->form != FORM_EXACT && !profile_form_is(var->form, bound->one) &&
+                !check_forms(ask, var, &bound->values))
+                return false;
+        } else if ((var->place != PLACE_QUERY || ask->query.count != 0) &&
+                   !read_values(ask, var, &bound->values)) {
+            return false;
+        }
+        if (bound->values.count > 0)
+            ask->present |= UINT32_C(1) << i;
+        else if (!is_missing_allowed(ask, var, UINT32_C(1) << i))
+            return false;
+    }
+    return true;
+}
+
+static bool is_present(const struct profile_asking *ask, uint32_t var)
+{
+    return (ask->present >> var & 1) != 0;
 }
 
 /* ---- the same id in a place that the app does not read ---- */
@@ -350,7 +387,7 @@ static bool compare_places(struct profile_asking *ask)
 {
     for (uint32_t i = 0; i < ask->route->var_count; i++) {
         const struct profile_var *var = &ask->route->vars[i];
-        if (var->place == PLACE_LOOKUP || var->place == PLACE_HEADER || !ask->vars[i].present)
+        if (var->place == PLACE_LOOKUP || var->place == PLACE_HEADER || !is_present(ask, i))
             continue;
         if (var->place == PLACE_PATH && !compare_name(ask, var, &ask->vars[i], var->own))
             return false;
@@ -376,9 +413,9 @@ static bool agree(struct profile_asking *ask, struct pst_bytes name, struct pst_
 
 static bool is_workspace_name(const struct profile_workspace *ws, struct pst_bytes name)
 {
-    if (name.len < ws->min || name.len > ws->max || !profile_class_all(ws->chars, name) ||
-        !profile_class_has(ws->edges, name.ptr[0]) ||
-        !profile_class_has(ws->edges, name.ptr[name.len - 1]))
+    if (name.len < ws->min || name.len > ws->max || !profile_all_inside(ws->bytes, name) ||
+        (ws->bytes[(unsigned char)name.ptr[0]] & ws->bytes[(unsigned char)name.ptr[name.len - 1]] &
+         PROFILE_EDGE) == 0)
         return false;
     for (uint32_t i = 0; i < ws->reserved_count; i++)
         if (pst_bytes_equal(name, ws->reserved[i]))
@@ -437,7 +474,7 @@ static bool read_workspace(struct profile_asking *ask)
         ask->out->workspace_optional = true;
         return true;
     }
-    if (route->workspace_var != PROFILE_VARS && ask->vars[route->workspace_var].present)
+    if (route->workspace_var != PROFILE_VARS && is_present(ask, route->workspace_var))
         name = ask->vars[route->workspace_var].values.items[0];
     if (!workspace_headers(ask, &name) ||
         !agree(ask, host_label(ask->request, ws->host_suffix), PST_LIT("host"), &name))
@@ -496,20 +533,14 @@ static bool check_one_of(struct profile_asking *ask)
 {
     const uint32_t *pair = ask->route->one_of;
 
-    if (pair[0] == PROFILE_VARS || ask->vars[pair[0]].present != ask->vars[pair[1]].present)
+    if (pair[0] == PROFILE_VARS || is_present(ask, pair[0]) != is_present(ask, pair[1]))
         return true;
     return profile_refuse(ask, PST_R_BAD_ID, ask->route->vars[pair[0]].name);
 }
 
 static bool bind_all(struct profile_asking *ask)
 {
-    for (uint32_t i = 0; i < ask->route->var_count; i++) {
-        if (!bind_var(ask, i))
-            return false;
-        ask->present |= (uint32_t)ask->vars[i].present << i;
-        ask->unknown |= (uint32_t)ask->vars[i].unknown << i;
-    }
-    return check_one_of(ask) && (!ask->route->compare || compare_places(ask));
+    return bind_vars(ask) && check_one_of(ask) && (!ask->route->compare || compare_places(ask));
 }
 
 /* ---- inner paths ---- */
@@ -518,29 +549,28 @@ static bool ask_inner(struct profile_asking *ask)
 {
     const struct pst_route *outer = ask->route;
     const struct profile_bound *bound = &ask->vars[outer->inner_var];
-    struct profile_match match;
+    struct pst_span captures[PROFILE_CAPTURES];
 
-    if (!bound->present)
+    if (!is_present(ask, outer->inner_var))
         return true; /* `missing` says what is asked instead */
     struct pst_bytes path = pst_arena_printf(ask->arena, "/%.*s", (int)bound->values.items[0].len,
                                              bound->values.items[0].ptr);
     if (path.len == 0)
         return no_memory(ask);
-    profile_trie_match(outer->inner, path, &match);
-    if (match.node == NULL || match.node->any == NULL)
+    const struct profile_node *node = profile_trie_match(outer->inner, path, captures);
+    if (node == NULL || node->any == NULL)
         return profile_refuse(ask, PST_R_BAD_ID, outer->vars[outer->inner_var].name);
 
-    const struct pst_route *inner = match.node->any;
+    const struct pst_route *inner = node->any;
     struct profile_bound saved[PROFILE_VARS];
     memcpy(saved, ask->vars, outer->var_count * sizeof(saved[0]));
     memset(ask->vars, 0, inner->var_count * sizeof(saved[0]));
     uint32_t present = ask->present, unknown = ask->unknown;
     ask->present = ask->unknown = 0;
     for (uint32_t i = 0; i < inner->var_count; i++) {
-        const uint32_t *c = &match.captures[2 * inner->vars[i].capture];
-        if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c[0], c[1])))
+        struct pst_span c = captures[inner->vars[i].capture];
+        if (!add_value(ask, &ask->vars[i].values, pst_bytes_of(path.ptr + c.at, c.len)))
             return false;
-        ask->vars[i].present = true;
         ask->present |= UINT32_C(1) << i;
     }
     bool good = true;
@@ -559,10 +589,10 @@ static bool ask_inner(struct profile_asking *ask)
 
 static bool ask_missing(struct profile_asking *ask)
 {
-    for (uint32_t i = 0; i < ask->route->var_count; i++) {
-        const struct profile_var *var = &ask->route->vars[i];
-        if (var->instead != NULL && (!ask->vars[i].present || ask->vars[i].values.lacks) &&
-            !profile_ask_needs(ask, ask->route, var->instead))
+    for (uint32_t left = ask->route->instead; left != 0; left &= left - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(left);
+        if ((!is_present(ask, i) || ask->vars[i].values.lacks) &&
+            !profile_ask_needs(ask, ask->route, ask->route->vars[i].instead))
             return false;
     }
     return true;
@@ -588,6 +618,38 @@ static bool extract(struct profile_asking *ask)
            (!ask->route->attributes || profile_ask_attributes(ask)) && ask_last(ask);
 }
 
+/* Field by field: so many bytes at once are cleared by a loop in microcode. */
+static void start(struct pst_extracted *out, const struct pst_route *route)
+{
+    const struct pst_bytes none = {0};
+
+    out->refuse = PST_R_INTERNAL;
+    out->detail = none;
+    out->workspace = none;
+    out->entity = none;
+    out->forward_workspace_header = none;
+    out->workspace_optional = false;
+    out->op = route->op;
+    out->requirements = NULL;
+    out->requirement_count = 0;
+}
+
+static bool has_escape(struct pst_bytes path)
+{
+#ifdef __SSE2__
+    const __m128i percent = _mm_set1_epi8('%');
+    __m128i found = _mm_setzero_si128();
+
+    if (path.len >= 16) {
+        for (size_t i = 0; path.len - i > 16; i += 16)
+            found = _mm_or_si128(found, _mm_cmpeq_epi8(pst_load_16(path.ptr + i), percent));
+        found = _mm_or_si128(found, _mm_cmpeq_epi8(pst_load_16(path.ptr + path.len - 16), percent));
+        return _mm_movemask_epi8(found) != 0;
+    }
+#endif
+    return pst_bytes_find(path, '%') != path.len;
+}
+
 void pst_profile_extract(const struct pst_profile *profile, const struct pst_routed *routed,
                          const struct pst_request *request, struct pst_arena *arena,
                          struct pst_extracted *out)
@@ -601,8 +663,8 @@ void pst_profile_extract(const struct pst_profile *profile, const struct pst_rou
     ask.request = request;
     ask.arena = arena;
     ask.out = out;
-    ask.escaped = pst_bytes_find(request->path, '%') != request->path.len;
-    *out = (struct pst_extracted){.op = routed->route->op};
+    ask.escaped = has_escape(request->path);
+    start(out, routed->route);
     bool good = extract(&ask);
     profile_json_close(ask.json);
     if (!good) {

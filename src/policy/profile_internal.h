@@ -12,6 +12,7 @@
 #define POSTERN_POLICY_PROFILE_INTERNAL_H
 
 #include "postern/policy/profile.h"
+#include "short.h"
 
 #define PROFILE_CAPTURES   8u    /* path parameters of one route */
 #define PROFILE_VARS       16u   /* variables of one route, captures included */
@@ -84,11 +85,14 @@ struct profile_var {
     const struct profile_need *instead; /* MISSING_ASK */
 };
 
-/* A set of bytes. */
+/* Of a byte in a set of bytes, and (workspace names) of one that may be the first or the last. */
+#define PROFILE_INSIDE 1u
+#define PROFILE_EDGE   2u
+
 struct profile_class {
     struct profile_class *next;
     struct pst_bytes name;
-    uint32_t bits[8];
+    uint8_t bytes[256];
 };
 
 struct profile_entity {
@@ -141,6 +145,7 @@ struct profile_need {
     /* Bits of the variables that must have a value, and of those that may also be unknown. */
     uint32_t present_vars, named_vars;
     uint32_t key_count;
+    bool two_worlds; /* a key has two entities, and is not the only one */
     struct profile_key keys[PST_KEYS_MAX];
 };
 
@@ -164,6 +169,7 @@ struct pst_route {
     uint32_t capture_count;
     uint32_t secret; /* 1 + the capture called {token}; 0: none */
     uint32_t var_count;
+    uint32_t instead;         /* bits of the variables that another requirement may replace */
     struct profile_var *vars; /* room for PROFILE_VARS while building */
     uint32_t workspace_var;   /* PROFILE_VARS: none */
     uint32_t entity_var;      /* the capture that is folded to an entity; PROFILE_VARS: none */
@@ -188,6 +194,7 @@ struct profile_branch { /* a parameter that fills a segment, or all of it up to 
     const struct profile_class *class;
     struct pst_bytes suffix;
     struct profile_node *node;
+    bool any; /* neither class nor suffix: it takes every segment but an empty one */
 };
 
 struct profile_leaf {
@@ -203,8 +210,10 @@ struct profile_node {
     struct profile_branch *branches;        /* the most special first */
     struct profile_node *tail;              /* one or more segments */
     const struct profile_class *tail_class; /* of which each of them is; NULL: any */
+    bool choice; /* a segment may go on by more than one of these ways */
     struct pst_route *routes[METHODS];
-    const char *allow;     /* NULL: no route ends here */
+    const struct pst_route *some; /* of them; they share what does not depend on the method */
+    const char *allow;            /* NULL: no route ends here */
     struct pst_route *any; /* of inner paths: the one that ends here */
 };
 
@@ -215,7 +224,7 @@ struct profile_workspace {
     struct pst_bytes host_suffix; /* empty: the host tells nothing */
     struct pst_bytes fallback;
     struct pst_bytes forward;
-    uint32_t chars[8], edges[8];
+    uint8_t bytes[256]; /* of names */
     uint64_t min, max;
     struct pst_bytes *reserved;
     uint32_t reserved_count;
@@ -315,29 +324,21 @@ PST_MUST_USE enum pst_status profile_trie_add(struct profile_builder *b, struct 
                                               struct pst_route *route, struct profile_node **out);
 PST_MUST_USE enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *node);
 
-struct profile_match {
-    const struct profile_node *node;         /* NULL: none */
-    uint32_t captures[2 * PROFILE_CAPTURES]; /* (offset, length) */
-};
-/* path begins with '/'. */
-void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
-                        struct profile_match *out);
+/* The node where `path` ends, and its parameters. NULL: none, and captures say nothing. */
+const struct profile_node *profile_trie_match(const struct profile_node *root,
+                                              struct pst_bytes path,
+                                              struct pst_span captures[PROFILE_CAPTURES]);
 
 /* ---- values ---- */
 
-static inline bool profile_class_has(const uint32_t bits[8], char c)
+/* Without a way out: a byte that is no member is rare, and a branch for each is not. */
+static inline bool profile_all_inside(const uint8_t bytes[256], struct pst_bytes text)
 {
-    unsigned char u = (unsigned char)c;
+    unsigned all = PROFILE_INSIDE;
 
-    return (bits[u >> 5] >> (u & 31) & 1u) != 0;
-}
-
-static inline bool profile_class_all(const uint32_t bits[8], struct pst_bytes text)
-{
     for (size_t i = 0; i < text.len; i++)
-        if (!profile_class_has(bits, text.ptr[i]))
-            return false;
-    return true;
+        all &= bytes[(unsigned char)text.ptr[i]];
+    return all != 0;
 }
 
 uint32_t profile_hash(struct pst_bytes text);
@@ -345,6 +346,9 @@ uint32_t profile_hash(struct pst_bytes text);
 /* Percent-decodes once ('+' is a blank when plus is set). PST_E_INVALID: a broken escape. */
 PST_MUST_USE enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text,
                                             bool plus, struct pst_bytes *out);
+/* True when the id has that form and is in canonical form already; most are. False: profile_form_check
+ * tells. */
+bool profile_form_is(enum profile_form form, struct pst_bytes id);
 /* 0, or the reason why the id is refused; *id becomes its canonical form. */
 enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
                                    struct pst_bytes *id, bool *fault);
@@ -411,8 +415,6 @@ const struct profile_entity *profile_entity_of(const struct pst_profile *profile
 struct profile_bound { /* a variable with its values */
     struct profile_values values;
     struct pst_bytes one; /* room for the first of them, and mostly the only one */
-    bool present;
-    bool unknown;
 };
 
 struct profile_asking {
@@ -427,7 +429,7 @@ struct profile_asking {
     const struct profile_entity *entity, *parent; /* of a folded segment */
     bool disagree;                                /* an unread place names another id */
     bool escaped;                                 /* the path holds a '%' */
-    uint32_t present, unknown; /* bits of the variables of which vars[] says so */
+    uint32_t present, unknown; /* bits of the variables that have a value, or have one unseen */
     struct pst_requirement *requirements;
     uint32_t count, capacity;
     struct profile_bound vars[PROFILE_VARS]; /* those of the route are set; last, as all else is

@@ -313,6 +313,7 @@ static void note_vars(struct profile_need *need)
         for (uint32_t i = 0; i < key->piece_count; i++)
             key->piece_vars |= bit_of(key->pieces[i].var);
         need->named_vars |= key->piece_vars;
+        need->two_worlds |= need->key_count > 1 && key->or_entity.len != 0;
     }
 }
 

@@ -55,6 +55,7 @@ static struct profile_node *branch_node(struct profile_builder *b, struct profil
         (branch->node = new_node(b)) == NULL)
         return NULL;
     branch->class = class;
+    branch->any = class == NULL && suffix.len == 0;
     while (*at != NULL && !is_narrower(branch, *at))
         at = &(*at)->next;
     branch->next = *at;
@@ -216,6 +217,7 @@ static enum pst_status seal_allow(struct pst_arena *arena, struct profile_node *
     for (unsigned m = 0; m < METHODS; m++) {
         if (node->routes[m] == NULL)
             continue;
+        node->some = node->some == NULL ? node->routes[m] : node->some;
         text = pst_arena_printf(arena, "%.*s%s%s", (int)text.len, text.ptr, any ? ", " : "",
                                 method_names[m]);
         if (text.len == 0)
@@ -254,6 +256,8 @@ enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *
 
     if (status == PST_OK)
         status = seal_allow(arena, node);
+    node->choice = node->tail != NULL || (node->branches != NULL &&
+                                          (node->leaves != NULL || node->branches->next != NULL));
     for (struct profile_leaf *l = node->leaves; l != NULL && status == PST_OK; l = l->next)
         status = profile_trie_seal(arena, l->node);
     for (struct profile_branch *br = node->branches; br != NULL && status == PST_OK; br = br->next)
@@ -266,161 +270,180 @@ enum pst_status profile_trie_seal(struct pst_arena *arena, struct profile_node *
 /* ---- matching ---- */
 
 struct matching {
-    struct pst_bytes path;
-    uint32_t starts[PROFILE_SEGMENTS], lengths[PROFILE_SEGMENTS];
-    uint32_t count;
+    const char *path;
+    size_t len;
+    size_t blocks; /* at how many places a block of 16 bytes begins */
     uint32_t steps;
-    uint32_t captured;
-    struct profile_match *out;
+    struct pst_span *captures;
 };
 
-static struct pst_bytes segment_at(const struct matching *m, uint32_t index)
-{
-    return pst_bytes_of(m->path.ptr + m->starts[index], m->lengths[index]);
-}
+/* To go back is to go on from an older one. */
+struct place {
+    const struct profile_node *node;
+    size_t at;                 /* where the next segment begins; past the path's end: nowhere */
+    uint32_t behind, captured; /* how many segments and captures there were */
+};
 
-static bool split_path(struct matching *m)
+/* Where the segment at `at` ends: a slash, or the path's end. */
+static inline __attribute__((always_inline)) size_t segment_end(const struct matching *m, size_t at)
 {
-    const char *at = m->path.ptr + 1, *end = m->path.ptr + m->path.len;
+#ifdef __SSE2__
+    const __m128i slash = _mm_set1_epi8('/');
+    unsigned mask;
 
-    while (true) {
-        const char *slash = memchr(at, '/', (size_t)(end - at));
-        if (m->count == PROFILE_SEGMENTS)
-            return false;
-        m->starts[m->count] = (uint32_t)(at - m->path.ptr);
-        m->lengths[m->count++] = (uint32_t)((slash == NULL ? end : slash) - at);
-        if (slash == NULL)
-            return true;
-        at = slash + 1;
+    for (; at < m->blocks; at += 16) {
+        __m128i v = pst_load_16(m->path + at);
+        mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, slash));
+        if (mask != 0)
+            return at + (unsigned)__builtin_ctz(mask);
     }
+    if (m->blocks != 0) { /* the last sixteen bytes, without those before `at` */
+        __m128i v = pst_load_16(m->path + m->blocks - 1);
+        mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, slash)) >> (at - (m->blocks - 1));
+        return mask == 0 ? m->len : at + (unsigned)__builtin_ctz(mask);
+    }
+#endif
+    while (at < m->len && m->path[at] != '/')
+        at++;
+    return at;
 }
 
-/* node->slots is there. */
-static const struct profile_node *leaf_of(const struct profile_node *node, struct pst_bytes segment)
+/* NULL: the node has no such literal. */
+static inline const struct profile_node *leaf_of(const struct profile_node *node,
+                                                 struct pst_bytes segment)
 {
-    if (node->leaf_count == 1)
-        return pst_bytes_equal(node->leaves->literal, segment) ? node->leaves->node : NULL;
+    if (node->leaf_count <= 1)
+        return node->leaf_count == 1 && pst_short_equal(node->leaves->literal, segment)
+                   ? node->leaves->node
+                   : NULL;
     for (uint32_t at = profile_hash(segment) & node->slot_mask; node->slots[at] != NULL;
          at = (at + 1) & node->slot_mask)
-        if (pst_bytes_equal(node->slots[at]->literal, segment))
+        if (pst_short_equal(node->slots[at]->literal, segment))
             return node->slots[at]->node;
     return NULL;
 }
 
-/* What the parameter takes of the segment; false when it does not fit. */
-static bool fits(const struct profile_branch *branch, struct pst_bytes segment, uint32_t *length)
+/* How much of the segment the parameter takes; 0: it does not fit. */
+static size_t fit(const struct profile_branch *branch, struct pst_bytes segment)
 {
     if (segment.len <= branch->suffix.len)
-        return false;
+        return 0;
     size_t own = segment.len - branch->suffix.len;
     if (branch->suffix.len != 0 &&
         memcmp(segment.ptr + own, branch->suffix.ptr, branch->suffix.len) != 0)
-        return false;
-    *length = (uint32_t)own;
+        return 0;
     return branch->class == NULL ||
-           profile_class_all(branch->class->bits, pst_bytes_of(segment.ptr, own));
+                   profile_all_inside(branch->class->bytes, pst_bytes_of(segment.ptr, own))
+               ? own
+               : 0;
 }
 
-static void capture(struct matching *m, uint32_t start, uint32_t length)
+static inline void capture(const struct matching *m, struct place *p, size_t start, size_t length)
 {
-    if (m->captured < PROFILE_CAPTURES) {
-        m->out->captures[2 * m->captured] = start;
-        m->out->captures[2 * m->captured + 1] = length;
-    }
-    m->captured++;
+    if (p->captured < PROFILE_CAPTURES)
+        m->captures[p->captured++] = (struct pst_span){(uint32_t)start, (uint32_t)length};
 }
 
-static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index);
+/* Where there is one parameter, or literals and nothing else, a way back is of no use: such a path
+ * is followed without recursion, up to its end, a choice, or (node is NULL) nowhere. */
+static inline __attribute__((always_inline)) void follow(struct matching *m, struct place *p)
+{
+    uint32_t before = p->behind;
 
-static bool match_tail(struct matching *m, const struct profile_node *node, uint32_t index)
+    for (; p->at <= m->len && !p->node->choice; p->behind++) {
+        size_t end = segment_end(m, p->at), length = end - p->at;
+        const struct profile_branch *br = p->node->branches;
+        if (br == NULL) {
+            p->node = leaf_of(p->node, pst_bytes_of(m->path + p->at, length));
+        } else {
+            length = br->any ? length : fit(br, pst_bytes_of(m->path + p->at, length));
+            p->node = length == 0 ? NULL : br->node;
+            capture(m, p, p->at, length);
+        }
+        if (p->node == NULL)
+            break;
+        p->at = end + 1;
+    }
+    m->steps += p->behind - before + 1;
+    if (m->steps > PROFILE_STEPS)
+        p->node = NULL;
+}
+
+static const struct profile_node *match_choice(struct matching *m, const struct profile_node *node,
+                                               size_t start, uint32_t behind, uint32_t captured);
+
+/* On from a place, with whatever way is open; NULL: none leads to a route. */
+static inline const struct profile_node *match_from(struct matching *m, struct place place)
+{
+    follow(m, &place);
+    if (place.node == NULL)
+        return NULL;
+    if (place.at <= m->len)
+        return match_choice(m, place.node, place.at, place.behind, place.captured);
+    return place.behind <= PROFILE_SEGMENTS &&
+                   (place.node->allow != NULL || place.node->any != NULL)
+               ? place.node
+               : NULL;
+}
+
+static const struct profile_node *match_tail(struct matching *m, const struct profile_node *node,
+                                             size_t start, uint32_t behind, uint32_t captured)
 {
     const struct profile_class *class = node->tail_class;
-    uint32_t mark = m->captured;
+    const struct profile_node *found = NULL;
 
-    for (uint32_t end = index; end < m->count; end++) {
-        if (m->lengths[end] == 0 ||
-            (class != NULL && !profile_class_all(class->bits, segment_at(m, end))))
-            return false;
-        capture(m, m->starts[index], m->starts[end] + m->lengths[end] - m->starts[index]);
-        if (match_from(m, node->tail, end + 1))
-            return true;
-        m->captured = mark;
+    for (size_t at = start; found == NULL && at <= m->len && behind < PROFILE_SEGMENTS;) {
+        size_t end = segment_end(m, at);
+        struct pst_bytes segment = pst_bytes_of(m->path + at, end - at);
+        if (segment.len == 0 || (class != NULL && !profile_all_inside(class->bytes, segment)))
+            return NULL;
+        at = end + 1;
+        behind++;
+        struct place next = {.node = node->tail, .at = at, .behind = behind, .captured = captured};
+        capture(m, &next, start, end - start);
+        found = match_from(m, next);
     }
-    return false;
+    return found;
 }
 
-/* Where the path goes on without a choice: there is one parameter, or one literal and nothing else.
- * A way back is of no use then, so it is followed without recursion. */
-static const struct profile_node *only_way(struct matching *m, const struct profile_node *node,
-                                           const struct profile_node *leaf, uint32_t index)
+/* One way after the other, as the trie's order has them. Depth is bounded by the segments of the
+ * path and of the longest template. */
+static const struct profile_node *match_choice(struct matching *m, const struct profile_node *node,
+                                               size_t start, uint32_t behind, uint32_t captured)
 {
+    size_t end = segment_end(m, start), length;
+    struct pst_bytes segment = pst_bytes_of(m->path + start, end - start);
     const struct profile_branch *br = node->branches;
-    uint32_t length;
+    const struct profile_node *leaf = leaf_of(node, segment), *found = NULL;
 
-    if (br == NULL)
-        return leaf;
-    length = m->lengths[index];
-    if (br->class == NULL && br->suffix.len == 0 ? length == 0
-                                                 : !fits(br, segment_at(m, index), &length))
-        return NULL;
-    capture(m, m->starts[index], length);
-    return br->node;
-}
-
-static bool has_choice(const struct profile_node *node, const struct profile_node *leaf)
-{
-    const struct profile_branch *br = node->branches;
-
-    return node->tail != NULL || (br != NULL && (leaf != NULL || br->next != NULL));
-}
-
-/* Depth is bounded by the segments of the path and of the longest template. */
-static bool match_from(struct matching *m, const struct profile_node *node, uint32_t index)
-{
-    const struct profile_node *leaf;
-    uint32_t length;
-
-    for (;; index++) {
-        if (m->steps++ >= PROFILE_STEPS)
-            return false;
-        if (index == m->count) {
-            m->out->node = node;
-            return node->allow != NULL || node->any != NULL;
+    while (found == NULL && (leaf != NULL || br != NULL)) {
+        struct place next = {
+            .node = leaf, .at = end + 1, .behind = behind + 1, .captured = captured};
+        if (leaf == NULL) {
+            length = fit(br, segment);
+            next.node = br->node;
+            br = br->next;
+            if (length == 0)
+                continue;
+            capture(m, &next, start, length);
         }
-        leaf = node->slots == NULL ? NULL : leaf_of(node, segment_at(m, index));
-        if (has_choice(node, leaf))
-            break;
-        node = only_way(m, node, leaf, index);
-        if (node == NULL)
-            return false;
+        leaf = NULL;
+        found = match_from(m, next);
     }
-
-    uint32_t mark = m->captured;
-    if (leaf != NULL && match_from(m, leaf, index + 1))
-        return true;
-    for (const struct profile_branch *br = node->branches; br != NULL; br = br->next) {
-        m->captured = mark;
-        if (!fits(br, segment_at(m, index), &length))
-            continue;
-        capture(m, m->starts[index], length);
-        if (match_from(m, br->node, index + 1))
-            return true;
-    }
-    m->captured = mark;
-    return node->tail != NULL && match_tail(m, node, index);
+    return found == NULL && node->tail != NULL ? match_tail(m, node, start, behind, captured)
+                                               : found;
 }
 
-void profile_trie_match(const struct profile_node *root, struct pst_bytes path,
-                        struct profile_match *out)
+const struct profile_node *profile_trie_match(const struct profile_node *root,
+                                              struct pst_bytes path,
+                                              struct pst_span captures[PROFILE_CAPTURES])
 {
-    struct matching m; /* the segments are written before they are read */
+    struct matching m = {.path = path.ptr,
+                         .len = path.len,
+                         .blocks = path.len < 16 ? 0 : path.len - 15,
+                         .captures = captures};
 
-    m.path = path;
-    m.count = m.steps = m.captured = 0;
-    m.out = out;
-    out->node = NULL;
-    if (path.len == 0 || path.len > UINT32_MAX || path.ptr[0] != '/' || !split_path(&m))
-        return;
-    if (!match_from(&m, root, 0))
-        out->node = NULL;
+    if (path.len == 0 || path.len > UINT32_MAX || path.ptr[0] != '/')
+        return NULL;
+    return match_from(&m, (struct place){.node = root, .at = 1});
 }

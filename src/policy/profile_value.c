@@ -36,39 +36,35 @@ static int hex_of(char c)
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 #define TOPS       EACH(0x80)
 
-static uint64_t load_8(const char *at)
+/* True when all are visible ASCII or blanks. */
+static bool are_plain(uint64_t word)
 {
-    uint64_t word;
+    uint64_t del = word ^ EACH(0x7f);
 
-    memcpy(&word, at, sizeof(word));
-    return word;
+    return ((((word - EACH(0x20)) & ~word) | ((del - EACH(1)) & ~del) | word) & TOPS) == 0;
 }
 
 static uint64_t load_4_4(const char *low, const char *high)
 {
-    uint32_t parts[2];
-
-    memcpy(&parts[0], low, sizeof(parts[0]));
-    memcpy(&parts[1], high, sizeof(parts[1]));
-    return (uint64_t)parts[1] << 32 | parts[0];
+    return (uint64_t)pst_load_4(high) << 32 | pst_load_4(low);
 }
 
-/* True when all are 0-9 or a-f. */
-static bool are_digits(uint64_t word)
+/* True when there are some, and all are visible ASCII or blanks. */
+static bool is_plain(struct pst_bytes text)
 {
-    uint64_t low = word & ~TOPS; /* so that no sum reaches the next byte */
-    uint64_t number = (low + EACH(0x80 - '0')) & ~(low + EACH(0x80 - '9' - 1));
-    uint64_t letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1));
+    size_t i = 0;
 
-    return ((number | letter) & ~word & TOPS) == TOPS;
-}
-
-/* True when one is below a blank, or DEL. */
-static bool have_control(uint64_t word)
-{
-    uint64_t del = word ^ EACH(0x7f);
-
-    return ((((word - EACH(0x20)) & ~word) | ((del - EACH(1)) & ~del)) & TOPS) != 0;
+    if (text.len >= 8) {
+        for (; text.len - i > 8; i += 8)
+            if (!are_plain(pst_load_8(text.ptr + i)))
+                return false;
+        return are_plain(pst_load_8(text.ptr + text.len - 8));
+    }
+    if (text.len >= 4)
+        return are_plain(load_4_4(text.ptr, text.ptr + text.len - 4));
+    while (i < text.len && text.ptr[i] >= 0x20 && text.ptr[i] < 0x7f)
+        i++;
+    return i == text.len && i > 0;
 }
 
 enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, bool plus,
@@ -105,14 +101,46 @@ enum pst_status profile_decode(struct pst_arena *arena, struct pst_bytes text, b
 #define UUID_TEXT   36u
 #define UUID_DIGITS 32u
 
+#ifdef __SSE2__
+/* Hex digits in lower case, and hyphens where `hyphens` has bits. */
+static bool is_canonical_part(const char *at, int hyphens)
+{
+    __m128i v = pst_load_16(at);
+    __m128i hyphen = _mm_cmpeq_epi8(v, _mm_set1_epi8('-'));
+    /* the highest of each range becomes 127, what is above it negative */
+    __m128i digit = _mm_cmpgt_epi8(_mm_add_epi8(v, _mm_set1_epi8(127 - '9')), _mm_set1_epi8(117));
+    __m128i letter = _mm_cmpgt_epi8(_mm_add_epi8(v, _mm_set1_epi8(127 - 'f')), _mm_set1_epi8(121));
+
+    return _mm_movemask_epi8(hyphen) == hyphens &&
+           _mm_movemask_epi8(_mm_or_si128(hyphen, _mm_or_si128(digit, letter))) == 0xffff;
+}
+#else
+/* True when all are 0-9 or a-f. */
+static bool are_digits(uint64_t word)
+{
+    uint64_t low = word & ~TOPS; /* so that no sum reaches the next byte */
+    uint64_t number = (low + EACH(0x80 - '0')) & ~(low + EACH(0x80 - '9' - 1));
+    uint64_t letter = (low + EACH(0x80 - 'a')) & ~(low + EACH(0x80 - 'f' - 1));
+
+    return ((number | letter) & ~word & TOPS) == TOPS;
+}
+#endif
+
 /* The one spelling that ids are kept in, which is nearly always the one that is sent. */
 static bool is_canonical(struct pst_bytes text)
 {
     const char *p = text.ptr;
 
-    return text.len == UUID_TEXT && p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-' &&
-           are_digits(load_8(p)) && are_digits(load_4_4(p + 9, p + 14)) &&
-           are_digits(load_4_4(p + 19, p + 24)) && are_digits(load_8(p + 28));
+    if (text.len != UUID_TEXT)
+        return false;
+#ifdef __SSE2__
+    return is_canonical_part(p, 1 << 8 | 1 << 13) && is_canonical_part(p + 16, 1 << 2 | 1 << 7) &&
+           is_canonical_part(p + 20, 1 << 3);
+#else
+    return p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-' &&
+           are_digits(pst_load_8(p)) && are_digits(load_4_4(p + 9, p + 14)) &&
+           are_digits(load_4_4(p + 19, p + 24)) && are_digits(pst_load_8(p + 28));
+#endif
 }
 
 /* Hex digits of the run of hex digits and hyphens at the start of text; *length is that of the run.
@@ -266,30 +294,11 @@ static enum pst_reason check_uuid(struct pst_arena *arena, bool only, struct pst
 
 /* ---- other forms ---- */
 
-/* *ascii is told when the answer is no. */
-static bool has_control(struct pst_bytes id, bool *ascii)
+static bool has_control(struct pst_bytes id)
 {
-    uint64_t all = 0, word;
-    size_t i = 0;
-
-    for (; id.len - i >= 8; i += 8) {
-        word = load_8(id.ptr + i);
-        if (have_control(word))
-            return true;
-        all |= word;
-    }
-    if (i > 0 && i < id.len) { /* the last eight, some of them for the second time */
-        word = load_8(id.ptr + id.len - 8);
-        if (have_control(word))
-            return true;
-        all |= word;
-    }
-    for (; i < id.len && id.len < 8; i++) {
+    for (size_t i = 0; i < id.len; i++)
         if ((unsigned char)id.ptr[i] < 0x20 || id.ptr[i] == 0x7f)
             return true;
-        all |= (unsigned char)id.ptr[i];
-    }
-    *ascii = (all & TOPS) == 0;
     return false;
 }
 
@@ -354,18 +363,35 @@ static bool is_folded_number(struct pst_bytes id)
     return !pst_bytes_u63(id, &value) || (id.len > 1 && id.ptr[0] == '0');
 }
 
+bool profile_form_is(enum profile_form form, struct pst_bytes id)
+{
+    switch (form) {
+    case FORM_EXACT:
+        return true;
+    case FORM_NAME:
+        return is_plain(id);
+    case FORM_UUID:
+        if (id.len < UUID_DIGITS)
+            return is_plain(id);
+        return is_canonical(id);
+    case FORM_UUID_ONLY:
+        return is_canonical(id);
+    case FORM_PATH:
+    case FORM_ARTIFACT:
+    case FORM_INTEGER:
+        break;
+    }
+    return false;
+}
+
 enum pst_reason profile_form_check(struct pst_arena *arena, enum profile_form form,
                                    struct pst_bytes *id, bool *fault)
 {
     *fault = false;
-    if (form == FORM_EXACT)
+    if (profile_form_is(form, *id))
         return PST_R_INTERNAL;
 
-    if ((form == FORM_UUID || form == FORM_UUID_ONLY) && is_canonical(*id))
-        return PST_R_INTERNAL;
-
-    bool ascii = true;
-    bool bad = id->len == 0 || has_control(*id, &ascii) || (!ascii && !is_utf8(*id));
+    bool bad = !is_plain(*id) && (id->len == 0 || has_control(*id) || !is_utf8(*id));
     switch (form) {
     case FORM_EXACT:
     case FORM_NAME:

@@ -197,6 +197,7 @@ static enum pst_status read_instead(struct profile_builder *b, const struct pst_
         if (status != PST_OK)
             return status;
         var->instead = first;
+        route->instead |= UINT32_C(1) << (var - route->vars);
     }
     return PST_OK;
 }

@@ -95,7 +95,7 @@ static bool seal_entity(const struct pst_hash_key *key, const struct pst_role_ru
     struct pst_bytes name = pst_rules_text(r, e->name.at, e->name.len);
     const struct pst_rule *ids = &r->rules[e->ids];
 
-    e->hash = pst_hash(key, name);
+    e->hash = pst_text_hash(key, name);
     if (pst_rules_entity(r, e->hash, name) != NULL)
         return false;
     uint32_t at = (uint32_t)e->hash & r->entity_mask;
@@ -115,9 +115,10 @@ static void seal_summary(const struct pst_hash_key *key, struct pst_role_rules *
 {
     const struct pst_entity_rules *w;
 
-    r->all = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
-    r->all_except = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
+    r->all = pst_rules_entity(r, pst_text_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
+    r->all_except = pst_rules_entity(r, pst_text_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
                                      PST_LIT("ALL_EXCEPT_RESERVED"));
+    r->broad = r->all != NULL || r->all_except != NULL;
     for (uint32_t i = 0; r->all != NULL && i < r->all->plain_count; i++) {
         const struct pst_rule *rule = &r->rules[r->all->plain + i];
         bool typed = rule->extra != 0 && r->extras[rule->extra - 1].type.len > 0;
@@ -128,7 +129,7 @@ static void seal_summary(const struct pst_hash_key *key, struct pst_role_rules *
         if ((r->rules[i].word & PST_A_OWNER) != 0 &&
             (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
             r->owner_direct = true;
-    w = pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
+    w = pst_rules_entity(r, pst_text_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
     for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
         uint64_t word = r->rules[w->plain + i].word;
         bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;

@@ -82,7 +82,6 @@ static void hear_key(struct spoken *s, const struct pst_question *q,
 {
     struct pst_range ranges[PST_WALK_RANGES];
     struct pst_walk walk;
-    uint32_t held = pst_conditions_held(q, key, entity);
     bool more = true;
 
     *s = (struct spoken){0};
@@ -98,7 +97,7 @@ static void hear_key(struct spoken *s, const struct pst_question *q,
             for (uint32_t k = 0; k < ranges[i].count; k++) {
                 const struct pst_rule *rule = &ranges[i].rules[k];
                 hear_row(s, q, &ranges[i], rule, key->op,
-                         pst_rule_conditions_ok(rule->word, held) &&
+                         pst_row_conditions_ok(q, key, entity, rule->word) &&
                              pst_rule_type_ok(ranges[i].role, rule, r->subtype));
             }
         }

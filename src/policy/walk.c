@@ -6,10 +6,10 @@
 
 /* A probe into the id slots of one role, between its phases. */
 struct probe {
-    struct pst_held held;
+    const struct pst_role_rules *rules;
     const struct pst_entity_rules *entity;
-    uint64_t hash;
-    uint32_t at;
+    uint64_t hash, binding;
+    uint32_t at, role_id;
     bool all; /* as in the range that it may become */
 };
 
@@ -23,22 +23,6 @@ void pst_walk_init(struct pst_walk *w, const struct pst_question *q, const struc
         w->id = key->id;
 }
 
-static void fill_range(struct pst_range *out, const struct pst_held *held,
-                       const struct pst_entity_rules *e, enum pst_range_kind kind, bool all,
-                       uint32_t first, uint32_t count)
-{
-    const struct pst_role_rules *r = held->role->rules;
-
-    *out = (struct pst_range){.rules = &r->rules[first],
-                              .count = count,
-                              .role_id = held->role->id,
-                              .binding = held->binding,
-                              .role = r,
-                              .entity = e,
-                              .kind = kind,
-                              .all = all};
-}
-
 #define FEW_ENTITIES 4u /* are compared sooner than hashed */
 
 static const struct pst_entity_rules *find_entity(struct pst_walk *w,
@@ -46,16 +30,30 @@ static const struct pst_entity_rules *find_entity(struct pst_walk *w,
 {
     if (r->entity_count > FEW_ENTITIES) {
         if (!w->entity_hashed)
-            w->entity_hash = pst_hash(&w->question->policy->key, w->entity);
+            w->entity_hash = pst_text_hash(&w->question->policy->key, w->entity);
         w->entity_hashed = true;
         return pst_rules_entity(r, w->entity_hash, w->entity);
     }
     for (uint32_t i = 0; i < r->entity_count; i++) {
         const struct pst_entity_rules *e = &r->entities[i];
-        if (pst_bytes_equal(pst_rules_text(r, e->name.at, e->name.len), w->entity))
+        if (pst_short_equal(pst_rules_text(r, e->name.at, e->name.len), w->entity))
             return e;
     }
     return NULL;
+}
+
+static void put_range(struct pst_range *to, const struct pst_held *held,
+                      const struct pst_entity_rules *e, bool all, enum pst_range_kind kind,
+                      uint32_t first, uint32_t count)
+{
+    to->rules = &held->role->rules->rules[first];
+    to->count = count;
+    to->role_id = held->role->id;
+    to->binding = held->binding;
+    to->role = held->role->rules;
+    to->entity = e;
+    to->kind = kind;
+    to->all = all;
 }
 
 static void start_probe(struct pst_walk *w, const struct pst_held *held,
@@ -63,39 +61,24 @@ static void start_probe(struct pst_walk *w, const struct pst_held *held,
 {
     const struct pst_role_rules *r = held->role->rules;
 
-    if (!w->id_hashed) {
-        w->id_hash = pst_hash(&w->question->policy->key, w->id);
-        w->id_hashed = true;
-    }
-    *probe = (struct probe){.held = *held, .entity = e, .all = all};
+    if (!w->id_hashed)
+        w->id_hash = pst_text_hash(&w->question->policy->key, w->id);
+    w->id_hashed = true;
+    probe->rules = r;
+    probe->entity = e;
     probe->hash = pst_slot_hash(e->hash, w->id_hash);
+    probe->binding = held->binding;
     probe->at = (uint32_t)probe->hash & r->slot_mask;
+    probe->role_id = held->role->id;
+    probe->all = all;
     __builtin_prefetch(&r->slots[probe->at]);
-}
-
-/* What one role says of one entity: ranges at once, or a probe that may become one. */
-static uint32_t start_entity(struct pst_walk *w, const struct pst_held *held,
-                             const struct pst_entity_rules *e, bool all, struct pst_range *ranges,
-                             struct probe *probes, uint32_t *probe_count)
-{
-    uint32_t n = 0;
-
-    if (e->plain_count > 0)
-        fill_range(&ranges[n++], held, e, PST_RANGE_PLAIN, all, e->plain, e->plain_count);
-    if (e->id_count == 0)
-        return n;
-    if (w->object)
-        start_probe(w, held, e, all, &probes[(*probe_count)++]);
-    else
-        fill_range(&ranges[n++], held, e, PST_RANGE_WIDE, all, e->wide, e->wide_count);
-    return n;
 }
 
 /* The row and, at its likely place, the text of its id: two misses that need not wait for each
  * other. */
-static void fetch_early(const struct probe *p)
+static inline __attribute__((always_inline)) void fetch_early(const struct probe *p)
 {
-    const struct pst_role_rules *r = p->held.role->rules;
+    const struct pst_role_rules *r = p->rules;
     const struct pst_entity_rules *e = p->entity;
     uint32_t index = (r->slots[p->at] & PST_RULE_INDEX) - 1;
     uint64_t text = e->id_text + (uint64_t)(index - e->ids) * e->id_stride;
@@ -108,23 +91,24 @@ static void fetch_early(const struct probe *p)
 /* Moves to the next slot with the right tag; false when there is none. */
 static bool find_tag(struct probe *p)
 {
-    const struct pst_role_rules *r = p->held.role->rules;
-    uint32_t tag = (uint32_t)(p->hash >> 56);
+    const struct pst_role_rules *r = p->rules;
+    uint32_t tag = (uint32_t)(p->hash >> 56), slot;
 
     for (;; p->at = (p->at + 1) & r->slot_mask) {
-        if (r->slots[p->at] == 0)
+        slot = r->slots[p->at];
+        if (slot == 0)
             return false;
-        if (r->slots[p->at] >> 24 == tag)
+        if (slot >> 24 == tag)
             return true;
     }
 }
 
 static bool is_hit(const struct pst_walk *w, const struct probe *p, const struct pst_rule *rule)
 {
-    const struct pst_role_rules *r = p->held.role->rules;
+    const struct pst_role_rules *r = p->rules;
 
-    return &r->entities[rule->entity] == p->entity && rule->id_len == w->id.len &&
-           rule->id_len > 0 && pst_bytes_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
+    return &r->entities[rule->entity] == p->entity && rule->id_len > 0 &&
+           pst_long_equal(pst_rules_text(r, rule->id_at, rule->id_len), w->id);
 }
 
 /* The rows on the id that row `first` names: neighbours. */
@@ -142,13 +126,19 @@ static uint32_t count_rows(const struct pst_role_rules *r, const struct pst_enti
 
 static bool finish_probe(const struct pst_walk *w, struct probe *p, struct pst_range *out)
 {
-    const struct pst_role_rules *r = p->held.role->rules;
+    const struct pst_role_rules *r = p->rules;
 
     do {
         uint32_t index = (r->slots[p->at] & PST_RULE_INDEX) - 1;
         if (is_hit(w, p, &r->rules[index])) {
-            fill_range(out, &p->held, p->entity, PST_RANGE_ID, p->all, index,
-                       count_rows(r, p->entity, index));
+            *out = (struct pst_range){.rules = &r->rules[index],
+                                      .count = count_rows(r, p->entity, index),
+                                      .role_id = p->role_id,
+                                      .binding = p->binding,
+                                      .role = r,
+                                      .entity = p->entity,
+                                      .kind = PST_RANGE_ID,
+                                      .all = p->all};
             return true;
         }
         p->at = (p->at + 1) & r->slot_mask;
@@ -156,45 +146,60 @@ static bool finish_probe(const struct pst_walk *w, struct probe *p, struct pst_r
     return false;
 }
 
-static uint32_t finish_probes(const struct pst_walk *w, struct probe *probes, uint32_t count,
-                              struct pst_range *ranges)
+/* Returns the end of the ranges. Not inlined, nor is what follows: both need all registers. */
+static __attribute__((noinline)) struct pst_range *finish_probes(const struct pst_walk *w,
+                                                                 struct probe *probes,
+                                                                 const struct probe *end,
+                                                                 struct pst_range *ranges)
 {
-    uint32_t found = 0, n = 0;
+    struct probe *found = probes;
 
-    for (uint32_t i = 0; i < count; i++) {
-        if (!find_tag(&probes[i]))
+    for (struct probe *p = probes; p < end; p++) {
+        if (!find_tag(p))
             continue;
-        fetch_early(&probes[i]);
-        if (found != i)
-            probes[found] = probes[i];
+        fetch_early(p);
+        if (found != p)
+            *found = *p;
         found++;
     }
-    for (uint32_t i = 0; i < found; i++)
-        n += finish_probe(w, &probes[i], &ranges[n]);
-    return n;
+    for (struct probe *p = probes; p < found; p++)
+        ranges += finish_probe(w, p, ranges);
+    return ranges;
 }
 
 uint32_t pst_walk_next(struct pst_walk *w, struct pst_range ranges[PST_WALK_RANGES], bool *more)
 {
-    struct probe probes[PST_WALK_BINDINGS * 3];
-    uint32_t probe_count = 0, n = 0, held_count = pst_held_count(w->question);
+    struct probe probes[PST_WALK_BINDINGS * 3], *probe = probes;
+    struct pst_range *range = ranges;
+    uint32_t held_count = pst_held_count(w->question), next = w->next;
 
-    for (uint32_t taken = 0; taken < PST_WALK_BINDINGS && w->next < held_count; w->next++) {
-        struct pst_held held = pst_held_at(w->question, w->next, w->question->workspace);
+    for (uint32_t taken = 0; taken < PST_WALK_BINDINGS && next < held_count; next++) {
+        struct pst_held held = pst_held_at(w->question, next, w->question->workspace);
         if (held.role == NULL)
             continue;
         taken++;
         const struct pst_role_rules *r = held.role->rules;
-        const struct pst_entity_rules *own = find_entity(w, r);
-        if (own != NULL)
-            n += start_entity(w, &held, own, false, ranges + n, probes, &probe_count);
-        if (r->all != NULL)
-            n += start_entity(w, &held, r->all, true, ranges + n, probes, &probe_count);
-        if (r->all_except != NULL && !pst_entity_reserved(w->entity))
-            n += start_entity(w, &held, r->all_except, true, ranges + n, probes, &probe_count);
+        const struct pst_entity_rules *e = find_entity(w, r);
+        for (unsigned which = 0;; which++) {
+            if (which == 1)
+                e = r->all;
+            else if (which == 2)
+                e = pst_entity_reserved(w->entity) ? NULL : r->all_except;
+            if (e != NULL && e->plain_count > 0)
+                put_range(range++, &held, e, which != 0, PST_RANGE_PLAIN, e->plain, e->plain_count);
+            if (e != NULL && e->id_count > 0 && w->object)
+                start_probe(w, &held, e, which != 0, probe++);
+            else if (e != NULL && e->id_count > 0)
+                put_range(range++, &held, e, which != 0, PST_RANGE_WIDE, e->wide, e->wide_count);
+            if (!r->broad || which == 2)
+                break;
+        }
     }
-    *more = w->next < held_count;
-    return probe_count == 0 ? n : n + finish_probes(w, probes, probe_count, ranges + n);
+    w->next = next;
+    *more = next < held_count;
+    if (probe != probes)
+        range = finish_probes(w, probes, probe, range);
+    return (uint32_t)(range - ranges);
 }
 
 bool pst_is_own(const struct pst_question *q, const struct pst_key *key)
