@@ -31,6 +31,10 @@ endif
 HARDLD := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
 # Neither frame pointers nor stubs for calls into libraries: 2 % of a request. Sanitizers want the former.
 CODE   := -fno-plt
+ifneq ($(if $(IS_CLANG),,$(findstring x86_64,$(shell $(CC) -dumpmachine))),)
+# gcc clears structures with `rep stos`, which is slow to begin: 136 bytes take 15 ns, and 5 this way; 888 take 60, and 16.
+CODE   += -mmemset-strategy=vector_loop:256:noalign,libcall:-1:noalign
+endif
 SAN    ?=
 ifneq ($(SAN),)
 CODE   := -fno-omit-frame-pointer
