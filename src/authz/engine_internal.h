@@ -62,12 +62,14 @@ struct pst_engine {
     _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
                                  * its age counts */
     struct pst_wall wall;    /* for exp and nbf */
+    uint64_t wall_read_ns;   /* boot clock: its last reading */
     uint64_t news;      /* how many messages of news have become effective */
     uint64_t histories; /* how often everything that was known was dropped */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     _Atomic uint64_t taken; /* the last number of news */
     bool behind;            /* news was lost for want of memory: nothing that is known counts */
-    uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
+    char id_prefix[16]; /* decision ids: a random half, and a count */
+    uint64_t id_count;
 };
 
 static inline const struct pst_site *site_of(const struct pst_decide *d)
