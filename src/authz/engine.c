@@ -148,16 +148,19 @@ static struct pst_bytes host_name(struct pst_bytes host)
                                                               : host;
 }
 
+static bool is_for(const struct pst_mount *m, struct pst_bytes host)
+{
+    return pst_bytes_equal(m->host, PST_LIT("*")) || pst_bytes_equal(m->host, host) ||
+           pst_bytes_equal(m->host, host_name(host));
+}
+
 static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
                                           const struct pst_request *request, bool *host_known)
 {
-    struct pst_bytes name = host_name(request->host);
-
     *host_known = false;
     for (uint32_t i = 0; i < listener->mount_count; i++) {
         const struct pst_mount *m = &listener->mounts[i];
-        if (!pst_bytes_equal(m->host, PST_LIT("*")) && !pst_bytes_equal(m->host, name) &&
-            !pst_bytes_equal(m->host, request->host))
+        if (!is_for(m, request->host))
             continue;
         *host_known = true;
         if (has_prefix(request->path, m->prefix))

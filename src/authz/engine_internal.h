@@ -70,6 +70,7 @@ struct pst_engine {
     bool behind;            /* news was lost for want of memory: nothing that is known counts */
     char id_prefix[16]; /* decision ids: a random half, and a count */
     uint64_t id_count;
+    uint32_t unmeasured; /* decisions since the last one whose time was taken */
 };
 
 static inline const struct pst_site *site_of(const struct pst_decide *d)
