@@ -91,10 +91,10 @@ struct pst_bundle {
     struct pst_snapshot snapshot; /* first: the hub's */
     struct pst_site *site;
     struct pst_shared_policy *policy;
+    uint32_t revision_len; /* with its MAC */
+    uint32_t bare_len;     /* without */
+    char revision[PST_REVISION_TEXT_MAX];
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
-    char revision[PST_REVISION_TEXT_MAX]; /* with its MAC */
-    uint32_t revision_len;
-    uint32_t bare_len; /* without */
 };
 
 /* Counts site and policy; the bundle goes to the hub, or back by its snapshot's destroy. */
