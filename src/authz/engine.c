@@ -132,47 +132,6 @@ static COLD bool wait_in(struct pst_decide *d, struct pst_list *list)
 
 /* --- ROUTE --- */
 
-/* A prefix holds whole segments: "/api" is a prefix of "/api" and "/api/x", not of "/apix". */
-static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
-{
-    if (!pst_bytes_starts(path, prefix))
-        return false;
-    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len ||
-           path.ptr[prefix.len] == '/';
-}
-
-/* The host without its port: one site answers on whatever port it is reached. */
-static struct pst_bytes host_name(struct pst_bytes host)
-{
-    size_t at = host.len;
-
-    while (at > 0 && host.ptr[at - 1] >= '0' && host.ptr[at - 1] <= '9')
-        at--;
-    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1)
-                                                              : host;
-}
-
-static bool is_for(const struct pst_mount *m, struct pst_bytes host)
-{
-    return pst_bytes_equal(m->host, PST_LIT("*")) || pst_bytes_equal(m->host, host) ||
-           pst_bytes_equal(m->host, host_name(host));
-}
-
-static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
-                                          const struct pst_request *request, bool *host_known)
-{
-    *host_known = false;
-    for (uint32_t i = 0; i < listener->mount_count; i++) {
-        const struct pst_mount *m = &listener->mounts[i];
-        if (!is_for(m, request->host))
-            continue;
-        *host_known = true;
-        if (has_prefix(request->path, m->prefix))
-            return m;
-    }
-    return NULL;
-}
-
 /* Requests that nobody is asked about have no requirements, but their upstream may be chosen by the
  * workspace; and what could be read in two ways is as bad when nobody is asked. */
 static COLD bool allow_anybody(struct pst_decide *d, enum pst_reason reason)
@@ -209,7 +168,7 @@ static bool do_route(struct pst_decide *d)
 
     if (d->listener_ >= site->listener_count)
         return refuse(d, PST_R_INTERNAL);
-    d->mount_ = find_mount(&site->listeners[d->listener_], d->request_, &host_known);
+    d->mount_ = pst_site_mount(&site->listeners[d->listener_], d->request_, &host_known);
     if (d->mount_ == NULL)
         return refuse(d, unmatched(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST));
 

@@ -78,6 +78,11 @@ struct pst_site {
     _Atomic uint32_t streams_;
 };
 
+/* The mount that takes this request in, or NULL; then *host_known says whether there is one for its
+ * host. */
+const struct pst_mount *pst_site_mount(const struct pst_site_listener *listener,
+                                       const struct pst_request *request, bool *host_known);
+
 /* Takes the last reference's site apart. Accepts NULL. Control thread. */
 void pst_site_release(struct pst_site *site);
 
