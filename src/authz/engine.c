@@ -11,8 +11,9 @@
  *
  * What outlasts its decision goes on in stream.c.
  *
- * run() walks until it is done or has to wait; state_ is written by it and by nothing else.  A
- * state that refuses calls refuse(), which ends the walk: there is no way past it to an allow.
+ * run() walks until it is done or has to wait, and `step` says which.  A state returns whether the
+ * walk goes on with the next one; one that refuses calls refuse(), which ends the walk: there is no
+ * way past it to an allow.
  */
 #include "engine_internal.h"
 
@@ -21,6 +22,10 @@
 
 #include "postern/base/clock.h"
 #include "postern/policy/explain.h"
+
+/* What leads here is laid out apart from what nearly every request walks through: that is larger
+ * than the CPU's cache for instructions as it is. */
+#define COLD __attribute__((cold))
 
 enum state { BEGIN = 0, ROUTE, IDENTIFY, FACTS, BODY, EVALUATE, LEASE, DONE };
 
@@ -84,7 +89,7 @@ bool pst_engine_may_be_shadowed(enum pst_reason reason)
     return false;
 }
 
-static enum pst_step finish(struct pst_decide *d)
+static bool finish(struct pst_decide *d)
 {
     struct pst_decision *out = &d->decision;
     bool allowed = out->verdict == PST_ALLOW;
@@ -96,20 +101,21 @@ static enum pst_step finish(struct pst_decide *d)
     if (out->status == 503)
         out->retry_after_s = 1;
     d->state_ = DONE;
+    d->step = PST_STEP_DONE;
     pst_engine_record(d);
-    return PST_STEP_DONE;
+    return false;
 }
 
-static enum pst_step refuse(struct pst_decide *d, enum pst_reason reason)
+static COLD bool refuse(struct pst_decide *d, enum pst_reason reason)
 {
     d->decision.verdict = PST_DENY;
     d->decision.reason = reason;
     d->decision.shadowed =
-        d->routed_.shadow && d->mount_ != NULL && pst_engine_may_be_shadowed(reason);
+        d->mount_ != NULL && d->routed_.shadow && pst_engine_may_be_shadowed(reason);
     return finish(d);
 }
 
-static enum pst_step allow(struct pst_decide *d, enum pst_reason reason)
+static bool allow(struct pst_decide *d, enum pst_reason reason)
 {
     d->decision.verdict = PST_ALLOW;
     d->decision.reason = reason;
@@ -117,49 +123,18 @@ static enum pst_step allow(struct pst_decide *d, enum pst_reason reason)
     return finish(d);
 }
 
+static COLD bool wait_in(struct pst_decide *d, struct pst_list *list)
+{
+    pst_engine_wait(d, list);
+    d->step = PST_STEP_WAIT;
+    return false;
+}
+
 /* --- ROUTE --- */
-
-/* A prefix holds whole segments: "/api" is a prefix of "/api" and "/api/x", not of "/apix". */
-static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
-{
-    if (!pst_bytes_starts(path, prefix))
-        return false;
-    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len ||
-           path.ptr[prefix.len] == '/';
-}
-
-/* The host without its port: one site answers on whatever port it is reached. */
-static struct pst_bytes host_name(struct pst_bytes host)
-{
-    size_t at = host.len;
-
-    while (at > 0 && host.ptr[at - 1] >= '0' && host.ptr[at - 1] <= '9')
-        at--;
-    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1)
-                                                              : host;
-}
-
-static const struct pst_mount *find_mount(const struct pst_site_listener *listener,
-                                          const struct pst_request *request, bool *host_known)
-{
-    struct pst_bytes name = host_name(request->host);
-
-    *host_known = false;
-    for (uint32_t i = 0; i < listener->mount_count; i++) {
-        const struct pst_mount *m = &listener->mounts[i];
-        if (!pst_bytes_equal(m->host, PST_LIT("*")) && !pst_bytes_equal(m->host, name) &&
-            !pst_bytes_equal(m->host, request->host))
-            continue;
-        *host_known = true;
-        if (has_prefix(request->path, m->prefix))
-            return m;
-    }
-    return NULL;
-}
 
 /* Requests that nobody is asked about have no requirements, but their upstream may be chosen by the
  * workspace; and what could be read in two ways is as bad when nobody is asked. */
-static enum pst_step allow_anybody(struct pst_decide *d, enum pst_reason reason)
+static COLD bool allow_anybody(struct pst_decide *d, enum pst_reason reason)
 {
     struct pst_extracted e;
     struct pst_request bare = *d->request_;
@@ -186,14 +161,14 @@ static enum pst_reason unmatched(const struct pst_decide *d, enum pst_reason rea
                : reason;
 }
 
-static enum pst_step do_route(struct pst_decide *d)
+static bool do_route(struct pst_decide *d)
 {
     const struct pst_site *site = site_of(d);
     bool host_known;
 
     if (d->listener_ >= site->listener_count)
         return refuse(d, PST_R_INTERNAL);
-    d->mount_ = find_mount(&site->listeners[d->listener_], d->request_, &host_known);
+    d->mount_ = pst_site_mount(&site->listeners[d->listener_], d->request_, &host_known);
     if (d->mount_ == NULL)
         return refuse(d, unmatched(d, host_known ? PST_R_NO_ROUTE : PST_R_UNKNOWN_HOST));
 
@@ -214,29 +189,23 @@ static enum pst_step do_route(struct pst_decide *d)
     }
     if (d->routed_.refuse == PST_R_INTERNAL && d->routed_.is_public)
         return allow_anybody(d, PST_R_PUBLIC);
-    d->state_ = IDENTIFY;
-    return PST_STEP_WAIT; /* go on; see run() */
+    return true;
 }
 
 /* --- IDENTIFY --- */
 
-static enum pst_step do_identify(struct pst_decide *d, bool *waits)
+static bool do_identify(struct pst_decide *d)
 {
     enum pst_reason why = PST_R_INTERNAL;
 
-    if (site_of(d)->authentication_off) {
-        d->state_ = BODY;
-        return PST_STEP_WAIT;
-    }
+    if (site_of(d)->authentication_off)
+        return true;
     switch (pst_engine_identify(d, &why)) {
     case PST_IDENTIFIED:
-        d->state_ = FACTS;
-        return PST_STEP_WAIT;
+        return true;
     case PST_IDENTIFIED_LATER:
-        d->deadline_ns_ = pst_clock_boot_ns() + KEYS_DEADLINE_NS;
-        pst_engine_wait(d, &d->engine_->keyless);
-        *waits = true;
-        return PST_STEP_WAIT;
+        d->deadline_ns_ = d->now_ns_ + KEYS_DEADLINE_NS;
+        return wait_in(d, &d->engine_->keyless);
     case PST_IDENTIFIED_NOT:
         break;
     }
@@ -256,7 +225,7 @@ static bool makes_users(const struct pst_decide *d)
     return d->assumed_ == NULL && site->issuers[d->principal_->issuer].create_users;
 }
 
-static enum pst_step post_fetch(struct pst_decide *d)
+static bool post_fetch(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
     const struct pst_site_issuer *issuer = &site_of(d)->issuers[d->principal_->issuer];
@@ -265,7 +234,7 @@ static enum pst_step post_fetch(struct pst_decide *d)
     if (pst_worker_issue(e->worker, d, &d->ticket_) != PST_OK)
         return refuse(d, PST_R_UNAVAILABLE);
     if (!d->facts_asked_) /* however often it has to be asked */
-        d->deadline_ns_ = pst_clock_boot_ns() + FACTS_DEADLINE_NS;
+        d->deadline_ns_ = d->now_ns_ + FACTS_DEADLINE_NS;
     d->facts_asked_ = true;
     d->history_ = e->histories;
     struct pst_facts_request request = {
@@ -281,8 +250,7 @@ static enum pst_step post_fetch(struct pst_decide *d)
         d->ticket_ = (struct pst_ticket){0};
         return refuse(d, PST_R_UNAVAILABLE);
     }
-    pst_engine_wait(d, &e->waiting);
-    return PST_STEP_WAIT;
+    return wait_in(d, &e->waiting);
 }
 
 static void tell_revision(struct pst_decide *d, const struct pst_policy_pin *pin)
@@ -295,7 +263,7 @@ static void tell_revision(struct pst_decide *d, const struct pst_policy_pin *pin
 
 /* While a decision waited, news may have come: facts of one revision and a policy of an earlier one
  * would together be what no revision says (C7). The site stays that of the beginning. */
-static void follow_policy(struct pst_decide *d)
+static COLD void follow_policy(struct pst_decide *d)
 {
     struct pst_policy_pin *now = pst_policy_pin_adopted(d->engine_->reader);
 
@@ -313,14 +281,14 @@ static void follow_policy(struct pst_decide *d)
 /* --- FRESH? --- */
 
 /* Whether memory may be trusted for this decision (C1, C5). Also notes that this node is at work.
- */
+ * The clock was read when this walk began (per decision, not the loop's: C12): since then nothing
+ * that memory says has changed, for news come between walks. */
 static bool is_fresh(const struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
-    uint64_t now = pst_clock_boot_ns(); /* per decision, not the loop's (C12) */
 
-    atomic_store_explicit(&e->active_ns, now, memory_order_relaxed);
-    return pst_engine_lapsed_ns(e, now) == 0 &&
+    atomic_store_explicit(&e->active_ns, d->now_ns_, memory_order_relaxed);
+    return pst_engine_lapsed_ns(e, d->now_ns_) == 0 &&
            (d->min_.epoch == 0 ||
             (d->min_.epoch == e->epoch && d->min_.n <= pst_facts_cache_applied(e->facts)));
 }
@@ -329,12 +297,13 @@ static enum pst_step run(struct pst_decide *d);
 
 /* There is no lease and none will come: a route may have asked to be decided from memory then, for
  * a while, and never for a user who would have to be read. */
-static enum pst_step without_lease(struct pst_decide *d)
+static COLD bool without_lease(struct pst_decide *d)
 {
     if (d->stale_ || !pst_engine_stale_allowed(d))
         return refuse(d, PST_R_STALE);
     d->stale_ = true;
-    return run(d);
+    run(d);
+    return false;
 }
 
 /* He is looked at again from the beginning of what memory says about him. */
@@ -343,34 +312,32 @@ static void forget_facts(struct pst_decide *d)
     pst_fact_entry_release(d->facts_);
     d->facts_ = NULL;
     d->decision.user = (struct pst_bytes){0};
-    d->state_ = d->principal_ == NULL ? BODY : FACTS;
+    d->state_ = FACTS;
 }
 
 /* C3: all that wait share one read of the log. What it brings may be about this caller. A read that
  * was under way may be older than the revision that he has seen, so the second one counts. */
-static enum pst_step wait_for_lease(struct pst_decide *d, bool *waits)
+static bool wait_for_lease(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
-    uint64_t now = pst_clock_boot_ns();
 
     if (d->lease_asks_ == 0)
-        d->deadline_ns_ = now + LEASE_DEADLINE_NS;
+        d->deadline_ns_ = d->now_ns_ + LEASE_DEADLINE_NS;
     if (d->lease_asks_ >= 2 && d->min_.epoch != 0 && d->min_.epoch != e->epoch)
         return refuse(d, PST_R_UNKNOWN_REVISION);
-    if (e->want_lease == NULL || now > d->deadline_ns_ || d->lease_asks_ == LEASE_ASKS_MAX)
+    if (e->want_lease == NULL || d->now_ns_ > d->deadline_ns_ || d->lease_asks_ == LEASE_ASKS_MAX)
         return without_lease(d);
     d->lease_asks_++;
     forget_facts(d);
-    pst_engine_wait(d, &e->stale);
+    wait_in(d, &e->stale);
     e->want_lease(e->ctx);
-    *waits = true;
-    return PST_STEP_WAIT;
+    return false;
 }
 
 /* --- BEGIN --- */
 
 /* A worker that has just begun may have to be told yet what there is to decide by. */
-static enum pst_step do_begin(struct pst_decide *d, bool *waits)
+static bool do_begin(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
     struct pst_bytes min = d->request_->min_revision;
@@ -380,40 +347,38 @@ static enum pst_step do_begin(struct pst_decide *d, bool *waits)
         if (e->want_lease == NULL || d->lease_asks_ > 0)
             return refuse(d, PST_R_STALE);
         d->lease_asks_++;
-        d->deadline_ns_ = pst_clock_boot_ns() + LEASE_DEADLINE_NS;
-        pst_engine_wait(d, &e->stale);
+        d->deadline_ns_ = d->now_ns_ + LEASE_DEADLINE_NS;
+        wait_in(d, &e->stale);
         e->want_lease(e->ctx);
-        *waits = true;
-        return PST_STEP_WAIT;
+        return false;
     }
     tell_revision(d, d->pin_);
     /* One that no node wrote is ignored: nobody can make us wait for what will never be. */
     if (min.len > 0 &&
         !pst_revision_token_read(pst_bundle_of(d->pin_->snapshot)->fleet_key, min, &d->min_))
         d->min_ = (struct pst_revision){0};
-    d->state_ = ROUTE;
-    return PST_STEP_WAIT; /* go on; see run() */
+    return true;
 }
 
 /* --- what memory says of the user --- */
 
 /* No without a lease would be as stale as yes: he may have been let in again (C3). */
-static enum pst_step judge_user(struct pst_decide *d, bool *waits)
+static bool judge_user(struct pst_decide *d)
 {
     enum pst_reason why = PST_R_INTERNAL;
 
     d->decision.user = d->facts_->facts->name;
     if (!pst_engine_user_stands(d, &why))
-        return is_fresh(d) || d->stale_ ? refuse(d, why) : wait_for_lease(d, waits);
-    d->state_ = BODY;
-    return PST_STEP_WAIT;
+        return is_fresh(d) || d->stale_ ? refuse(d, why) : wait_for_lease(d);
+    return true;
 }
 
-/* Sets *waits when the reply comes later. */
-static enum pst_step do_facts(struct pst_decide *d, bool *waits)
+static bool do_facts(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
 
+    if (d->principal_ == NULL) /* nobody is asked who he is */
+        return true;
     if (d->facts_ == NULL) {
         d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);
         if (d->facts_ != NULL && d->facts_->facts->user_id == 0 && makes_users(d)) {
@@ -425,18 +390,16 @@ static enum pst_step do_facts(struct pst_decide *d, bool *waits)
     }
     if (d->facts_ == NULL) {
         pst_count(&e->metrics->fact_misses, 1);
-        enum pst_step step = post_fetch(d);
-        *waits = step == PST_STEP_WAIT;
-        return step;
+        return post_fetch(d);
     }
     if (d->facts_asked_ || d->keys_asked_ || d->lease_asks_ > 0)
         follow_policy(d);
-    return judge_user(d, waits);
+    return judge_user(d);
 }
 
 /* --- BODY, EVALUATE --- */
 
-static enum pst_step refuse_routed(struct pst_decide *d)
+static bool refuse_routed(struct pst_decide *d)
 {
     struct pst_question q;
 
@@ -446,7 +409,7 @@ static enum pst_step refuse_routed(struct pst_decide *d)
     return refuse(d, d->routed_.refuse);
 }
 
-static enum pst_step do_body(struct pst_decide *d, bool *waits)
+static bool do_body(struct pst_decide *d)
 {
     const struct pst_site *site = site_of(d);
 
@@ -458,14 +421,13 @@ static enum pst_step do_body(struct pst_decide *d, bool *waits)
         d->body_limit =
             d->routed_.inspect_limit == 0 ? site->inspect_body_bytes : d->routed_.inspect_limit;
         d->news_ = d->engine_->news;
-        *waits = true;
-        return PST_STEP_BODY;
+        d->step = PST_STEP_BODY;
+        return false;
     }
-    d->state_ = EVALUATE;
-    return PST_STEP_WAIT;
+    return true;
 }
 
-static enum pst_step judge(struct pst_decide *d)
+static bool judge(struct pst_decide *d)
 {
     struct pst_eval_detail *detail = pst_arena_zalloc(d->arena_, sizeof(*detail));
     struct pst_question q;
@@ -486,16 +448,25 @@ static enum pst_step judge(struct pst_decide *d)
     return refuse(d, detail->reason);
 }
 
-static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
+static void extract(struct pst_decide *d)
 {
-    struct pst_extracted *x = &d->extracted_;
-    struct pst_request request = *d->request_;
+    const struct pst_request *request = d->request_;
+    struct pst_request with_body;
 
     if (d->body_given_) {
-        request.body = d->body_;
-        request.body_given = true;
+        with_body = *request;
+        with_body.body = d->body_;
+        with_body.body_given = true;
+        request = &with_body;
     }
-    pst_profile_extract(d->profile_->profile, &d->routed_, &request, d->arena_, x);
+    pst_profile_extract(d->profile_->profile, &d->routed_, request, d->arena_, &d->extracted_);
+}
+
+static bool do_evaluate(struct pst_decide *d)
+{
+    struct pst_extracted *x = &d->extracted_;
+
+    extract(d);
     if (x->refuse != PST_R_INTERNAL) {
         d->decision.detail = d->log_detail_ = x->detail;
         return refuse(d, x->refuse);
@@ -504,66 +475,74 @@ static enum pst_step do_evaluate(struct pst_decide *d, bool *waits)
     d->decision.workspace_field = x->forward_workspace_header;
     d->workspace_ = x->workspace.len == 0 ? 0 : pst_policy_workspace(policy_of(d), x->workspace);
     if (!is_fresh(d) && !d->stale_)
-        return wait_for_lease(d, waits);
+        return wait_for_lease(d);
     if (x->workspace.len > 0 && d->workspace_ == 0 && !x->workspace_optional)
         return refuse(d, PST_R_UNKNOWN_WORKSPACE);
     return judge(d);
 }
 
-static enum pst_step do_lease(struct pst_decide *d, bool *waits)
+static void do_lease(struct pst_decide *d)
 {
-    if (pst_engine_lapsed_ns(d->engine_, pst_clock_boot_ns()) == 0)
-        return allow(d, PST_R_GRANTED);
-    enum pst_step step = wait_for_lease(d, waits);
-    if (*waits)
+    if (pst_engine_lapsed_ns(d->engine_, d->now_ns_) == 0)
+        allow(d, PST_R_GRANTED);
+    else if (!wait_for_lease(d) && d->step == PST_STEP_WAIT)
         d->state_ = LEASE;
-    return step;
 }
 
 /* --- the walk --- */
 
 static enum pst_step run(struct pst_decide *d)
 {
-    for (;;) {
-        enum pst_step step = PST_STEP_WAIT;
-        bool waits = false;
-
-        switch ((enum state)d->state_) {
-        case BEGIN:
-            step = do_begin(d, &waits);
+    switch ((enum state)d->state_) {
+    case BEGIN:
+        if (!do_begin(d))
             break;
-        case ROUTE:
-            step = do_route(d);
+        __attribute__((fallthrough));
+    case ROUTE:
+        if (!do_route(d))
             break;
-        case IDENTIFY:
-            step = do_identify(d, &waits);
+        __attribute__((fallthrough));
+    case IDENTIFY:
+        d->state_ = IDENTIFY;
+        if (!do_identify(d))
             break;
-        case FACTS:
-            step = do_facts(d, &waits);
+        __attribute__((fallthrough));
+    case FACTS:
+        d->state_ = FACTS;
+        if (!do_facts(d))
             break;
-        case BODY:
-            step = do_body(d, &waits);
+        __attribute__((fallthrough));
+    case BODY:
+        d->state_ = BODY;
+        if (!do_body(d))
             break;
-        case EVALUATE:
-            step = do_evaluate(d, &waits);
-            break;
-        case LEASE:
-            step = do_lease(d, &waits);
-            break;
-        case DONE:
-            return PST_STEP_DONE;
-        }
-        if (step == PST_STEP_DONE || waits)
-            return step;
+        __attribute__((fallthrough));
+    case EVALUATE:
+        d->state_ = EVALUATE;
+        do_evaluate(d);
+        break;
+    case LEASE:
+        do_lease(d);
+        break;
+    case DONE:
+        break;
     }
+    return d->step;
+}
+
+/* What comes next was caused by something from outside, some time later. */
+static void wake(struct pst_decide *d)
+{
+    d->now_ns_ = pst_clock_boot_ns();
 }
 
 static void write_id(struct pst_decide *d)
 {
+    struct pst_engine *e = d->engine_;
     struct pst_buf b = pst_buf_of(d->id_, sizeof(d->id_));
 
-    pst_buf_hex(&b, d->engine_->id_prefix, 16);
-    pst_buf_hex(&b, ++d->engine_->id_count, 16);
+    pst_buf_put(&b, pst_bytes_of(e->id_prefix, sizeof(e->id_prefix)));
+    pst_buf_hex(&b, ++e->id_count, 16);
     d->decision.id = pst_buf_bytes(&b);
 }
 
@@ -571,10 +550,10 @@ static void clear(struct pst_engine *engine, struct pst_decide *d)
 {
     void (*resume)(struct pst_decide *) = d->resume;
 
-    memset(d, 0, sizeof(*d));
+    memset(d, 0, offsetof(struct pst_decide, routed_)); /* zero is DENY */
     d->resume = resume;
     d->engine_ = engine;
-    d->started_ns_ = pst_clock_boot_ns();
+    d->started_ns_ = d->now_ns_ = pst_clock_boot_ns();
     d->decision.upstream = UINT32_MAX;
     pst_list_init(&d->waiting_);
     write_id(d);
@@ -655,7 +634,7 @@ static void let_go(struct pst_decide *d)
 /* A body comes as slowly as its sender likes, whose token or rights may have ended meanwhile:
  * nothing that was found out before counts any more. The doors are numbered by the site of the
  * beginning, so with another one the request has to come again. */
-static enum pst_step ask_anew(struct pst_decide *d)
+static bool ask_anew(struct pst_decide *d)
 {
     struct pst_policy_pin *now = pst_policy_pin_adopted(d->engine_->reader);
 
@@ -671,20 +650,22 @@ static enum pst_step ask_anew(struct pst_decide *d)
     d->decision.user = (struct pst_bytes){0};
     d->facts_asked_ = false;
     d->lease_asks_ = 0;
-    d->anew_ = true;
     d->state_ = ROUTE;
-    return run(d);
+    return true;
 }
 
 enum pst_step pst_engine_body(struct pst_decide *d, struct pst_bytes body, bool too_large)
 {
     assert(d->state_ == BODY);
-    if (too_large)
-        return refuse(d, PST_R_BODY_TOO_LARGE);
+    wake(d);
+    if (too_large) {
+        refuse(d, PST_R_BODY_TOO_LARGE);
+        return d->step;
+    }
     d->body_ = body;
     d->body_given_ = true;
-    if (pst_clock_boot_ns() - d->started_ns_ > BODY_FRESH_NS)
-        return ask_anew(d);
+    if (d->now_ns_ - d->started_ns_ > BODY_FRESH_NS)
+        return ask_anew(d) ? run(d) : d->step;
     /* A lease that came meanwhile, or a revision, is not that of what was looked up before. */
     if (d->news_ != d->engine_->news) {
         forget_facts(d);
@@ -703,12 +684,23 @@ void pst_engine_end(struct pst_decide *d)
     d->engine_ = NULL;
 }
 
-static void resume(struct pst_decide *d, enum pst_step step)
+/* The end of what a waiting decision hears; it may have to be waited for again. */
+static void resume(struct pst_decide *d)
 {
-    if (step == PST_STEP_WAIT)
-        return; /* asked again */
-    d->step = step;
-    d->resume(d);
+    if (d->step != PST_STEP_WAIT)
+        d->resume(d);
+}
+
+static void run_on(struct pst_decide *d)
+{
+    run(d);
+    resume(d);
+}
+
+static void refuse_and_resume(struct pst_decide *d, enum pst_reason reason)
+{
+    refuse(d, reason);
+    resume(d);
 }
 
 /* C4: rows ahead of the log wait for it; rows that a later change touched are read again, at once.
@@ -719,7 +711,7 @@ static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t e
 
     if (d->history_ != e->histories) { /* a restore keeps the epoch when nobody told it */
         pst_facts_free(facts);
-        resume(d, run(d));
+        run_on(d);
         return;
     }
     if (epoch != e->epoch || n > pst_facts_cache_applied(e->facts)) {
@@ -734,21 +726,25 @@ static void judge_rows(struct pst_decide *d, struct pst_facts *facts, uint64_t e
     if (!pst_facts_cache_usable(e->facts, facts, n)) {
         pst_count(&e->metrics->fill_guards, 1);
         pst_facts_free(facts);
-        resume(d, run(d));
+        run_on(d);
         return;
     }
     d->facts_ = pst_facts_cache_put(e->facts, &d->principal_->who, facts, n);
-    resume(d, d->facts_ == NULL ? refuse(d, PST_R_UNAVAILABLE) : run(d));
+    if (d->facts_ == NULL)
+        refuse_and_resume(d, PST_R_UNAVAILABLE);
+    else
+        run_on(d);
 }
 
 void pst_engine_got_facts(struct pst_decide *d, enum pst_status status, struct pst_facts *facts,
                           uint64_t epoch, uint64_t n)
 {
     stop_waiting(d);
+    wake(d);
     if (status != PST_OK || facts == NULL) {
         pst_facts_free(facts);
         /* EXISTS: to be made, but the name is somebody else's. */
-        resume(d, refuse(d, status == PST_E_EXISTS ? PST_R_UNKNOWN_USER : PST_R_UNAVAILABLE));
+        refuse_and_resume(d, status == PST_E_EXISTS ? PST_R_UNKNOWN_USER : PST_R_UNAVAILABLE);
         return;
     }
     judge_rows(d, facts, epoch, n);
@@ -759,6 +755,7 @@ void pst_engine_ask_again(struct pst_decide *d)
     struct pst_facts *facts = d->early_facts_;
 
     pst_list_remove(&d->waiting_);
+    wake(d);
     if (d->lease_asks_ > 0)
         follow_policy(d);
     d->early_facts_ = NULL;
@@ -767,7 +764,7 @@ void pst_engine_ask_again(struct pst_decide *d)
         return;
     }
     pst_facts_free(facts); /* of another history */
-    resume(d, run(d));
+    run_on(d);
 }
 
 void pst_engine_give_up(struct pst_decide *d)
@@ -775,11 +772,18 @@ void pst_engine_give_up(struct pst_decide *d)
     bool for_lease = d->lease_asks_ > 0 && d->facts_ == NULL && d->ticket_.generation == 0;
 
     stop_waiting(d);
-    resume(d, for_lease ? without_lease(d) : refuse(d, PST_R_UNAVAILABLE));
+    wake(d);
+    if (for_lease)
+        without_lease(d);
+    else
+        refuse(d, PST_R_UNAVAILABLE);
+    resume(d);
 }
 
 void pst_engine_refuse_stale(struct pst_decide *d)
 {
     stop_waiting(d);
-    resume(d, without_lease(d));
+    wake(d);
+    without_lease(d);
+    resume(d);
 }

@@ -38,20 +38,30 @@ struct pst_streams {
 };
 
 struct pst_engine {
-    struct pst_worker *worker;
-    struct pst_policy_hub *hub;
+    /* What each decision reads stands together. */
     struct pst_policy_reader *reader;
-    struct pst_service *service;
     struct pst_facts_cache *facts;
     struct pst_token_cache *tokens;
     struct pst_checker *checker; /* of the verifier of the adopted site; NULL when there is none */
+    struct pst_log_ring *ring;
+    struct pst_metrics *metrics;
+    uint64_t id_count;
+    char id_prefix[16];     /* decision ids: a random half, and a count */
+    uint64_t epoch, lease_start_ns, lease_bound_ns;
+    _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
+                                 * its age counts */
+    uint64_t wall_read_ns;  /* boot clock: its last reading */
+    struct pst_wall wall;   /* for exp and nbf */
+    uint32_t unmeasured;    /* decisions since the last one whose time was taken */
+
+    struct pst_worker *worker;
+    struct pst_policy_hub *hub;
+    struct pst_service *service;
     bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
     void (*want_lease)(void *ctx);
     void (*took)(void *ctx);
     void *ctx; /* of all */
     struct pst_log *log;
-    struct pst_log_ring *ring;
-    struct pst_metrics *metrics;
     struct pst_ticker ticker;
     struct pst_timer expiry; /* set while a decision waits */
     struct pst_list waiting; /* decisions whose facts were asked for */
@@ -59,15 +69,10 @@ struct pst_engine {
     struct pst_list keyless; /* decisions whose token names a key that is being fetched */
     struct pst_list stale;   /* decisions that wait for a lease */
     struct pst_streams streams;
-    _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
-                                 * its age counts */
-    struct pst_wall wall;    /* for exp and nbf */
-    uint64_t news;      /* how many messages of news have become effective */
-    uint64_t histories; /* how often everything that was known was dropped */
-    uint64_t epoch, lease_start_ns, lease_bound_ns;
+    uint64_t news;          /* how many messages of news have become effective */
+    uint64_t histories;     /* how often everything that was known was dropped */
     _Atomic uint64_t taken; /* the last number of news */
     bool behind;            /* news was lost for want of memory: nothing that is known counts */
-    uint64_t id_prefix, id_count; /* decision ids: a random half and a count */
 };
 
 static inline const struct pst_site *site_of(const struct pst_decide *d)

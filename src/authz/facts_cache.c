@@ -118,8 +118,8 @@ static bool is_same(const struct pst_who *a, const struct pst_who *b)
            pst_bytes_equal(a->issuer, b->issuer);
 }
 
-bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct pst_facts *facts,
-                            uint64_t n)
+static inline bool may_be_used(const struct pst_facts_cache *cache, const struct pst_facts *facts,
+                               uint64_t n)
 {
     if (n > cache->applied || n < cache->floor)
         return false;
@@ -137,12 +137,17 @@ bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct ps
     }
 }
 
+bool pst_facts_cache_usable(const struct pst_facts_cache *cache, const struct pst_facts *facts,
+                            uint64_t n)
+{
+    return may_be_used(cache, facts, n);
+}
+
 /* What is of another history stays where it is until somebody asks for it or its place is needed:
  * to free all of it at once would hold the worker up. */
 static bool is_usable(const struct pst_facts_cache *cache, const struct pst_fact_entry *entry)
 {
-    return entry->history == cache->history &&
-           pst_facts_cache_usable(cache, entry->facts, entry->n);
+    return entry->history == cache->history && may_be_used(cache, entry->facts, entry->n);
 }
 
 static struct pst_fact_entry **hint_of(struct pst_facts_cache *cache, const struct pst_who *who)
@@ -152,15 +157,12 @@ static struct pst_fact_entry **hint_of(struct pst_facts_cache *cache, const stru
                         (HINTS - 1)];
 }
 
-struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)
+/* Through the lru, which then knows that the entry is in use. */
+static __attribute__((noinline)) struct pst_fact_entry *
+look_up(struct pst_facts_cache *cache, const struct pst_who *who, struct pst_fact_entry **hint)
 {
-    struct pst_fact_entry **hint = hint_of(cache, who), *entry = *hint;
+    struct pst_fact_entry *entry;
 
-    if (entry != NULL && ++cache->looks % 64 != 0 && is_same(&entry->who, who) &&
-        is_usable(cache, entry)) {
-        entry->refs++;
-        return entry;
-    }
     if (!is_kept(who))
         return NULL;
     uint64_t hash = hash_of(cache, who);
@@ -174,6 +176,17 @@ struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const 
     pst_fact_entry_release(*hint);
     *hint = entry;
     entry->refs += 2; /* the hint's and the caller's */
+    return entry;
+}
+
+struct pst_fact_entry *pst_facts_cache_get(struct pst_facts_cache *cache, const struct pst_who *who)
+{
+    struct pst_fact_entry **hint = hint_of(cache, who), *entry = *hint;
+
+    if (entry == NULL || ++cache->looks % 64 == 0 || !is_same(&entry->who, who) ||
+        !is_usable(cache, entry))
+        return look_up(cache, who, hint);
+    entry->refs++;
     return entry;
 }
 

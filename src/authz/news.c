@@ -232,6 +232,15 @@ void pst_engine_deliver(void *ctx, struct pst_facts_reply *reply)
     pst_worker_send(e->worker, &m->message);
 }
 
+static void put_id_prefix(struct pst_engine *e)
+{
+    struct pst_buf b = pst_buf_of(e->id_prefix, sizeof(e->id_prefix));
+    uint64_t half;
+
+    pst_random(&half, sizeof(half));
+    pst_buf_hex(&b, half, sizeof(e->id_prefix));
+}
+
 enum pst_status pst_engine_create(const struct pst_engine_config *config, struct pst_engine **out)
 {
     *out = NULL;
@@ -251,7 +260,7 @@ enum pst_status pst_engine_create(const struct pst_engine_config *config, struct
     e->want_lease = config->want_lease;
     e->took = config->took;
     e->ctx = config->ctx;
-    pst_random(&e->id_prefix, sizeof(e->id_prefix));
+    put_id_prefix(e);
     e->metrics = calloc(1, sizeof(*e->metrics));
 
     enum pst_status status =

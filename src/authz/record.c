@@ -9,6 +9,8 @@
 
 #include "postern/base/clock.h"
 
+#define MEASURED 16
+
 static void put_text(struct pst_buf *b, const char *key, struct pst_bytes value)
 {
     if (value.len == 0)
@@ -74,6 +76,19 @@ static void write_line(const struct pst_decide *d, const char *event)
     pst_log_commit(d->engine_->ring);
 }
 
+/* A reading of the clock costs 45 ns, 1.5 % of a check. What waited for nothing takes a few
+ * microseconds, and of those each 16th is measured and stands for 16. */
+static void measure(struct pst_decide *d)
+{
+    struct pst_engine *e = d->engine_;
+    bool waited = d->now_ns_ != d->started_ns_;
+
+    if (waited || ++e->unmeasured == MEASURED)
+        pst_metrics_decision(e->metrics, pst_clock_boot_ns() - d->started_ns_,
+                             waited ? 1 : MEASURED);
+    e->unmeasured %= MEASURED;
+}
+
 void pst_engine_record(struct pst_decide *d)
 {
     struct pst_metrics *m = d->engine_->metrics;
@@ -87,7 +102,7 @@ void pst_engine_record(struct pst_decide *d)
         pst_count(&m->shadow_denied, 1);
     if (d->stale_ && out->verdict == PST_ALLOW)
         pst_count(&m->stale_allowed, 1);
-    pst_metrics_decision(m, pst_clock_boot_ns() - d->started_ns_);
+    measure(d);
     write_line(d, "decision");
 }
 

@@ -69,3 +69,44 @@ enum pst_status pst_bundle_create(struct pst_site *site, struct pst_shared_polic
     *out = b;
     return PST_OK;
 }
+
+/* A prefix holds whole segments: "/api" is a prefix of "/api" and "/api/x", not of "/apix". */
+static bool has_prefix(struct pst_bytes path, struct pst_bytes prefix)
+{
+    if (!pst_bytes_starts(path, prefix))
+        return false;
+    return prefix.ptr[prefix.len - 1] == '/' || path.len == prefix.len ||
+           path.ptr[prefix.len] == '/';
+}
+
+/* The host without its port: one site answers on whatever port it is reached. */
+static struct pst_bytes host_name(struct pst_bytes host)
+{
+    size_t at = host.len;
+
+    while (at > 0 && host.ptr[at - 1] >= '0' && host.ptr[at - 1] <= '9')
+        at--;
+    return at > 0 && at < host.len && host.ptr[at - 1] == ':' ? pst_bytes_of(host.ptr, at - 1)
+                                                              : host;
+}
+
+static bool is_for(const struct pst_mount *m, struct pst_bytes host)
+{
+    return pst_bytes_equal(m->host, PST_LIT("*")) || pst_bytes_equal(m->host, host) ||
+           pst_bytes_equal(m->host, host_name(host));
+}
+
+const struct pst_mount *pst_site_mount(const struct pst_site_listener *listener,
+                                       const struct pst_request *request, bool *host_known)
+{
+    *host_known = false;
+    for (uint32_t i = 0; i < listener->mount_count; i++) {
+        const struct pst_mount *m = &listener->mounts[i];
+        if (!is_for(m, request->host))
+            continue;
+        *host_known = true;
+        if (has_prefix(request->path, m->prefix))
+            return m;
+    }
+    return NULL;
+}

@@ -495,10 +495,9 @@ void pst_engine_streams_fini(struct pst_engine *e)
 bool pst_engine_stale_allowed(struct pst_decide *d)
 {
     struct pst_engine *e = d->engine_;
-    uint64_t allowed_ns = d->routed_.stale_allow_s * PST_NS_PER_S;
 
-    if (allowed_ns == 0 || d->principal_ == NULL || d->min_.epoch != 0 ||
-        pst_engine_lapsed_ns(e, pst_clock_boot_ns()) > allowed_ns)
+    if (d->principal_ == NULL || d->routed_.stale_allow_s == 0 || d->min_.epoch != 0 ||
+        pst_engine_lapsed_ns(e, d->now_ns_) > d->routed_.stale_allow_s * PST_NS_PER_S)
         return false;
     if (d->facts_ == NULL)
         d->facts_ = pst_facts_cache_get(e->facts, &d->principal_->who);

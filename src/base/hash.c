@@ -77,3 +77,14 @@ uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
     sip_round(&s);
     return s.a ^ s.b ^ s.c ^ s.d;
 }
+
+uint64_t pst_hash_random16(const struct pst_hash_key *key, const char bytes[16])
+{
+    __extension__ typedef unsigned __int128 wide;
+    uint64_t a, b;
+
+    memcpy(&a, bytes, sizeof(a));
+    memcpy(&b, bytes + sizeof(a), sizeof(b));
+    wide product = (wide)(a ^ key->k0) * (b ^ key->k1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}

@@ -59,25 +59,33 @@ static uint64_t hash_of(const struct pst_lru *lru, struct pst_bytes key)
 {
     uint64_t hash;
 
-    if (!lru->config.keys_are_hashes || key.len != sizeof(hash))
+    if (!lru->config.keys_are_hashes)
         return pst_hash(&lru->config.hash_key, key);
+    assert(key.len == sizeof(hash));
     memcpy(&hash, key.ptr, sizeof(hash));
     return hash;
 }
 
 /* The link that names the entry with this key, or the NIL link that ends its
  * chain.  Unlinking through it needs no special case for the first entry. */
-static uint32_t *find_link(const struct pst_lru *lru, uint64_t hash, struct pst_bytes key)
+static inline __attribute__((always_inline)) uint32_t *
+seek_link(const struct pst_lru *lru, uint64_t hash, struct pst_bytes key)
 {
     uint32_t *link = &lru->buckets[hash & lru->bucket_mask];
 
     while (*link != NIL) {
         struct entry *e = entry_at(lru, *link);
-        if (e->hash == hash && pst_bytes_equal(entry_key(lru, e), key))
+        if (e->hash == hash &&
+            (lru->config.keys_are_hashes || pst_bytes_equal(entry_key(lru, e), key)))
             break;
         link = &e->chain;
     }
     return link;
+}
+
+static uint32_t *find_link(const struct pst_lru *lru, uint64_t hash, struct pst_bytes key)
+{
+    return seek_link(lru, hash, key);
 }
 
 static void recency_push(struct pst_lru *lru, uint32_t at)
@@ -213,7 +221,7 @@ void pst_lru_destroy(struct pst_lru *lru)
 bool pst_lru_get(struct pst_lru *lru, struct pst_bytes key, uint64_t revision, uint64_t now_ns,
                  void *value_out)
 {
-    uint32_t *link = find_link(lru, hash_of(lru, key), key);
+    uint32_t *link = seek_link(lru, hash_of(lru, key), key);
 
     if (*link == NIL) {
         lru->stats.misses++;
@@ -232,7 +240,10 @@ bool pst_lru_get(struct pst_lru *lru, struct pst_bytes key, uint64_t revision, u
         recency_unlink(lru, e);
         recency_push(lru, *link);
     }
-    memcpy(value_out, e->data, lru->config.value_size);
+    if (lru->config.value_size == sizeof(void *)) /* most are pointers: no call for them */
+        memcpy(value_out, e->data, sizeof(void *));
+    else
+        memcpy(value_out, e->data, lru->config.value_size);
     lru->stats.hits++;
     return true;
 }

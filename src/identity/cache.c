@@ -6,8 +6,10 @@
  *
  * The table is keyed by a hash of the token's last 16 bytes: 96 bits of its signature, which no two
  * good tokens share but by chance. Hashing 600 bytes was a twentieth of a check's instructions
- * (1,400 of 27,000). Whoever sends another token with the end of a good one finds that one's entry,
- * is unequal to it, and is verified.
+ * (1,400 of 27,000). Only tokens that were verified are in the table, and nobody but their issuer
+ * makes signatures, so a client cannot aim at a bucket: he sees neither the key nor which of the
+ * tokens that he was given share one. Whoever sends another token with the end of a good one finds
+ * that one's entry, is unequal to it, and is verified.
  */
 #include "postern/identity/cache.h"
 
@@ -17,7 +19,7 @@
 #include "postern/cache/lru.h"
 
 #define NEGATIVE_CAPACITY 1024
-#define KEY_BYTES         16u
+#define END_BYTES         16u
 
 struct entry {
     struct pst_claims claims; /* first: pst_token_claims_release finds the entry by them */
@@ -42,6 +44,11 @@ static void release(struct entry *entry)
 {
     if (--entry->refs == 0)
         free(entry);
+}
+
+static struct entry *entry_of(const struct pst_claims *claims)
+{
+    return (struct entry *)(uintptr_t)claims;
 }
 
 static void drop_entry(void *value)
@@ -181,15 +188,14 @@ static enum pst_status give_claims(const struct entry *entry, struct pst_arena *
 
 static uint64_t hash_end(const struct pst_token_cache *cache, struct pst_bytes token)
 {
-    return pst_hash(&cache->end_key,
-                    token.len > KEY_BYTES ? pst_bytes_from(token, token.len - KEY_BYTES) : token);
+    return pst_hash_random16(&cache->end_key, token.ptr + token.len - END_BYTES);
 }
 
-/* Without a cache; and what is too large or empty is not worth a hash. */
+/* Without a cache; and what is too large, or shorter than any signature, is not worth a hash. */
 static bool is_kept(const struct pst_token_cache *cache, const struct pst_checker *checker,
                     struct pst_bytes token)
 {
-    return cache->positive != NULL && token.len > 0 &&
+    return cache->positive != NULL && token.len >= END_BYTES &&
            token.len <= pst_verifier_max_token_bytes(pst_checker_verifier(checker));
 }
 
@@ -268,27 +274,6 @@ static enum pst_status verify_anew(struct pst_token_cache *cache, struct pst_che
     return PST_OK;
 }
 
-enum pst_status pst_token_cache_verify(struct pst_token_cache *cache, struct pst_checker *checker,
-                                       struct pst_bytes token, int64_t now_s,
-                                       struct pst_arena *arena, struct pst_token_outcome *out)
-{
-    if (!is_kept(cache, checker, token))
-        return pst_token_verify(checker, token, now_s, arena, out);
-
-    uint64_t hash = hash_end(cache, token);
-    struct entry *entry = find(cache, checker, hash, token, now_s);
-    if (entry == NULL) {
-        cache->stats.misses++;
-        return verify_anew(cache, checker, hash, token, now_s, arena, out);
-    }
-    *out =
-        (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
-    enum pst_status status = give_claims(entry, arena, &out->claims);
-    out->accepted = status == PST_OK;
-    cache->stats.hits += out->accepted;
-    return status;
-}
-
 const struct pst_claims *pst_token_cache_get(struct pst_token_cache *cache,
                                              struct pst_checker *checker, struct pst_bytes token,
                                              int64_t now_s)
@@ -304,8 +289,28 @@ const struct pst_claims *pst_token_cache_get(struct pst_token_cache *cache,
     return &entry->claims;
 }
 
+enum pst_status pst_token_cache_verify(struct pst_token_cache *cache, struct pst_checker *checker,
+                                       struct pst_bytes token, int64_t now_s,
+                                       struct pst_arena *arena, struct pst_token_outcome *out)
+{
+    const struct pst_claims *claims = pst_token_cache_get(cache, checker, token, now_s);
+
+    if (claims == NULL && !is_kept(cache, checker, token))
+        return pst_token_verify(checker, token, now_s, arena, out);
+    if (claims == NULL) {
+        cache->stats.misses++;
+        return verify_anew(cache, checker, hash_end(cache, token), token, now_s, arena, out);
+    }
+    *out =
+        (struct pst_token_outcome){.refresh_issuer = PST_NO_ISSUER, .tried_issuer = PST_NO_ISSUER};
+    enum pst_status status = give_claims(entry_of(claims), arena, &out->claims);
+    out->accepted = status == PST_OK;
+    pst_token_claims_release(claims);
+    return status;
+}
+
 void pst_token_claims_release(const struct pst_claims *claims)
 {
     if (claims != NULL)
-        release((struct entry *)(uintptr_t)claims);
+        release(entry_of(claims));
 }

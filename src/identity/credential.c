@@ -8,6 +8,9 @@
 #include <emmintrin.h>
 #endif
 
+/* Inlined, these would take the registers of the loop over the fields. */
+#define RARE __attribute__((noinline))
+
 struct finding {
     unsigned count; /* credentials, good or not */
     struct pst_credential first;
@@ -78,7 +81,7 @@ static struct pst_bytes after_scheme(struct pst_bytes value)
 }
 
 /* name=value crumbs (RFC 6265 4.2.1); a value may stand in quotes. */
-static void add_cookies(struct finding *f, struct pst_bytes name, struct pst_bytes value)
+static RARE void add_cookies(struct finding *f, struct pst_bytes name, struct pst_bytes value)
 {
     while (value.len > 0) {
         size_t end = pst_bytes_find(value, ';');
@@ -107,7 +110,7 @@ static bool list_has(struct pst_bytes value, struct pst_bytes token)
     return false;
 }
 
-static bool is_handshake(const struct pst_field *fields, size_t count)
+static RARE bool is_handshake(const struct pst_field *fields, size_t count)
 {
     bool upgrade = false, connection = false, key = false;
 
@@ -123,7 +126,8 @@ static bool is_handshake(const struct pst_field *fields, size_t count)
 }
 
 /* "bearer, <token>": each entry behind the marker is a credential. */
-static void add_subprotocols(struct finding *f, struct pst_bytes marker, struct pst_bytes value)
+static RARE void add_subprotocols(struct finding *f, struct pst_bytes marker,
+                                  struct pst_bytes value)
 {
     bool behind = false;
 
@@ -137,24 +141,38 @@ static void add_subprotocols(struct finding *f, struct pst_bytes marker, struct 
     }
 }
 
+/* Names of other lengths are passed over: most of them, with one test. */
+static uint64_t length_bit(struct pst_bytes name)
+{
+    return UINT64_C(1) << name.len % 64;
+}
+
+static void look_at(struct finding *f, const struct pst_credential_config *config, bool handshake,
+                    const struct pst_field *field)
+{
+    struct pst_bytes name = field->name, value = field->value;
+
+    if (config->header.len > 0 && pst_bytes_equal_nocase(name, config->header)) {
+        add(f, PST_CREDENTIAL_HEADER,
+            pst_bytes_equal_nocase(name, PST_LIT("Authorization")) ? after_scheme(value) : value);
+    } else if (config->cookie.len > 0 && pst_bytes_equal_nocase(name, PST_LIT("Cookie"))) {
+        add_cookies(f, config->cookie, value);
+    } else if (handshake && pst_bytes_equal_nocase(name, PST_LIT("Sec-WebSocket-Protocol"))) {
+        add_subprotocols(f, config->websocket_protocol, value);
+    }
+}
+
 struct pst_credential pst_credential_seek(const struct pst_credential_config *config,
                                           const struct pst_field *fields, size_t count)
 {
-    bool with_scheme = pst_bytes_equal_nocase(config->header, PST_LIT("Authorization"));
     bool handshake = config->websocket_protocol.len > 0 && is_handshake(fields, count);
+    uint64_t lengths = length_bit(config->header) | length_bit(PST_LIT("Cookie")) |
+                       (handshake ? length_bit(PST_LIT("Sec-WebSocket-Protocol")) : 0);
     struct finding f = {0};
 
-    for (size_t i = 0; i < count; i++) {
-        struct pst_bytes name = fields[i].name, value = fields[i].value;
-        if (config->header.len > 0 && pst_bytes_equal_nocase(name, config->header)) {
-            value = pst_bytes_trim(value);
-            add(&f, PST_CREDENTIAL_HEADER, with_scheme ? after_scheme(value) : value);
-        } else if (config->cookie.len > 0 && pst_bytes_equal_nocase(name, PST_LIT("Cookie"))) {
-            add_cookies(&f, config->cookie, value);
-        } else if (handshake && pst_bytes_equal_nocase(name, PST_LIT("Sec-WebSocket-Protocol"))) {
-            add_subprotocols(&f, config->websocket_protocol, value);
-        }
-    }
+    for (const struct pst_field *at = fields, *end = fields + count; at < end; at++)
+        if (lengths & length_bit(at->name)) /* few of them */
+            look_at(&f, config, handshake, at);
     if (f.count == 1)
         return f.first;
     return (struct pst_credential){.reason = f.count == 0 ? PST_ID_NO_CREDENTIAL

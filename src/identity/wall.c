@@ -52,5 +52,5 @@ int64_t pst_wall_now_s(struct pst_wall *w, uint64_t wall_ns, uint64_t boot_ns)
         follow_ahead(w, offset_ns, boot_ns);
     else
         set_back(w, offset_ns, boot_ns);
-    return ((int64_t)boot_ns + w->offset_ns_) / (int64_t)PST_NS_PER_S;
+    return pst_wall_believed_s(w, boot_ns);
 }

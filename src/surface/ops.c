@@ -173,7 +173,8 @@ static void put_latency(const struct pst_ops_door *ops, struct pst_buf *out)
     uint64_t total = 0;
 
     put_help(out, PST_LIT("decision_seconds"), PST_LIT("histogram"),
-             PST_LIT("Time from a request's head to its decision"));
+             PST_LIT("Time from a request's head to its decision; of those that wait for nothing "
+                     "each 16th is measured, and counts for 16"));
     for (unsigned i = 0; i < PST_METRIC_BUCKETS; i++) {
         total +=
             sum(ops, offsetof(struct pst_metrics, decision_ns_bucket) + i * sizeof(pst_counter));

@@ -83,7 +83,6 @@ struct pst_decide {
     struct pst_arena *arena_;
     const struct pst_mount *mount_;
     const struct pst_site_profile *profile_;
-    struct pst_routed routed_;
     struct pst_extracted extracted_;
     struct pst_principal *principal_; /* in the arena */
     struct pst_fact_entry *facts_;    /* counted */
@@ -103,13 +102,17 @@ struct pst_decide {
     uint64_t read_since_ns_; /* held: since when its user is to be read; 0: he is known */
     struct pst_bytes body_;
     uint64_t started_ns_, deadline_ns_;
+    uint64_t now_ns_; /* boot clock, when the walk was begun or went on */
     struct pst_ticket ticket_;
     struct pst_list waiting_;
     uint32_t listener_, workspace_;
     uint8_t state_;
-    bool body_given_, keys_asked_, facts_asked_, anew_;
+    bool body_given_, keys_asked_, facts_asked_;
     bool stale_, graced_;
     uint8_t lease_asks_; /* how often a read of the log was asked for */
+
+    /* From here on begin clears nothing: each is written before it is read. */
+    struct pst_routed routed_; /* with mount_ */
     char id_[32];
     char revision_[PST_REVISION_TEXT_MAX]; /* held: of the last look */
 };

@@ -78,6 +78,11 @@ struct pst_site {
     _Atomic uint32_t streams_;
 };
 
+/* The mount that takes this request in, or NULL; then *host_known says whether there is one for its
+ * host. */
+const struct pst_mount *pst_site_mount(const struct pst_site_listener *listener,
+                                       const struct pst_request *request, bool *host_known);
+
 /* Takes the last reference's site apart. Accepts NULL. Control thread. */
 void pst_site_release(struct pst_site *site);
 
@@ -91,10 +96,10 @@ struct pst_bundle {
     struct pst_snapshot snapshot; /* first: the hub's */
     struct pst_site *site;
     struct pst_shared_policy *policy;
+    uint32_t revision_len; /* with its MAC */
+    uint32_t bare_len;     /* without */
+    char revision[PST_REVISION_TEXT_MAX];
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
-    char revision[PST_REVISION_TEXT_MAX]; /* with its MAC */
-    uint32_t revision_len;
-    uint32_t bare_len; /* without */
 };
 
 /* Counts site and policy; the bundle goes to the hub, or back by its snapshot's destroy. */

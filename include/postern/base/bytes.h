@@ -52,20 +52,31 @@ static inline uint64_t pst_lower8_(const char *at)
     return word | upper >> 2;
 }
 
-static inline bool pst_bytes_equal_nocase(struct pst_bytes a, struct pst_bytes b)
+/* Equal words, as most are, need no lowering. */
+static inline bool pst_is_same8_(const char *a, const char *b)
 {
-    if (a.len != b.len)
-        return false;
-    if (a.len < 8) {
-        for (size_t i = 0; i < a.len; i++)
-            if (pst_lower(a.ptr[i]) != pst_lower(b.ptr[i]))
+    return memcmp(a, b, 8) == 0 || pst_lower8_(a) == pst_lower8_(b);
+}
+
+static inline bool pst_is_same_nocase_(const char *a, const char *b, size_t len)
+{
+    if (len < 8) {
+        for (size_t i = 0; i < len; i++)
+            if (pst_lower(a[i]) != pst_lower(b[i]))
                 return false;
         return true;
     }
-    for (size_t i = 0; a.len - i > 8; i += 8)
-        if (pst_lower8_(a.ptr + i) != pst_lower8_(b.ptr + i))
+    for (size_t i = 0; len - i > 8; i += 8)
+        if (!pst_is_same8_(a + i, b + i))
             return false;
-    return pst_lower8_(a.ptr + a.len - 8) == pst_lower8_(b.ptr + b.len - 8);
+    return pst_is_same8_(a + len - 8, b + len - 8);
+}
+
+/* Most are of another length, which is looked at without a call. */
+static inline __attribute__((always_inline)) bool pst_bytes_equal_nocase(struct pst_bytes a,
+                                                                         struct pst_bytes b)
+{
+    return a.len == b.len && pst_is_same_nocase_(a.ptr, b.ptr, a.len);
 }
 
 static inline bool pst_bytes_starts(struct pst_bytes all, struct pst_bytes prefix)

@@ -20,4 +20,9 @@ struct pst_hash_key {
 
 uint64_t pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes);
 
+/* Of 16 bytes that nobody can choose, such as the end of a signature: one multiplication, a tenth
+ * of the price. What it leaves to a client is to pick among what he was given, blindly: without the
+ * key he does not see which bucket is whose. */
+uint64_t pst_hash_random16(const struct pst_hash_key *key, const char bytes[16]);
+
 #endif

@@ -34,7 +34,7 @@ struct pst_metrics {
     pst_counter requests[2][PST_METRIC_REASONS_MAX]; /* [verdict][reason] */
     pst_counter shadow_denied;                       /* would have been refused, forwarded */
     pst_counter decision_ns_bucket[PST_METRIC_BUCKETS];
-    pst_counter decision_ns_sum, decision_count;
+    pst_counter decision_ns_sum;
     pst_counter token_hits, token_misses, fact_hits, fact_misses;
     pst_counter upstream_connects, upstream_reuses, upstream_failures, upstream_retries;
     pst_counter upstream_idle, upstream_busy; /* gauges: set, not counted up */
@@ -49,6 +49,7 @@ struct pst_metrics {
     pst_counter answers[6]; /* by status class: [1]..[5] */
 };
 
-void pst_metrics_decision(struct pst_metrics *m, uint64_t ns);
+/* A decision that took so long, and stands for so many. */
+void pst_metrics_decision(struct pst_metrics *m, uint64_t ns, uint64_t times);
 
 #endif

@@ -28,4 +28,10 @@ struct pst_wall {
 /* Seconds since the epoch, never running back by more than the leeway. */
 int64_t pst_wall_now_s(struct pst_wall *wall, uint64_t wall_ns, uint64_t boot_ns);
 
+/* The same without a look at the wall; only after one. */
+static inline int64_t pst_wall_believed_s(const struct pst_wall *wall, uint64_t boot_ns)
+{
+    return ((int64_t)boot_ns + wall->offset_ns_) / INT64_C(1000000000);
+}
+
 #endif

@@ -69,12 +69,42 @@ static void depends_on_the_key(void **state)
     assert_true(pst_hash(&KEY, PST_LIT("alice")) != pst_hash(&other, PST_LIT("alice")));
 }
 
+/* The ends of signatures are random; what is asked of the hash is that it uses all of them and the
+ * key. */
+static void random_bytes_spread_over_the_buckets(void **state)
+{
+    (void)state;
+    enum { BUCKETS = 4096 };
+    static unsigned char fill[BUCKETS];
+    char input[16] = "0123456789abcde";
+    const struct pst_hash_key keys[] = {{.k0 = KEY.k0 ^ 1, .k1 = KEY.k1},
+                                        {.k0 = KEY.k0, .k1 = KEY.k1 ^ 1}};
+    uint64_t base = pst_hash_random16(&KEY, input), random = 1;
+
+    for (size_t i = 0; i < 2; i++)
+        assert_true(pst_hash_random16(&keys[i], input) != base);
+    for (unsigned bit = 0; bit < 128; bit++) {
+        input[bit / 8] = (char)(input[bit / 8] ^ 1 << bit % 8);
+        assert_true(pst_hash_random16(&KEY, input) != base);
+        input[bit / 8] = (char)(input[bit / 8] ^ 1 << bit % 8);
+    }
+    for (unsigned n = 0; n < BUCKETS; n++) {
+        for (size_t i = 0; i < sizeof(input); i++) { /* base64url has 64 characters */
+            random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+            input[i] =
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[random >> 58];
+        }
+        assert_true(++fill[pst_hash_random16(&KEY, input) % BUCKETS] < 10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_the_published_vectors),
         cmocka_unit_test(agrees_with_the_plain_form_for_every_length),
         cmocka_unit_test(depends_on_the_key),
+        cmocka_unit_test(random_bytes_spread_over_the_buckets),
     };
     return cmocka_run_group_tests_name("base/hash", tests, NULL, NULL);
 }

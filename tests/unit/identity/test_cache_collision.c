@@ -1,14 +1,14 @@
 /* identity/cache: with every hash equal, a token still gets its own claims and no other's. */
-/* wrap: pst_hash */
+/* wrap: pst_hash_random16 */
 #include "../test.h"
 
 #include "mint_world.h"
 #include "postern/base/hash.h"
 #include "postern/identity/cache.h"
 
-uint64_t __wrap_pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes);
+uint64_t __wrap_pst_hash_random16(const struct pst_hash_key *key, const char bytes[16]);
 
-uint64_t __wrap_pst_hash(const struct pst_hash_key *key, struct pst_bytes bytes)
+uint64_t __wrap_pst_hash_random16(const struct pst_hash_key *key, const char bytes[16])
 {
     (void)key;
     (void)bytes;
