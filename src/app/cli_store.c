@@ -102,9 +102,23 @@ static void follow_up(const struct store_args *a, struct pst_store *store, uint6
     }
 }
 
+static enum pst_status open_for(const struct store_args *a, bool diff,
+                                struct pst_cli_scratch *scratch, struct pst_store **store,
+                                struct pst_error *error)
+{
+    if (!a->dry_run)
+        return pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE,
+                                  store, error);
+    enum pst_status status = pst_cli_try_store(a->config, a->store, scratch, store, error);
+    if (status == PST_OK && scratch->dir[0] != '\0')
+        (void)fputs("postern: there is no database yet; seen against an empty one\n", stderr);
+    return status;
+}
+
 static int declare(const struct store_args *a, bool diff)
 {
     char room[128];
+    struct pst_cli_scratch scratch = {0};
     struct pst_error error = {0};
     struct pst_store *store = NULL;
     struct pst_presets presets = {0};
@@ -122,8 +136,7 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = load_files(f, a->files, a->file_count, &error);
     if (status == PST_OK)
-        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE,
-                                    &store, &error);
+        status = open_for(a, diff, &scratch, &store, &error);
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);
@@ -140,6 +153,7 @@ static int declare(const struct store_args *a, bool diff)
                                                                             : PST_EXIT_YES;
     pst_apply_report_fini(&report);
     pst_store_close(store);
+    pst_cli_scratch_remove(&scratch);
     pst_presets_fini(&presets);
     if (f != NULL)
         free_files(f);

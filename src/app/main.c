@@ -129,16 +129,16 @@ void pst_cli_json_error(const struct pst_error *error)
 
 int pst_cli_fail(bool json, const struct pst_error *error)
 {
-    if (!json) {
+    if (json) {
+        (void)fputs("{\"error\":", stdout);
+        pst_cli_json_error(error);
+        (void)puts("}");
+    } else {
         (void)fprintf(stderr, "postern: %s%s%s\n", error->where,
                       error->where[0] != '\0' ? ": " : "",
                       error->message[0] != '\0' ? error->message : pst_status_name(error->status));
-        return PST_EXIT_FAILED;
     }
-    (void)fputs("{\"error\":", stdout);
-    pst_cli_json_error(error);
-    (void)puts("}");
-    return PST_EXIT_FAILED;
+    return strncmp(error->where, "--", 2) == 0 ? PST_EXIT_USAGE : PST_EXIT_FAILED;
 }
 
 const char *pst_cli_config_path(const char *given)
@@ -148,7 +148,8 @@ const char *pst_cli_config_path(const char *given)
 
 struct opening {
     enum pst_store_mode mode;
-    bool migrates; /* what many share, too */
+    bool migrates;                   /* what many share, too */
+    struct pst_cli_scratch *scratch; /* not NULL: where one that is not there is stood in for */
 };
 
 /* What many share is made and brought up to date by `db migrate` alone: with other rights, and its
@@ -159,8 +160,17 @@ static enum pst_status open_store(struct pst_bytes url, const struct opening *ho
     bool creates = how->mode == PST_STORE_CREATE &&
                    (how->migrates || pst_bytes_starts(url, PST_LIT("sqlite:")));
 
-    return pst_store_open(
+    enum pst_status status = pst_store_open(
         url, how->mode == PST_STORE_CREATE && !creates ? PST_STORE_WRITE : how->mode, out, error);
+    if (status != PST_E_ABSENT || how->scratch == NULL ||
+        !pst_bytes_starts(url, PST_LIT("sqlite:")))
+        return status;
+    status = pst_cli_scratch_make(how->scratch, error);
+    if (status != PST_OK)
+        return status;
+    char room[sizeof(how->scratch->dir) + 32];
+    int n = snprintf(room, sizeof(room), "sqlite:///%s/postern.db", how->scratch->dir);
+    return pst_store_open(pst_bytes_of(room, (size_t)n), PST_STORE_CREATE, out, error);
 }
 
 static enum pst_status open_configured(const char *config_path, const char *url,
@@ -171,8 +181,12 @@ static enum pst_status open_configured(const char *config_path, const char *url,
     struct pst_arena arena;
 
     *out = NULL;
-    if (url != NULL)
-        return open_store(pst_bytes_of(url, strlen(url)), how, out, error);
+    if (url != NULL) {
+        enum pst_status status = open_store(pst_bytes_of(url, strlen(url)), how, out, error);
+        if (status == PST_E_INVALID && error->where[0] == '\0') /* no url at all */
+            (void)snprintf(error->where, sizeof(error->where), "--store");
+        return status;
+    }
     enum pst_status status = pst_config_load(pst_cli_config_path(config_path), &config, error);
     if (status != PST_OK)
         return status;
@@ -191,6 +205,15 @@ enum pst_status pst_cli_open_store(const char *config_path, const char *url,
                                    struct pst_error *error)
 {
     return open_configured(config_path, url, &(struct opening){.mode = mode}, out, error);
+}
+
+enum pst_status pst_cli_try_store(const char *config_path, const char *url,
+                                  struct pst_cli_scratch *scratch, struct pst_store **out,
+                                  struct pst_error *error)
+{
+    return open_configured(config_path, url,
+                           &(struct opening){.mode = PST_STORE_WRITE, .scratch = scratch}, out,
+                           error);
 }
 
 enum pst_status pst_cli_migrate_store(const char *config_path, const char *url,
@@ -351,6 +374,27 @@ static enum pst_status check_feed(const struct pst_config *config, struct pst_ar
     return status;
 }
 
+/* As a start would find the keys; a pair that it would make is made elsewhere. */
+static enum pst_status check_keys(const struct pst_config *config, struct pst_key_ring *ring,
+                                  struct pst_error *error)
+{
+    struct pst_config stand_in = *config;
+    struct pst_cli_scratch scratch = {0};
+    bool missing;
+    enum pst_status status = pst_state_look(config, &missing, error);
+
+    if (status == PST_OK && missing)
+        status = pst_cli_scratch_make(&scratch, error);
+    if (status == PST_OK && missing) {
+        stand_in.state_dir = pst_bytes_of(scratch.dir, strlen(scratch.dir));
+        status = pst_state_prepare(&stand_in, error);
+    }
+    if (status == PST_OK)
+        status = pst_key_ring_create(&stand_in, ring, error);
+    pst_cli_scratch_remove(&scratch);
+    return status;
+}
+
 /* Builds everything that a start would build, and throws it away. */
 static enum pst_status check_config(const struct pst_config *config, struct pst_error *error)
 {
@@ -358,14 +402,9 @@ static enum pst_status check_config(const struct pst_config *config, struct pst_
     struct pst_site *site = NULL;
     struct pst_server_config doors;
     struct pst_arena arena;
-    bool own = false;
 
-    for (uint32_t i = 0; i < config->identity.issuers_count; i++)
-        own = own || config->sources[i].kind == PST_KEYS_OWN;
     pst_arena_init(&arena, 16384, 16u << 20);
-    enum pst_status status = own ? pst_state_prepare(config, error) : PST_OK;
-    if (status == PST_OK)
-        status = pst_key_ring_create(config, &ring, error);
+    enum pst_status status = check_keys(config, &ring, error);
     if (status == PST_OK)
         status = pst_site_build(config, &ring, &site, error);
     if (status == PST_OK)

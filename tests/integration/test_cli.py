@@ -63,10 +63,22 @@ class Help(Folder):
         for line in ((), ("nonsense",), ("apply",), ("apply", "--bogus"), ("check",), ("config", "x"), ("token",),
                      ("token", "mint", "--ttl"), ("serve", "extra"), ("policy",),
                      ("check", "-u", "ann", "-t", "x.y.z", "/a"), ("check", "--node", "127.0.0.1:1", "-u", "ann", "/a"),
-                     ("check", "--node", "127.0.0.1:1", "-d", "body.json", "/a")):
+                     ("check", "--node", "127.0.0.1:1", "-d", "body.json", "/a"), ("check", "--node", "nowhere", "/a"),
+                     ("check", "--listener", "absent", "/a"), ("export", "--store", "p.db"), ("db", "check", "--store", ""),
+                     *(("token", "mint", *line) for line in (
+                         (), ("-s", ""), ("-s", "a", "--ttl", "0"), ("-s", "a", "--ttl", "1h"), ("-s", "a", "--alg", "none"),
+                         ("-s", "a", "--alg", "RS256"), ("-s", "a", "--alg", "HS256"), ("-s", "a", "--claims", "["),
+                         ("-s", "a", "--claims", '{"exp":1}'), ("-s", "a", "--key", "k.pem"), ("-s", "a", "--secret", "s"),
+                         ("-s", "a", "--issuer", "i", "--key", "k.pem", "--secret", "s"),
+                         ("-s", "a", "--issuer", "i", "--secret", "s", "--alg", "ES256")))):
             done = self.run_cli(*line)
             self.assertEqual(done.returncode, USAGE, (line, done.stdout, done.stderr))
             self.assertTrue(done.stderr, line)
+        self.assertFalse(os.path.exists("postern-state"))
+
+    def test_a_wrong_value_is_told_in_json(self):
+        told = self.json("token", "mint", "-s", "a", "--ttl", "0", code=USAGE)["error"]
+        self.assertEqual(told["where"], "--ttl")
 
     def test_output_that_cannot_be_written_is_a_failure(self):
         self.file("d.yaml", TREE)
@@ -120,6 +132,25 @@ class Declarations(Folder):
         self.assertEqual(self.export(), before)
         self.assertEqual(self.apply(more)["added"], 1)
         self.assertIn("green", self.export())
+
+    def test_what_only_looks_leaves_nothing_behind(self):
+        path = self.file("d.yaml", TREE)
+        state = os.path.join(self.folder, "state")
+        config = self.file("c.yaml", {"state_dir": state})
+        env = {"TMPDIR": self.folder}
+        for where in (("--store", self.store), ("-c", config)):
+            told = self.json("apply", *where, "-f", path, "--dry-run", env=env)
+            self.assertEqual((told["dry_run"], told["added"]), (True, 9))
+            done = self.run_cli("apply", *where, "-f", path, "--dry-run", env=env)
+            self.assertEqual(done.returncode, YES)
+            self.assertIn("no database yet", done.stderr)
+            for line in (("diff", "-f", path), ("export",), ("db", "status"), ("db", "check"), ("nodes",)):
+                done = self.run_cli(*line, *where, env=env)
+                self.assertEqual(done.returncode, FAILED, (line, done.stdout))
+                self.assertIn("there is no database", done.stderr)
+        self.assertEqual(self.run_cli("check", "-c", config, "-u", "alice", "/w/blue/x", env=env).returncode, FAILED)
+        self.assertEqual(self.run_cli("config", "check", config, env=env).returncode, YES)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["c.yaml", "d.yaml"])
 
     def test_export_goes_round(self):
         self.apply(TREE)
@@ -253,9 +284,11 @@ class Tokens(Folder):
             self.assertFalse(told["verified"])
         for broken in ("x", "a.b", "a.b.c.d", "....."):
             self.assertEqual(self.run_cli("token", "inspect", broken).returncode, FAILED, broken)
-        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", "/nonexistent").returncode, FAILED)
-        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", signer.pem, "--issuer", "x", "--ttl",
-                                      "many").returncode, FAILED)
+        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--issuer", "i", "--key", "/nonexistent").returncode,
+                         FAILED)
+        secret = self.file("secret", "0123456789abcdef0123456789abcdef\n")
+        token = self.json("token", "mint", "-s", "a", "--issuer", "i", "--secret", secret)["token"]
+        self.assertEqual(self.json("token", "inspect", token)["header"]["alg"], "HS256")
 
 
 class FirstStarts(Folder):
@@ -411,6 +444,8 @@ class Configuration(Folder):
                 ({"log": {"events": self.folder}}, "log.events", "directory"),
                 ({"store": {"url": "sqlite:///%s/absent/p.db" % self.folder}}, "store.url", "No such file"),
                 ({"store": {"url": "mysql://h/d"}}, "store.url", "postgresql://"),
+                ({"state_dir": self.folder + "/absent/state"}, "state_dir", "No such file"),
+                ({"state_dir": self.file("file", "")}, "state_dir", "Not a directory"),
                 ({"profiles": {"rest": {"file": "absent.yaml"}}}, "profiles.rest.file", "absent.yaml"),
                 ({"policies_dir": "/absent"}, "policies_dir", "/absent/"),
                 ({"identity": {"issuers": [{**issuer, "keys": {"jwks_file": "absent.json"}}]}},
