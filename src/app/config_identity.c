@@ -146,7 +146,7 @@ static enum pst_status add_groups(struct pst_config_reader *r, const struct pst_
         if (n->kind != PST_NODE_SCALAR)
             return pst_node_fail(r->tree, n, r->error, "expected the name of a role");
         groups[r->config->group_count++] =
-            (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text};
+            (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text, .at = n};
     }
     return PST_OK;
 }
@@ -236,6 +236,31 @@ static enum pst_status read_issuers(struct pst_config_reader *r, const struct ps
         c->identity.issuers_count++;
     }
     return status;
+}
+
+bool pst_config_named_role(const struct pst_config *c, uint32_t index, struct pst_named_role *out)
+{
+    if (index < c->group_count) {
+        const struct pst_group_source *g = &c->groups[index];
+        *out = (struct pst_named_role){.issuer = c->identity.issuers[g->issuer].issuer,
+                                       .group = g->group,
+                                       .role = g->role,
+                                       .at = g->at};
+        return true;
+    }
+    uint32_t left = index - c->group_count;
+    for (uint32_t i = 0; i < c->identity.issuers_count; i++) {
+        const struct pst_issuer_source *s = &c->sources[i];
+        if (!s->create_users || s->default_role.len == 0 || left-- > 0)
+            continue;
+        const struct pst_node *list =
+            pst_node_get(pst_node_get(c->tree.root, "identity"), "issuers");
+        *out = (struct pst_named_role){.issuer = c->identity.issuers[i].issuer,
+                                       .role = s->default_role,
+                                       .at = pst_node_get(pst_node_at(list, i), "default_role")};
+        return true;
+    }
+    return false;
 }
 
 enum pst_status pst_config_identity(struct pst_config_reader *r, const struct pst_node *map)

@@ -233,4 +233,5 @@ void pst_control_reload(struct control *c)
     }
     pst_log_event(c->log, PST_LOG_INFO, "config.reloaded", "%s", "");
     pst_control_warn(c);
+    pst_control_note_roles(c);
 }

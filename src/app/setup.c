@@ -160,6 +160,17 @@ static void inherit_keys(struct setup *s, const struct setup *old)
                 pst_jwks_inherit(s->jwks, i, old->jwks, j);
 }
 
+static enum pst_status note_roles(struct setup *s, struct pst_error *error)
+{
+    struct pst_named_role named;
+    uint32_t count = 0;
+
+    while (pst_config_named_role(s->config, count, &named))
+        count++;
+    s->roles_missed = pst_arena_zalloc(&s->arena, (count + 1) * sizeof(*s->roles_missed));
+    return s->roles_missed != NULL ? PST_OK : pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+}
+
 enum pst_status pst_setup_make(struct control *c, struct pst_config *config, struct setup **out,
                                struct pst_error *error)
 {
@@ -180,6 +191,8 @@ enum pst_status pst_setup_make(struct control *c, struct pst_config *config, str
         status = pst_site_build(config, &s->ring, &s->site, error);
     if (status == PST_OK)
         status = pst_doors_build(config, c->ops, &s->arena, &s->doors, error);
+    if (status == PST_OK)
+        status = note_roles(s, error);
     if (status == PST_OK)
         status = make_jwks(s, error);
     if (status == PST_OK)

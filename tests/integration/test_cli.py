@@ -437,6 +437,20 @@ class Configuration(Folder):
             self.assertRegex(done.stderr, r"bad\.yaml" + where)
         self.assertEqual(self.run_cli("config", "check", "/nonexistent.yaml").returncode, NO)
 
+    def test_a_named_role_that_is_not_there_is_told(self):
+        config = self.file("c.yaml", {"state_dir": self.folder + "/state", "identity": {"issuers": [{
+            "issuer": "https://idp.test/", "audiences": ["a"], "group_roles": {"g": "everywhere", "h": "reader"},
+            "unknown_users": "create", "default_role": "none-such"}]}})
+        self.assertEqual(self.json("config", "check", config), {"ok": True, "warnings": []})  # there is no store yet
+        self.assertEqual(self.run_cli("apply", "-c", config, "-f", self.file("d.yaml", TREE)).returncode, YES)
+        told = self.json("config", "check", config)
+        self.assertEqual(told, {"ok": True, "warnings": [
+            config + ':1:identity.issuers[0].group_roles.h: there is no global role "reader" yet',
+            config + ':1:identity.issuers[0].default_role: there is no global role "none-such" yet']})
+        done = self.run_cli("config", "check", config)
+        self.assertEqual((done.returncode, done.stdout), (YES, "ok\n"))
+        self.assertEqual(done.stderr.splitlines(), told["warnings"])
+
     def test_what_a_start_would_miss_is_told_with_its_place(self):
         issuer = {"issuer": "i", "audiences": ["a"]}
         for tree, where, word in (
