@@ -89,7 +89,7 @@ struct pst_role_rules {
     uint32_t other_count;
     uint32_t id_count, list_count, name_count; /* different (entity, id); lists, and extras */
     uint32_t slot_mask, entity_mask;
-    const struct pst_entity_rules *all, *all_except; /* NULL: none */
+    const struct pst_entity_rules *all, *all_except, *workspace; /* NULL: none */
     uint64_t workspace_grants, workspace_denies;     /* of (workspace, *) */
     bool owner_all;    /* a plain OWNER row on ALL */
     bool owner_direct; /* a direct OWNER row of scope global */

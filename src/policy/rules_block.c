@@ -113,8 +113,6 @@ static bool seal_entity(const struct pst_hash_key *key, const struct pst_role_ru
 
 static void seal_summary(const struct pst_hash_key *key, struct pst_role_rules *r)
 {
-    const struct pst_entity_rules *w;
-
     r->all = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL")), PST_LIT("ALL"));
     r->all_except = pst_rules_entity(r, pst_hash(key, PST_LIT("ALL_EXCEPT_RESERVED")),
                                      PST_LIT("ALL_EXCEPT_RESERVED"));
@@ -128,7 +126,9 @@ static void seal_summary(const struct pst_hash_key *key, struct pst_role_rules *
         if ((r->rules[i].word & PST_A_OWNER) != 0 &&
             (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
             r->owner_direct = true;
-    w = pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
+    const struct pst_entity_rules *w =
+        pst_rules_entity(r, pst_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
+    r->workspace = w;
     for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
         uint64_t word = r->rules[w->plain + i].word;
         bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;
