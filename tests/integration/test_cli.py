@@ -165,6 +165,18 @@ class Declarations(Folder):
         tree = self.json("export", "--store", self.store)
         self.assertEqual({r["name"] for r in tree["roles"]}, {"reader", "everywhere"})
 
+    def test_an_export_in_json_goes_round(self):
+        tree = json.loads(json.dumps(TREE))
+        tree["users"].append({"name": "zoë \U0001f600", "email": "z@example.org"})
+        path = self.file("d.yaml", json.dumps(tree))  # ASCII: two escapes for one character
+        self.assertIn("\\ud83d\\ude00", json.dumps(tree))
+        self.assertEqual(self.run_cli("apply", "--store", self.store, "-f", path).returncode, YES)
+        told = self.json("export", "--store", self.store)
+        self.assertIn("zoë \U0001f600", [u["name"] for u in told["users"]])
+        for ascii_only in (True, False):
+            again = self.file("again.json", json.dumps(told, ensure_ascii=ascii_only))
+            self.assertEqual(self.json("diff", "--store", self.store, "-f", again)["edits"], [])
+
     def test_diff_exits_with_one_where_something_differs(self):
         self.apply(TREE)
         changed = json.loads(json.dumps(TREE))

@@ -251,6 +251,30 @@ static void a_pooler_is_part_of_the_stores_url(void **state)
     refused("store: {pgbouncer: true}\n", "t.yaml:1:store.pgbouncer", "PostgreSQL");
 }
 
+/* What other programs write as JSON is read as it is meant: escapes, tabs, no blanks. */
+static void json_is_read(void **state)
+{
+    (void)state;
+    struct pst_tree tree;
+    struct pst_error e = {0};
+    static const char TEXT[] =
+        "{\r\n\t\"a\":\"\\ud83d\\uDE00 \\\\ud83d\\\\ude00 \\u00e9\\/\\\"\",\n"
+        "\"\\uD83D\\ude00\":[1,true,null,{}]}\n";
+
+    assert_int_equal(
+        pst_yaml_load_text(PST_LIT("t.json"), pst_bytes_of(TEXT, sizeof(TEXT) - 1), &tree, &e),
+        PST_OK);
+    const struct pst_node *a = tree.root->first, *b = a->next;
+    assert_string_equal(a->text.ptr, "\xf0\x9f\x98\x80 \\ud83d\\ude00 \xc3\xa9/\"");
+    assert_string_equal(b->key.ptr, "\xf0\x9f\x98\x80");
+    assert_int_equal(b->line, 3);
+    assert_int_equal(b->count, 4);
+    pst_tree_fini(&tree);
+    /* half a character is none, and YAML that is no JSON has no such escape */
+    refused("{\"a\": 1,\n\"b\": \"\\ud83d\"}", "t.yaml:2", "Unicode");
+    refused("a: '\\ud83d\\ude00'\nb: \"\\ud83d\\ude00\"\n", "t.yaml:2", "Unicode");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +285,7 @@ int main(void)
         cmocka_unit_test(what_works_is_taken),
         cmocka_unit_test(a_pooler_is_part_of_the_stores_url),
         cmocka_unit_test(yaml_that_readers_disagree_on_is_refused),
+        cmocka_unit_test(json_is_read),
         cmocka_unit_test(the_environment_wins_over_the_file),
     };
     return cmocka_run_group_tests_name("app/config", tests, NULL, NULL);
