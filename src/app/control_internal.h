@@ -26,6 +26,7 @@ struct control;
 
 struct key_url {
     const struct pst_issuer_source *source;
+    uint32_t index; /* of the issuer */
     struct pst_bytes issuer;
     const char *ca_file; /* NULL: the system's */
 };
@@ -121,7 +122,7 @@ struct control {
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
     struct setup *setup;             /* the current one first */
-    _Atomic(struct pst_jwks *) jwks; /* of the current setup, for workers */
+    _Atomic(struct setup *) serving; /* `setup`, for workers */
     struct pst_shared_policy *policy;
     struct pst_revision revision; /* that `policy` shows */
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
@@ -143,7 +144,7 @@ struct control {
 /* --- setup.c --- */
 
 /* A worker's token names a key that is not there (pst_engine_config.want_keys). */
-bool pst_control_want_keys(void *ctx, uint32_t issuer, struct pst_bytes kid);
+bool pst_control_want_keys(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid);
 /* Takes `config` in any case. *out is NULL on failure. */
 enum pst_status pst_setup_make(struct control *c, struct pst_config *config, struct setup **out,
                                struct pst_error *error);

@@ -9,7 +9,7 @@ const char *pst_control_unready(void *ctx)
 {
     struct control *c = ctx;
     /* As in want_keys: the exchange that asks holds the setup's doors. */
-    struct pst_jwks *jwks = atomic_load_explicit(&c->jwks, memory_order_acquire);
+    struct pst_jwks *jwks = atomic_load_explicit(&c->serving, memory_order_acquire)->jwks;
 
     if (atomic_load_explicit(&c->draining, memory_order_relaxed))
         return "it drains";

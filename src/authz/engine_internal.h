@@ -45,7 +45,7 @@ struct pst_engine {
     struct pst_facts_cache *facts;
     struct pst_token_cache *tokens;
     struct pst_checker *checker; /* of the verifier of the adopted site; NULL when there is none */
-    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
+    bool (*want_keys)(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid);
     void (*want_lease)(void *ctx);
     void (*took)(void *ctx);
     void *ctx; /* of all */
