@@ -140,6 +140,18 @@ static void what_cannot_work_is_refused(void **state)
             URLS[i]);
         refused(text, "t.yaml:1:identity.issuers[0].keys.jwks_url", "without user name");
     }
+    refused("[]\n", "t.yaml:1", "map of keys");
+    refused("identity: {credentials: {cookie: 'a=b'}}\n", "t.yaml:1:identity.credentials.cookie",
+            "name of a cookie");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], group_roles: {a: ''}}]}\n",
+            "t.yaml:1:identity.issuers[0].group_roles.a", "name of a role");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'https://h/', alg: "
+            "ES256}}]}\n",
+            "t.yaml:1:identity.issuers[0].keys.alg", "for pem_file only");
+    refused(
+        "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: f, ca_file: c}}]}\n",
+        "t.yaml:1:identity.issuers[0].keys.ca_file", "for jwks_url only");
+    refused("profiles: {mlfow: {shadow: true}}\n", "t.yaml:1:profiles.mlfow", "needs a file");
     refused("state_dir: ''\n", "t.yaml:1:state_dir", "path");
     refused("upstreams: {a: {address: '{workspace}.svc'}}\n", "t.yaml:1:upstreams.a.address",
             "no address");
@@ -177,6 +189,15 @@ static void what_works_is_taken(void **state)
                           "     {host: '[::1]', profile: rest, upstream: app}]}\n",
                           &c, &e),
                      PST_OK);
+    pst_config_free(c);
+    /* sections whose lines are all comments; names of profiles in a folder of one's own */
+    assert_int_equal(load("identity:\nidentity_headers:\nlimits:\nlog:\nprofiles:\nstore:\nsync:\n"
+                          "upstreams:\nlisteners:\nworkers:\nstate_dir:\n",
+                          &c, &e),
+                     PST_OK);
+    assert_int_equal(c->listener_count, 2);
+    pst_config_free(c);
+    assert_int_equal(load("policies_dir: p\nprofiles: {shelf: {shadow: true}}\n", &c, &e), PST_OK);
     pst_config_free(c);
     assert_int_equal(setenv("MLFLOW_ENABLE_WORKSPACES", "0", 1), 0);
     assert_int_equal(load("{}", &c, &e), PST_OK);
