@@ -177,6 +177,15 @@ class Declarations(Folder):
             again = self.file("again.json", json.dumps(told, ensure_ascii=ascii_only))
             self.assertEqual(self.json("diff", "--store", self.store, "-f", again)["edits"], [])
 
+    def test_standard_input_is_a_file_like_others(self):
+        self.apply(TREE)
+        text = self.export()
+        other = "sqlite:///%s" % os.path.join(self.folder, "other.db")
+        self.assertEqual(self.run_cli("apply", "--store", other, "-f", "-", data=text).returncode, YES)
+        self.assertEqual(self.run_cli("diff", "--store", other, "-f", "-", data=text).returncode, YES)
+        done = self.run_cli("diff", "--store", other, "-f", "-", data="\nrolls: []\n")
+        self.assertEqual((done.returncode, done.stderr.split()[1]), (FAILED, "-:2:rolls:"))
+
     def test_diff_exits_with_one_where_something_differs(self):
         self.apply(TREE)
         changed = json.loads(json.dumps(TREE))
