@@ -98,7 +98,7 @@ static void send_for_ever(struct server *s, SSL *ssl, const char *piece, size_t 
 
 static void answer(struct server *s, SSL *ssl, const char *head)
 {
-    static char spaces[16384];
+    char spaces[16384];
 
     memset(spaces, ' ', sizeof(spaces));
     if (strncmp(head, "GET /ok ", 8) == 0) {
