@@ -148,7 +148,9 @@ class Declarations(Folder):
                 done = self.run_cli(*line, *where, env=env)
                 self.assertEqual(done.returncode, FAILED, (line, done.stdout))
                 self.assertIn("there is no database", done.stderr)
-        self.assertEqual(self.run_cli("check", "-c", config, "-u", "alice", "/w/blue/x", env=env).returncode, FAILED)
+        done = self.run_cli("check", "-c", config, "-u", "alice", "/w/blue/x", env=env)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertIn("no own key pair yet", done.stderr)
         self.assertEqual(self.run_cli("config", "check", config, env=env).returncode, YES)
         self.assertEqual(sorted(os.listdir(self.folder)), ["c.yaml", "d.yaml"])
 

@@ -244,6 +244,15 @@ static void the_environment_wins_over_the_file(void **state)
     assert_int_equal(setenv("POSTERN_LIMITS_FIELDS", "many", 1), 0);
     assert_int_equal(load("{}", &c, &e), PST_E_INVALID);
     assert_non_null(strstr(e.where, "limits.fields"));
+    assert_int_equal(setenv("POSTERN_LIMITS_FIELDS", "40", 1), 0);
+    assert_int_equal(setenv("REQUIRE_USER_PERMISSIONS", "False", 1), 0);
+    assert_int_equal(load("{}", &c, &e), PST_OK);
+    assert_false(c->permissions);
+    pst_config_free(c);
+    assert_int_equal(setenv("REQUIRE_USER_PERMISSIONS", "YES", 1),
+                     0); /* nobody means "off" by it */
+    assert_int_equal(load("{}", &c, &e), PST_E_INVALID);
+    assert_string_equal(e.where, "environment:permissions");
     assert_int_equal(unsetenv("POSTERN_LIMITS_FIELDS") | unsetenv("REQUIRE_USER_PERMISSIONS") |
                          unsetenv("DISABLE_NOTEBOOK_EDIT_ACCESS") |
                          unsetenv("MAGE_DATABASE_CONNECTION_URL") | unsetenv("POSTERN_PORT"),
