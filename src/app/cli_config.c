@@ -42,6 +42,31 @@ static bool can_be_made(struct pst_bytes path, char *dir, size_t cap)
     return access(len == 0 ? "." : dir, W_OK | X_OK) == 0;
 }
 
+/* What is understood and yet does nothing, or refuses everybody. */
+static void warn_of_settings(const struct pst_config *config, FILE *warnings)
+{
+    const struct pst_node *root = config->tree.root;
+    const struct pst_node *listeners = pst_node_get(root, "listeners"),
+                          *issuers = pst_node_get(pst_node_get(root, "identity"), "issuers");
+    struct pst_error error = {0};
+
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        if (config->listeners[i].kind != PST_DOOR_AUTH_REQUEST ||
+            config->listeners[i].trusted_count > 0)
+            continue;
+        (void)pst_node_fail(&config->tree, pst_node_at(listeners, i), &error,
+                            "without trusted_peers it answers nobody");
+        (void)fprintf(warnings, "%s: %s\n", error.where, error.message);
+    }
+    for (uint32_t i = 0; i < config->identity.issuers_count; i++) {
+        if (config->sources[i].create_users || config->sources[i].default_role.len == 0)
+            continue;
+        (void)pst_node_fail(&config->tree, pst_node_get(pst_node_at(issuers, i), "default_role"),
+                            &error, "nobody gets it without unknown_users: create");
+        (void)fprintf(warnings, "%s: %s\n", error.where, error.message);
+    }
+}
+
 /* They may come later: no fault, but nothing is given by a role that is not there. */
 static void warn_of_roles(const struct pst_config *config, struct pst_store *store, FILE *warnings)
 {
@@ -176,6 +201,8 @@ static enum pst_status check_config(const struct pst_config *config, FILE *warni
         status = check_feed(config, &arena, error);
     if (status == PST_OK)
         status = check_logs(config, error);
+    if (status == PST_OK)
+        warn_of_settings(config, warnings);
     if (status == PST_OK)
         status = check_store(config, pst_store_url(config, &arena), warnings, error);
     pst_site_release(site);

@@ -474,6 +474,16 @@ class Configuration(Folder):
         self.assertEqual((done.returncode, done.stdout), (YES, "ok\n"))
         self.assertEqual(done.stderr.splitlines(), told["warnings"])
 
+    def test_what_does_nothing_is_told(self):
+        config = self.file("c.yaml", {
+            "state_dir": self.folder + "/state",
+            "identity": {"issuers": [{"issuer": "i", "audiences": ["a"], "default_role": "x"}]},
+            "listeners": [{"name": "auth", "kind": "auth_request", "address": "127.0.0.1:1",
+                           "mounts": [{"profile": "rest"}]}]})
+        self.assertEqual(self.json("config", "check", config)["warnings"], [
+            config + ":1:listeners[0]: without trusted_peers it answers nobody",
+            config + ":1:identity.issuers[0].default_role: nobody gets it without unknown_users: create"])
+
     def test_what_a_start_would_miss_is_told_with_its_place(self):
         issuer = {"issuer": "i", "audiences": ["a"]}
         for tree, where, word in (

@@ -152,6 +152,10 @@ static void what_cannot_work_is_refused(void **state)
         "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: f, ca_file: c}}]}\n",
         "t.yaml:1:identity.issuers[0].keys.ca_file", "for jwks_url only");
     refused("profiles: {mlfow: {shadow: true}}\n", "t.yaml:1:profiles.mlfow", "needs a file");
+    refused("listeners: [{name: 'a\"b', kind: ops, address: '127.0.0.1:1'}]\n",
+            "t.yaml:1:listeners[0].name", "printable");
+    refused("listeners: [{name: '', kind: ops, address: '127.0.0.1:1'}]\n",
+            "t.yaml:1:listeners[0].name", "printable");
     refused("state_dir: ''\n", "t.yaml:1:state_dir", "path");
     refused("upstreams: {a: {address: '{workspace}.svc'}}\n", "t.yaml:1:upstreams.a.address",
             "no address");
