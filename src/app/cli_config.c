@@ -262,9 +262,11 @@ static int run_config(int argc, char **argv)
     if (rest_count == 2)
         path = rest[1];
     FILE *memory = open_memstream(&warnings, &len);
-    enum pst_status status = memory == NULL
-                                 ? pst_error_set(&error, PST_E_NOMEM, NULL, "no memory")
-                                 : pst_config_load(pst_cli_config_path(path), &config, &error);
+    enum pst_status status = PST_E_NOMEM;
+    if (memory == NULL)
+        (void)pst_error_set(&error, status, NULL, "no memory");
+    else
+        status = pst_config_load(pst_cli_config_path(path), &config, &error);
     if (status == PST_OK) {
         status = check_config(config, memory, &error);
         pst_config_free(config);
