@@ -39,7 +39,8 @@ int pst_cli_options(const struct pst_command *command, const struct pst_option *
 void pst_cli_json(struct pst_bytes text);
 /* Writes {"status":...,"where":...,"message":...} to standard output. */
 void pst_cli_json_error(const struct pst_error *error);
-/* Writes {"error":...} or a line to standard error; returns PST_EXIT_FAILED. */
+/* Writes {"error":...} or a line to standard error; returns PST_EXIT_FAILED, of an error whose place
+ * is an option ("--ttl") PST_EXIT_USAGE. */
 int pst_cli_fail(bool json, const struct pst_error *error);
 
 /* -c, or POSTERN_CONFIG, or NULL: the embedded default. */
@@ -49,6 +50,19 @@ const char *pst_cli_config_path(const char *given);
 enum pst_status pst_cli_open_store(const char *config_path, const char *url,
                                    enum pst_store_mode mode, struct pst_store **out,
                                    struct pst_error *error);
+
+/* A directory of a moment. A zeroed one is none; one that was made has to be removed. */
+struct pst_cli_scratch {
+    char dir[64];
+};
+enum pst_status pst_cli_scratch_make(struct pst_cli_scratch *scratch, struct pst_error *error);
+void pst_cli_scratch_remove(struct pst_cli_scratch *scratch);
+
+/* To be read and to try changes on: in place of an embedded database that is not there yet an empty
+ * one in `scratch`, to be removed when the store is closed. */
+enum pst_status pst_cli_try_store(const char *config_path, const char *url,
+                                  struct pst_cli_scratch *scratch, struct pst_store **out,
+                                  struct pst_error *error);
 
 /* The same, made and brought up to date in any case. */
 enum pst_status pst_cli_migrate_store(const char *config_path, const char *url,

@@ -13,7 +13,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "postern/app/policies.h"
 #include "postern/app/yaml.h"
@@ -25,8 +24,8 @@ struct suite {
     struct pst_arena arena;
     struct pst_config *config;
     struct pst_local *local;
-    struct pst_bytes dir; /* of the file, ending in '/' or empty */
-    char state[64];       /* temporary directory of the store; empty: none yet */
+    struct pst_bytes dir;         /* of the file, ending in '/' or empty */
+    struct pst_cli_scratch state; /* of the store */
     struct pst_bytes url;
     uint32_t listener;
     uint32_t passed, failed;
@@ -58,7 +57,7 @@ static enum pst_status open_config(struct suite *s, struct pst_error *error)
                 &s->arena,
                 "state_dir: %s\nlisteners: [{kind: auth_request, address: '127.0.0.1:1', "
                 "mounts: [{profile: %.*s}]}]\n",
-                s->state, (int)profile.len, profile.ptr),
+                s->state.dir, (int)profile.len, profile.ptr),
             PST_LIT(""), &s->config, error);
     while (status == PST_OK && s->listener < s->config->listener_count &&
            s->config->listeners[s->listener].kind == PST_DOOR_OPS)
@@ -69,7 +68,7 @@ static enum pst_status open_config(struct suite *s, struct pst_error *error)
     if (status != PST_OK)
         return status;
     /* What is tried out on a machine that serves, or on one that never will, leaves no state. */
-    s->config->state_dir = pst_bytes_of(s->state, strlen(s->state));
+    s->config->state_dir = pst_bytes_of(s->state.dir, strlen(s->state.dir));
     return pst_state_prepare(s->config, error);
 }
 
@@ -114,7 +113,7 @@ static enum pst_status fill_store(struct suite *s, struct pst_error *error)
 
     if (list != NULL && list->kind != PST_NODE_LIST)
         return pst_node_fail(&s->tree, list, error, "expected a list of files");
-    s->url = pst_arena_printf(&s->arena, "sqlite:///%s/policy-test.db", s->state);
+    s->url = pst_arena_printf(&s->arena, "sqlite:///%s/postern.db", s->state.dir);
     enum pst_status status =
         pst_policies_load((struct pst_bytes){0}, PST_LIT("roles/levels.yaml"), &levels, error);
     if (status == PST_OK)
@@ -297,31 +296,9 @@ static enum pst_status run_case(struct suite *s, const struct pst_node *n, struc
     return status;
 }
 
-static void remove_state(const struct suite *s)
-{
-    static const char *const FILES[] = {"policy-test.db",
-                                        "policy-test.db-wal",
-                                        "policy-test.db-shm",
-                                        "postern.db",
-                                        "keys/issuer.pem",
-                                        "keys/issuer.jwks.json",
-                                        "keys",
-                                        NULL};
-    char path[160];
-
-    for (size_t i = 0; s->state[0] != '\0' && FILES[i] != NULL; i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", s->state, FILES[i]);
-        if (unlink(path) != 0)
-            (void)rmdir(path);
-    }
-    if (s->state[0] != '\0')
-        (void)rmdir(s->state);
-}
-
 static enum pst_status run_file(struct suite *s, struct pst_error *error)
 {
     static const char *const KEYS[] = {"profile", "config", "declare", "cases", NULL};
-    const char *tmp = getenv("TMPDIR");
 
     pst_arena_init(&s->arena, 65536, 64u << 20);
     s->dir = pst_bytes_of(s->path, strlen(s->path));
@@ -330,12 +307,8 @@ static enum pst_status run_file(struct suite *s, struct pst_error *error)
     enum pst_status status = pst_yaml_load_file(s->path, &s->tree, error);
     if (status == PST_OK)
         status = pst_node_only(&s->tree, s->tree.root, KEYS, error);
-    (void)snprintf(s->state, sizeof(s->state), "%s/postern-XXXXXX",
-                   tmp == NULL || strlen(tmp) > 40 ? "/var/tmp" : tmp);
-    if (status == PST_OK && mkdtemp(s->state) == NULL) {
-        s->state[0] = '\0';
-        status = pst_error_set(error, PST_E_IO, tmp, "no temporary directory can be made");
-    }
+    if (status == PST_OK)
+        status = pst_cli_scratch_make(&s->state, error);
     if (status == PST_OK)
         status = open_config(s, error);
     if (status == PST_OK)
@@ -352,7 +325,7 @@ static enum pst_status run_file(struct suite *s, struct pst_error *error)
     pst_local_close(s->local);
     pst_config_free(s->config);
     pst_tree_fini(&s->tree);
-    remove_state(s);
+    pst_cli_scratch_remove(&s->state);
     pst_arena_fini(&s->arena);
     return status;
 }

@@ -21,9 +21,39 @@ struct files {
     uint32_t count;
 };
 
-/* A path, or "roles/mage.yaml" and the like: a shipped file, when there is no such file here. */
+static enum pst_status load_input(struct pst_tree *tree, struct pst_error *error)
+{
+    char *text = NULL, piece[16384];
+    size_t len = 0, n;
+    FILE *memory = open_memstream(&text, &len);
+    enum pst_status status = memory == NULL ? PST_E_NOMEM : PST_OK;
+    uint64_t left = PST_YAML_FILE_MAX;
+
+    *tree = (struct pst_tree){0};
+    while (status == PST_OK && (n = fread(piece, 1, sizeof(piece), stdin)) > 0) {
+        if (n > left)
+            status = PST_E_LIMIT;
+        else if (fwrite(piece, 1, n, memory) != n)
+            status = PST_E_NOMEM;
+        left -= n;
+    }
+    if (status == PST_OK && ferror(stdin) != 0)
+        status = PST_E_IO;
+    if (memory != NULL && fclose(memory) != 0 && status == PST_OK)
+        status = PST_E_NOMEM;
+    status = status == PST_OK
+                 ? pst_yaml_load_text(PST_LIT("-"), pst_bytes_of(text, len), tree, error)
+                 : pst_error_set(error, status, "-", "standard input cannot be read whole");
+    free(text);
+    return status;
+}
+
+/* A path; "-": standard input; or "roles/mage.yaml" and the like: a shipped file, when there is no
+ * such file here. */
 static enum pst_status load_one(const char *path, struct pst_tree *tree, struct pst_error *error)
 {
+    if (path[0] == '-' && path[1] == '\0')
+        return load_input(tree, error);
     enum pst_status status = pst_yaml_load_file(path, tree, error);
 
     if (status != PST_E_ABSENT || pst_policies_embedded(pst_bytes_of(path, strlen(path))).len == 0)
@@ -102,9 +132,23 @@ static void follow_up(const struct store_args *a, struct pst_store *store, uint6
     }
 }
 
+static enum pst_status open_for(const struct store_args *a, bool diff,
+                                struct pst_cli_scratch *scratch, struct pst_store **store,
+                                struct pst_error *error)
+{
+    if (!a->dry_run)
+        return pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE,
+                                  store, error);
+    enum pst_status status = pst_cli_try_store(a->config, a->store, scratch, store, error);
+    if (status == PST_OK && scratch->dir[0] != '\0')
+        (void)fputs("postern: there is no database yet; seen against an empty one\n", stderr);
+    return status;
+}
+
 static int declare(const struct store_args *a, bool diff)
 {
     char room[128];
+    struct pst_cli_scratch scratch = {0};
     struct pst_error error = {0};
     struct pst_store *store = NULL;
     struct pst_presets presets = {0};
@@ -122,8 +166,7 @@ static int declare(const struct store_args *a, bool diff)
     if (status == PST_OK)
         status = load_files(f, a->files, a->file_count, &error);
     if (status == PST_OK)
-        status = pst_cli_open_store(a->config, a->store, diff ? PST_STORE_WRITE : PST_STORE_CREATE,
-                                    &store, &error);
+        status = open_for(a, diff, &scratch, &store, &error);
     if (status == PST_OK)
         status = diff ? pst_diff(store, f->list, f->count, &options, &error, &report)
                       : pst_apply(store, f->list, f->count, &options, &error, &report);
@@ -140,6 +183,7 @@ static int declare(const struct store_args *a, bool diff)
                                                                             : PST_EXIT_YES;
     pst_apply_report_fini(&report);
     pst_store_close(store);
+    pst_cli_scratch_remove(&scratch);
     pst_presets_fini(&presets);
     if (f != NULL)
         free_files(f);
@@ -153,7 +197,9 @@ static int run_declare(const struct pst_command *command, int argc, char **argv,
         {.name = "--file",
          .letter = 'f',
          .value = "FILE",
-         .help = "declarations (again for more); shipped ones by name, such as roles/mage.yaml",
+         .help =
+             "declarations (again for more; - is standard input); shipped ones by name, such as "
+             "roles/mage.yaml",
          .list = a.files,
          .list_count = &a.file_count},
         {.name = "--config",

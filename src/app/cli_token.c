@@ -27,8 +27,8 @@ static struct pst_bytes text_of(const char *text)
 
 /* Without --key the own key of the configuration's state directory signs. */
 static enum pst_status own_key(const struct token_args *a, struct pst_arena *arena,
-                               struct pst_mint_key *key, struct pst_mint_claims *claims,
-                               struct pst_bytes *path, struct pst_error *error)
+                               struct pst_mint_claims *claims, struct pst_bytes *path,
+                               struct pst_error *error)
 {
     struct pst_config *config;
     enum pst_status status = pst_config_load(pst_cli_config_path(a->config), &config, error);
@@ -47,7 +47,6 @@ static enum pst_status own_key(const struct token_args *a, struct pst_arena *are
     if (status == PST_OK) {
         const struct pst_issuer_config *issuer = &config->identity.issuers[own];
         *path = pst_state_path(config, arena, "keys/issuer.pem");
-        key->alg = PST_ALG_ES256;
         if (claims->issuer.len == 0)
             status = pst_arena_copy(arena, issuer->issuer, &claims->issuer);
         if (status == PST_OK && claims->audience.len == 0)
@@ -64,12 +63,8 @@ static enum pst_status read_key(const struct token_args *a, struct pst_arena *ar
     struct pst_bytes path = text_of(a->key != NULL ? a->key : a->secret), text, jwks;
     enum pst_status status = PST_OK;
 
-    key->alg = a->alg == NULL ? PST_ALG_ES256 : pst_alg_find(text_of(a->alg));
-    if (key->alg == PST_ALG_UNKNOWN)
-        return pst_error_set(error, PST_E_INVALID, "--alg",
-                             "\"%s\" is no signature algorithm that Postern takes", a->alg);
     if (path.len == 0)
-        status = own_key(a, arena, key, claims, &path, error);
+        status = own_key(a, arena, claims, &path, error);
     if (status == PST_OK)
         status = pst_file_read(path.ptr, 65536, &text, error);
     if (status != PST_OK)
@@ -91,6 +86,34 @@ static enum pst_status read_key(const struct token_args *a, struct pst_arena *ar
                : pst_mint_jwks(copy, key->alg, text_of(a->kid), arena, &jwks, &key->kid, error);
 }
 
+/* What can be said of the line before any key is made or read. */
+static enum pst_status judge_line(const struct token_args *a, enum pst_alg *alg,
+                                  const struct pst_mint_claims *claims, struct pst_error *error)
+{
+    if (claims->subject.len == 0)
+        return pst_error_set(error, PST_E_INVALID, "--subject", "a token needs a subject");
+    if (a->key != NULL && a->secret != NULL)
+        return pst_error_set(error, PST_E_INVALID, "--secret", "a key or a secret, not both");
+    if ((a->key != NULL || a->secret != NULL) && claims->issuer.len == 0)
+        return pst_error_set(error, PST_E_INVALID, "--issuer", "a token needs an issuer");
+    *alg = a->alg != NULL      ? pst_alg_find(text_of(a->alg))
+           : a->secret != NULL ? PST_ALG_HS256
+                               : PST_ALG_ES256;
+    if (*alg == PST_ALG_UNKNOWN)
+        return pst_error_set(error, PST_E_INVALID, "--alg",
+                             "\"%s\" is no signature algorithm that Postern takes", a->alg);
+    if (pst_alg_in(PST_ALGS_HS, *alg) != (a->secret != NULL))
+        return pst_error_set(error, PST_E_INVALID, "--alg", "%s is for %s", a->alg,
+                             a->secret != NULL ? "a key, not for a secret" : "a secret (--secret)");
+    if (a->key == NULL && a->secret == NULL && *alg != PST_ALG_ES256)
+        return pst_error_set(error, PST_E_INVALID, "--alg",
+                             "the own key signs ES256; for %s give --key", a->alg);
+    if (pst_mint_check(claims, error) == PST_OK)
+        return PST_OK;
+    return pst_error_set(error, PST_E_INVALID, "--claims",
+                         "expected a JSON object, with members that no other option sets");
+}
+
 static enum pst_status mint(const struct token_args *a, struct pst_arena *arena,
                             struct pst_bytes *token, int64_t *exp_s, struct pst_error *error)
 {
@@ -108,17 +131,15 @@ static enum pst_status mint(const struct token_args *a, struct pst_arena *arena,
     };
     uint64_t ttl = 3600;
 
-    if (a->subject == NULL)
-        return pst_error_set(error, PST_E_INVALID, "--subject", "a token needs a subject");
     if (a->ttl != NULL && (!pst_bytes_u63(text_of(a->ttl), &ttl) || ttl == 0 || ttl > 31536000))
         return pst_error_set(error, PST_E_INVALID, "--ttl", "expected seconds from 1 to 31536000");
     for (uint32_t i = 0; i < a->group_count; i++)
         groups[i] = text_of(a->groups[i]);
     claims.iat_s = (int64_t)(pst_clock_wall_ns() / PST_NS_PER_S);
     claims.exp_s = *exp_s = claims.iat_s + (int64_t)ttl;
-    enum pst_status status = read_key(a, arena, &key, &claims, error);
-    if (status == PST_OK && claims.issuer.len == 0)
-        return pst_error_set(error, PST_E_INVALID, "--issuer", "a token needs an issuer");
+    enum pst_status status = judge_line(a, &key.alg, &claims, error);
+    if (status == PST_OK)
+        status = read_key(a, arena, &key, &claims, error);
     if (status == PST_OK && claims.audience.len == 0)
         claims.audience = PST_LIT("postern");
     if (status == PST_OK)
@@ -209,13 +230,16 @@ static int run_token(int argc, char **argv)
         {.name = "--ttl", .value = "SECONDS", .help = "lifetime; default: 3600", .text = &a.ttl},
         {.name = "--key",
          .value = "FILE",
-         .help = "private key as PEM; default: the own key of the state directory",
+         .help = "private key as PEM, with --issuer; default: the state directory's own key",
          .text = &a.key},
         {.name = "--secret",
          .value = "FILE",
-         .help = "secret of HS256, HS384, HS512 instead of a key",
+         .help = "secret of HS256, HS384, HS512 instead of a key, with --issuer",
          .text = &a.secret},
-        {.name = "--alg", .value = "ALG", .help = "default: ES256", .text = &a.alg},
+        {.name = "--alg",
+         .value = "ALG",
+         .help = "default: ES256, of a secret HS256",
+         .text = &a.alg},
         {.name = "--kid", .value = "KID", .help = "default: made of the key", .text = &a.kid},
         {.name = "--group",
          .value = "NAME",

@@ -310,10 +310,24 @@ static enum pst_status read_profile(struct pst_config_reader *r, const struct ps
 }
 
 /* Every profile that a mount names, configured or not, and every configured one. */
+static const struct pst_bytes SHIPPED[] = {{"rest", 4}, {"mage", 4}, {"mlflow", 6}};
+
+/* A name that was mistyped would set something of no profile at all, shadow for one. */
+static enum pst_status check_profile_name(struct pst_config_reader *r, const struct pst_node *n,
+                                          const struct pst_profile_source *p)
+{
+    bool found = p->file.len > 0 || r->config->policies_dir.len > 0;
+
+    for (size_t i = 0; i < sizeof(SHIPPED) / sizeof(SHIPPED[0]); i++)
+        found = found || pst_bytes_equal(p->name, SHIPPED[i]);
+    return found ? PST_OK
+                 : pst_node_fail(r->tree, n, r->error,
+                                 "none of that name is shipped: it needs a file");
+}
+
 static enum pst_status read_profiles(struct pst_config_reader *r, const struct pst_node *map)
 {
     static const struct pst_node BARE = {.kind = PST_NODE_MAP};
-    static const struct pst_bytes SHIPPED[] = {{"rest", 4}, {"mage", 4}, {"mlflow", 6}};
     struct pst_config *c = r->config;
     void *room;
 
@@ -326,8 +340,12 @@ static enum pst_status read_profiles(struct pst_config_reader *r, const struct p
     struct pst_profile_source *profiles = room;
     c->profiles = profiles;
     for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL && status == PST_OK;
-         n = n->next)
-        status = read_profile(r, n, &profiles[c->profile_count++]);
+         n = n->next) {
+        struct pst_profile_source *p = &profiles[c->profile_count++];
+        status = read_profile(r, n, p);
+        if (status == PST_OK)
+            status = check_profile_name(r, n, p);
+    }
     for (size_t i = 0; i < 3 && status == PST_OK; i++) {
         if (pst_node_get(map, SHIPPED[i].ptr) != NULL)
             continue;
@@ -491,6 +509,21 @@ static struct pst_bytes dir_of(struct pst_bytes path)
     return path;
 }
 
+/* A file, or a section of it, whose lines are all comments says nothing. */
+static void take_blank_as_empty(const struct pst_tree *tree)
+{
+    static const char *const SECTIONS[] = {
+        "identity", "identity_headers", "limits", "log", "profiles", "store", "sync"};
+
+    if (tree->root->kind == PST_NODE_NULL)
+        tree->root->kind = PST_NODE_MAP;
+    for (struct pst_node *n = tree->root->first; n != NULL; n = n->next)
+        for (size_t i = 0; i < sizeof(SECTIONS) / sizeof(SECTIONS[0]); i++)
+            if (n->kind == PST_NODE_NULL &&
+                pst_bytes_equal(n->key, pst_bytes_of(SECTIONS[i], strlen(SECTIONS[i]))))
+                n->kind = PST_NODE_MAP;
+}
+
 /* Takes `c`, whose tree is loaded when status is PST_OK. */
 static enum pst_status finish_load(struct pst_config *c, enum pst_status status,
                                    struct pst_bytes dir, struct pst_config **out,
@@ -500,8 +533,8 @@ static enum pst_status finish_load(struct pst_config *c, enum pst_status status,
 
     if (status == PST_OK)
         status = pst_arena_copy(&c->arena, dir, &c->dir);
-    if (status == PST_OK && c->tree.root->kind == PST_NODE_NULL)
-        c->tree.root->kind = PST_NODE_MAP; /* an empty file */
+    if (status == PST_OK)
+        take_blank_as_empty(&c->tree);
     if (status == PST_OK)
         status = pst_config_environment(&c->tree, error);
     if (status == PST_OK)

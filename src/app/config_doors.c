@@ -257,6 +257,15 @@ static enum pst_status check_auth_request(struct pst_config_reader *r, const str
                             : pst_config_field(r, pst_node_get(n, "method_from"), l->method_from);
 }
 
+/* It stands in log lines as it is. */
+static bool is_plain(struct pst_bytes name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if (name.ptr[i] < ' ' || name.ptr[i] >= 0x7f || name.ptr[i] == '"' || name.ptr[i] == '\\')
+            return false;
+    return name.len > 0 && name.len <= 64;
+}
+
 static enum pst_status read_listener(struct pst_config_reader *r, const struct pst_node *n,
                                      struct pst_listener_source *l)
 {
@@ -285,6 +294,10 @@ static enum pst_status read_listener(struct pst_config_reader *r, const struct p
         status = pst_config_cidrs(r, n, "trusted_peers", &l->trusted, &l->trusted_count);
     if (status != PST_OK)
         return status;
+    if (!is_plain(l->name))
+        return pst_node_fail(
+            r->tree, pst_node_get(n, "name"), r->error,
+            "a listener's name is 1 to 64 printable ASCII characters but \" and \\");
     if (pst_address_parse(l->address_text, &l->address, &parts) != PST_OK || parts.is_name)
         return pst_node_fail(
             r->tree, n, r->error,

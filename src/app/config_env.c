@@ -125,14 +125,21 @@ static enum pst_status set(struct pst_tree *tree, const char *variable, const ch
     return PST_OK;
 }
 
-/* The originals take true, t and 1 in any case for yes, everything else for no. */
+/* The originals take true, t and 1 in any case for yes and everything else for no: a "YES" would
+ * switch authentication off. Here what is neither is left to be refused. */
 static struct pst_bytes as_bool(const char *value)
 {
     struct pst_bytes v = pst_bytes_of(value, strlen(value));
-    bool yes = pst_bytes_equal_nocase(v, PST_LIT("true")) ||
-               pst_bytes_equal_nocase(v, PST_LIT("t")) || pst_bytes_equal(v, PST_LIT("1"));
+    static const struct pst_bytes YES[] = {{"true", 4}, {"t", 1}, {"1", 1}};
+    static const struct pst_bytes NO[] = {{"false", 5}, {"f", 1}, {"0", 1}};
 
-    return yes ? PST_LIT("true") : PST_LIT("false");
+    for (size_t i = 0; i < sizeof(YES) / sizeof(YES[0]); i++) {
+        if (pst_bytes_equal_nocase(v, YES[i]))
+            return YES[0];
+        if (pst_bytes_equal_nocase(v, NO[i]))
+            return NO[0];
+    }
+    return v;
 }
 
 /* A value that is no number counts as 1, as in the original. */

@@ -74,6 +74,28 @@ static enum pst_status read_secrets(struct pst_config_reader *r, const struct ps
     return PST_OK;
 }
 
+/* A setting of another kind of keys would be passed over, and looks as if it bound these. */
+static enum pst_status only_for(struct pst_config_reader *r, const struct pst_node *map,
+                                enum pst_key_source_kind kind)
+{
+    static const struct {
+        const char *key, *of;
+        enum pst_key_source_kind kind;
+    } OWN[] = {
+        {"kid", "pem_file", PST_KEYS_PEM_FILE},
+        {"alg", "pem_file", PST_KEYS_PEM_FILE},
+        {"refresh_s", "jwks_url", PST_KEYS_JWKS_URL},
+        {"allow_addresses", "jwks_url", PST_KEYS_JWKS_URL},
+        {"ca_file", "jwks_url", PST_KEYS_JWKS_URL},
+    };
+
+    for (size_t i = 0; i < sizeof(OWN) / sizeof(OWN[0]); i++)
+        if (kind != OWN[i].kind && pst_node_get(map, OWN[i].key) != NULL)
+            return pst_node_fail(r->tree, pst_node_get(map, OWN[i].key), r->error,
+                                 "this is for %s only", OWN[i].of);
+    return PST_OK;
+}
+
 static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_node *issuer,
                                  struct pst_issuer_source *s)
 {
@@ -96,6 +118,9 @@ static enum pst_status read_keys(struct pst_config_reader *r, const struct pst_n
     if (found != 1)
         return pst_node_fail(r->tree, map, r->error,
                              "name one of jwks_file, pem_file, jwks_url and secrets");
+    status = only_for(r, map, s->kind);
+    if (status != PST_OK)
+        return status;
     if (s->kind == PST_KEYS_SECRETS)
         return read_secrets(r, pst_node_get(map, "secrets"), s);
     status =
@@ -143,10 +168,10 @@ static enum pst_status add_groups(struct pst_config_reader *r, const struct pst_
     if (map != NULL && map->kind != PST_NODE_MAP)
         return pst_node_fail(r->tree, map, r->error, "expected a map of group: role");
     for (const struct pst_node *n = map == NULL ? NULL : map->first; n != NULL; n = n->next) {
-        if (n->kind != PST_NODE_SCALAR)
+        if (n->kind != PST_NODE_SCALAR || n->text.len == 0)
             return pst_node_fail(r->tree, n, r->error, "expected the name of a role");
         groups[r->config->group_count++] =
-            (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text};
+            (struct pst_group_source){.issuer = index, .group = n->key, .role = n->text, .at = n};
     }
     return PST_OK;
 }
@@ -238,6 +263,44 @@ static enum pst_status read_issuers(struct pst_config_reader *r, const struct ps
     return status;
 }
 
+/* One that no cookie can have would never be found. */
+static enum pst_status check_cookie(struct pst_config_reader *r, const struct pst_node *credentials)
+{
+    struct pst_bytes name = r->config->credentials.cookie;
+
+    for (size_t i = 0; i < name.len; i++)
+        if (name.ptr[i] <= ' ' || name.ptr[i] >= 0x7f ||
+            pst_bytes_find(PST_LIT("()<>@,;:\\\"/[]?={}"), name.ptr[i]) < 17)
+            return pst_node_fail(r->tree, pst_node_get(credentials, "cookie"), r->error,
+                                 "\"%s\" cannot be the name of a cookie", name.ptr);
+    return PST_OK;
+}
+
+bool pst_config_named_role(const struct pst_config *c, uint32_t index, struct pst_named_role *out)
+{
+    if (index < c->group_count) {
+        const struct pst_group_source *g = &c->groups[index];
+        *out = (struct pst_named_role){.issuer = c->identity.issuers[g->issuer].issuer,
+                                       .group = g->group,
+                                       .role = g->role,
+                                       .at = g->at};
+        return true;
+    }
+    uint32_t left = index - c->group_count;
+    for (uint32_t i = 0; i < c->identity.issuers_count; i++) {
+        const struct pst_issuer_source *s = &c->sources[i];
+        if (!s->create_users || s->default_role.len == 0 || left-- > 0)
+            continue;
+        const struct pst_node *list =
+            pst_node_get(pst_node_get(c->tree.root, "identity"), "issuers");
+        *out = (struct pst_named_role){.issuer = c->identity.issuers[i].issuer,
+                                       .role = s->default_role,
+                                       .at = pst_node_get(pst_node_at(list, i), "default_role")};
+        return true;
+    }
+    return false;
+}
+
 enum pst_status pst_config_identity(struct pst_config_reader *r, const struct pst_node *map)
 {
     static const char *const KEYS[] = {
@@ -262,6 +325,8 @@ enum pst_status pst_config_identity(struct pst_config_reader *r, const struct ps
     if (status == PST_OK)
         status =
             pst_node_text(r->tree, credentials, "cookie", &r->config->credentials.cookie, r->error);
+    if (status == PST_OK)
+        status = check_cookie(r, credentials);
     if (status == PST_OK)
         status = pst_config_u32(r, map, "leeway_s", 0, 60, &c->leeway_s);
     if (status == PST_OK)

@@ -349,7 +349,7 @@ static enum pst_status start(struct control *c, struct pst_error *error)
     }
     status = pst_setup_make(c, config, &c->setup, error);
     if (status == PST_OK) {
-        atomic_store_explicit(&c->jwks, c->setup->jwks, memory_order_release);
+        atomic_store_explicit(&c->serving, c->setup, memory_order_release);
         status = make_parts(c, error);
     }
     if (status == PST_OK)

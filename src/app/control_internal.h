@@ -26,6 +26,7 @@ struct control;
 
 struct key_url {
     const struct pst_issuer_source *source;
+    uint32_t index; /* of the issuer */
     struct pst_bytes issuer;
     const char *ca_file; /* NULL: the system's */
 };
@@ -37,7 +38,8 @@ struct setup {
     struct pst_key_ring ring;
     struct pst_jwks *jwks; /* NULL: no issuer publishes at a URL */
     struct pst_site *site;
-    struct pst_arena arena; /* of doors */
+    struct pst_arena arena; /* of doors, of the following */
+    bool *roles_missed;     /* by pst_config_named_role: was told */
     struct pst_server_config doors;
     const struct key_url *urls; /* by the manager's source */
     uint32_t url_count;
@@ -115,11 +117,12 @@ struct control {
     struct coldstart coldstart;
     struct call lease_wanted, took, changed; /* from workers, from the service */
     uint64_t batches;                        /* told to the workers */
+    _Atomic uint32_t roles_missing;          /* named by the configuration; for metrics only */
     struct heard heard;
     struct pst_fetcher *fetcher;
     struct pst_ops_door *ops;
     struct setup *setup;             /* the current one first */
-    _Atomic(struct pst_jwks *) jwks; /* of the current setup, for workers */
+    _Atomic(struct setup *) serving; /* `setup`, for workers */
     struct pst_shared_policy *policy;
     struct pst_revision revision; /* that `policy` shows */
     uint8_t fleet_key[PST_FLEET_KEY_BYTES];
@@ -141,7 +144,7 @@ struct control {
 /* --- setup.c --- */
 
 /* A worker's token names a key that is not there (pst_engine_config.want_keys). */
-bool pst_control_want_keys(void *ctx, uint32_t issuer, struct pst_bytes kid);
+bool pst_control_want_keys(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid);
 /* Takes `config` in any case. *out is NULL on failure. */
 enum pst_status pst_setup_make(struct control *c, struct pst_config *config, struct setup **out,
                                struct pst_error *error);
@@ -187,6 +190,9 @@ void pst_coldstart_stop(struct control *c);
 /* Any worker: why this node is not ready, apart from its lease; NULL: it is. */
 const char *pst_control_unready(void *ctx);
 void pst_control_figures(void *ctx, struct pst_ops_figures *out);
+/* The control thread, behind each new policy or setup: says which roles that the configuration names
+ * are not there, once until they come. */
+void pst_control_note_roles(struct control *c);
 /* The control thread: what the feed said last. */
 void pst_control_note_head(struct control *c, uint64_t n);
 void pst_control_note_feed(struct control *c, uint64_t gaps, uint64_t publishers);

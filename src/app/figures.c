@@ -1,5 +1,5 @@
 /*
- * What the ops door tells of the process as a whole.
+ * What the ops door tells of the process as a whole, and what both it and the log tell.
  */
 #include "control_internal.h"
 
@@ -9,7 +9,7 @@ const char *pst_control_unready(void *ctx)
 {
     struct control *c = ctx;
     /* As in want_keys: the exchange that asks holds the setup's doors. */
-    struct pst_jwks *jwks = atomic_load_explicit(&c->jwks, memory_order_acquire);
+    struct pst_jwks *jwks = atomic_load_explicit(&c->serving, memory_order_acquire)->jwks;
 
     if (atomic_load_explicit(&c->draining, memory_order_relaxed))
         return "it drains";
@@ -46,7 +46,48 @@ void pst_control_figures(void *ctx, struct pst_ops_figures *out)
         .fact_coalesced = service.coalesced,
         .fact_batches = service.batches,
         .fact_failures = service.failed,
+        .roles_missing = atomic_load_explicit(&c->roles_missing, memory_order_relaxed),
     };
+}
+
+static void tell_missing(struct control *c, const struct pst_named_role *named)
+{
+    char room[1024];
+    struct pst_buf b = pst_buf_of(room, sizeof(room) - 1);
+
+    pst_buf_lit(&b, "\"role\":");
+    pst_buf_json(&b, named->role);
+    pst_buf_lit(&b, ",\"issuer\":");
+    pst_buf_json(&b, named->issuer);
+    if (named->group.len > 0) {
+        pst_buf_lit(&b, ",\"group\":");
+        pst_buf_json(&b, named->group);
+        pst_buf_lit(
+            &b, ",\"message\":\"there is no global role of this name: the group gives nothing\"");
+    } else {
+        pst_buf_lit(&b,
+                    ",\"message\":\"there is no global role of this name: no user can be made\"");
+    }
+    room[b.len] = '\0';
+    pst_log_event(c->log, PST_LOG_WARN, "role.missing", "%s", b.full ? "" : room);
+}
+
+void pst_control_note_roles(struct control *c)
+{
+    struct pst_named_role named;
+    uint32_t missing = 0;
+
+    if (c->policy == NULL)
+        return;
+    for (uint32_t i = 0; pst_config_named_role(c->setup->config, i, &named); i++) {
+        bool told = c->setup->roles_missed[i];
+        bool gone = pst_policy_role(c->policy->policy, named.role, 0) == 0;
+        c->setup->roles_missed[i] = gone;
+        missing += gone;
+        if (gone && !told)
+            tell_missing(c, &named);
+    }
+    atomic_store_explicit(&c->roles_missing, missing, memory_order_relaxed);
 }
 
 void pst_control_note_head(struct control *c, uint64_t n)

@@ -129,7 +129,8 @@ enum pst_status pst_control_open_listeners(struct control *c, struct pst_error *
     return status;
 }
 
-/* Adoption must not be forgotten: each profile that lets refused requests pass is named, loudly. */
+/* Adoption must not be forgotten: each profile that lets refused requests pass is named, loudly. So
+ * is a door that is shut to everybody. */
 void pst_control_warn(struct control *c)
 {
     /* These switches may have been meant for the app: its own variables have the same names. */
@@ -139,6 +140,14 @@ void pst_control_warn(struct control *c)
     if (!c->setup->config->permissions)
         pst_log_event(c->log, PST_LOG_WARN, "permissions.off",
                       "\"message\":\"levels decide in place of permissions\"");
+    for (uint32_t i = 0; i < c->setup->config->listener_count; i++) {
+        const struct pst_listener_source *l = &c->setup->config->listeners[i];
+        if (l->kind == PST_DOOR_AUTH_REQUEST && l->trusted_count == 0)
+            pst_log_event(
+                c->log, PST_LOG_WARN, "listener.trusts_nobody",
+                "\"name\":\"%.*s\",\"message\":\"without trusted_peers it refuses every check\"",
+                (int)l->name.len, l->name.ptr);
+    }
     const struct pst_site *site = c->setup->site;
 
     for (uint32_t i = 0; i < site->profile_count; i++) {

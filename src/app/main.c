@@ -129,16 +129,16 @@ void pst_cli_json_error(const struct pst_error *error)
 
 int pst_cli_fail(bool json, const struct pst_error *error)
 {
-    if (!json) {
+    if (json) {
+        (void)fputs("{\"error\":", stdout);
+        pst_cli_json_error(error);
+        (void)puts("}");
+    } else {
         (void)fprintf(stderr, "postern: %s%s%s\n", error->where,
                       error->where[0] != '\0' ? ": " : "",
                       error->message[0] != '\0' ? error->message : pst_status_name(error->status));
-        return PST_EXIT_FAILED;
     }
-    (void)fputs("{\"error\":", stdout);
-    pst_cli_json_error(error);
-    (void)puts("}");
-    return PST_EXIT_FAILED;
+    return strncmp(error->where, "--", 2) == 0 ? PST_EXIT_USAGE : PST_EXIT_FAILED;
 }
 
 const char *pst_cli_config_path(const char *given)
@@ -148,7 +148,8 @@ const char *pst_cli_config_path(const char *given)
 
 struct opening {
     enum pst_store_mode mode;
-    bool migrates; /* what many share, too */
+    bool migrates;                   /* what many share, too */
+    struct pst_cli_scratch *scratch; /* not NULL: where one that is not there is stood in for */
 };
 
 /* What many share is made and brought up to date by `db migrate` alone: with other rights, and its
@@ -159,8 +160,17 @@ static enum pst_status open_store(struct pst_bytes url, const struct opening *ho
     bool creates = how->mode == PST_STORE_CREATE &&
                    (how->migrates || pst_bytes_starts(url, PST_LIT("sqlite:")));
 
-    return pst_store_open(
+    enum pst_status status = pst_store_open(
         url, how->mode == PST_STORE_CREATE && !creates ? PST_STORE_WRITE : how->mode, out, error);
+    if (status != PST_E_ABSENT || how->scratch == NULL ||
+        !pst_bytes_starts(url, PST_LIT("sqlite:")))
+        return status;
+    status = pst_cli_scratch_make(how->scratch, error);
+    if (status != PST_OK)
+        return status;
+    char room[sizeof(how->scratch->dir) + 32];
+    int n = snprintf(room, sizeof(room), "sqlite:///%s/postern.db", how->scratch->dir);
+    return pst_store_open(pst_bytes_of(room, (size_t)n), PST_STORE_CREATE, out, error);
 }
 
 static enum pst_status open_configured(const char *config_path, const char *url,
@@ -171,8 +181,12 @@ static enum pst_status open_configured(const char *config_path, const char *url,
     struct pst_arena arena;
 
     *out = NULL;
-    if (url != NULL)
-        return open_store(pst_bytes_of(url, strlen(url)), how, out, error);
+    if (url != NULL) {
+        enum pst_status status = open_store(pst_bytes_of(url, strlen(url)), how, out, error);
+        if (status == PST_E_INVALID && error->where[0] == '\0') /* no url at all */
+            (void)snprintf(error->where, sizeof(error->where), "--store");
+        return status;
+    }
     enum pst_status status = pst_config_load(pst_cli_config_path(config_path), &config, error);
     if (status != PST_OK)
         return status;
@@ -191,6 +205,15 @@ enum pst_status pst_cli_open_store(const char *config_path, const char *url,
                                    struct pst_error *error)
 {
     return open_configured(config_path, url, &(struct opening){.mode = mode}, out, error);
+}
+
+enum pst_status pst_cli_try_store(const char *config_path, const char *url,
+                                  struct pst_cli_scratch *scratch, struct pst_store **out,
+                                  struct pst_error *error)
+{
+    return open_configured(config_path, url,
+                           &(struct opening){.mode = PST_STORE_WRITE, .scratch = scratch}, out,
+                           error);
 }
 
 enum pst_status pst_cli_migrate_store(const char *config_path, const char *url,
@@ -245,185 +268,6 @@ static int run_version(int argc, char **argv)
 
 const struct pst_command pst_command_version = {"version", "Shows the version.", "[--json]",
                                                 run_version};
-
-static enum pst_status check_ca_files(const struct pst_config *config, struct pst_arena *arena,
-                                      struct pst_error *error)
-{
-    for (uint32_t i = 0; i < config->identity.issuers_count; i++) {
-        const struct pst_issuer_source *s = &config->sources[i];
-        if (s->kind != PST_KEYS_JWKS_URL || s->ca_file.len == 0)
-            continue;
-        struct pst_bytes path = pst_config_path(config, arena, s->ca_file);
-        if (path.ptr == NULL || access(path.ptr, R_OK) != 0) {
-            (void)pst_error_set(error, PST_E_IO, path.ptr, "the ca_file cannot be read: %s",
-                                strerror(errno));
-            const struct pst_node *issuers =
-                pst_node_get(pst_node_get(config->tree.root, "identity"), "issuers");
-            pst_config_blame(config, pst_node_get(pst_node_at(issuers, i), "keys"), error);
-            return PST_E_IO;
-        }
-    }
-    return PST_OK;
-}
-
-/* Whether a file that is not there yet can be made at `path`. */
-static bool can_be_made(struct pst_bytes path, char *dir, size_t cap)
-{
-    size_t len = path.len;
-
-    while (len > 0 && path.ptr[len - 1] != '/')
-        len--;
-    (void)snprintf(dir, cap, "%.*s", (int)len, len == 0 ? "" : path.ptr);
-    return access(len == 0 ? "." : dir, W_OK | X_OK) == 0;
-}
-
-/* A database that is not there yet is made by the first start, in a folder that is. */
-static enum pst_status check_store(const struct pst_config *config, struct pst_bytes url,
-                                   struct pst_error *error)
-{
-    static const struct pst_bytes SQLITE = {"sqlite:///", 10};
-    const struct pst_node *at = pst_node_get(pst_node_get(config->tree.root, "store"), "url");
-    struct pst_store *store;
-    char dir[1024];
-    enum pst_status status = pst_store_open(url, PST_STORE_ANY, &store, error);
-
-    pst_store_close(store);
-    if (status == PST_E_ABSENT && (at == NULL || !pst_bytes_starts(url, SQLITE) ||
-                                   can_be_made(pst_bytes_from(url, SQLITE.len), dir, sizeof(dir))))
-        return PST_OK;
-    if (status == PST_E_ABSENT)
-        (void)pst_error_set(error, status, dir, "no database can be made there: %s",
-                            strerror(errno));
-    if (status != PST_OK)
-        pst_config_blame(config, at, error);
-    return status;
-}
-
-/* Nothing is opened: a check leaves no file behind. */
-static enum pst_status check_logs(const struct pst_config *config, struct pst_error *error)
-{
-    static const char *const KEYS[PST_LOG_STREAMS] = {[PST_LOG_EVENTS] = "events",
-                                                      [PST_LOG_ACCESS] = "access",
-                                                      [PST_LOG_DECISIONS] = "decisions"};
-    static const char *const WORDS[] = {"off", "stdout", "stderr"};
-    char dir[1024];
-
-    for (unsigned s = 0; s < PST_LOG_STREAMS; s++) {
-        struct pst_bytes path = config->log.paths[s];
-        struct stat st;
-        bool word = path.len == 0;
-        for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++)
-            word = word || pst_bytes_equal(path, pst_bytes_of(WORDS[i], strlen(WORDS[i])));
-        if (word)
-            continue;
-        bool there = stat(path.ptr, &st) == 0;
-        if (there ? !S_ISDIR(st.st_mode) && access(path.ptr, W_OK) == 0
-                  : can_be_made(path, dir, sizeof(dir)))
-            continue;
-        return pst_node_fail(&config->tree,
-                             pst_node_get(pst_node_get(config->tree.root, "log"), KEYS[s]), error,
-                             "%s: the log file cannot be opened: %s", path.ptr,
-                             strerror(there && S_ISDIR(st.st_mode) ? EISDIR : errno));
-    }
-    return PST_OK;
-}
-
-/* Reads passwords and certificates; nothing is connected to. */
-static enum pst_status check_feed(const struct pst_config *config, struct pst_arena *arena,
-                                  struct pst_error *error)
-{
-    static const struct pst_feed_ops ops = {0};
-    struct pst_feed_config feed_config;
-    struct pst_worker *worker = NULL;
-    struct pst_feed *feed = NULL;
-
-    if (config->sync.feed.address_count == 0)
-        return PST_OK;
-    enum pst_status status = pst_config_feed(config, arena, &feed_config, error);
-    if (status == PST_OK) {
-        status = pst_worker_create(0, &worker);
-        feed_config.node = PST_LIT("check");
-    }
-    if (status == PST_OK)
-        status = pst_feed_create(worker, &feed_config, &ops, NULL, &feed, error);
-    pst_feed_destroy(feed);
-    pst_worker_destroy(worker);
-    return status;
-}
-
-/* Builds everything that a start would build, and throws it away. */
-static enum pst_status check_config(const struct pst_config *config, struct pst_error *error)
-{
-    struct pst_key_ring ring = {0};
-    struct pst_site *site = NULL;
-    struct pst_server_config doors;
-    struct pst_arena arena;
-    bool own = false;
-
-    for (uint32_t i = 0; i < config->identity.issuers_count; i++)
-        own = own || config->sources[i].kind == PST_KEYS_OWN;
-    pst_arena_init(&arena, 16384, 16u << 20);
-    enum pst_status status = own ? pst_state_prepare(config, error) : PST_OK;
-    if (status == PST_OK)
-        status = pst_key_ring_create(config, &ring, error);
-    if (status == PST_OK)
-        status = pst_site_build(config, &ring, &site, error);
-    if (status == PST_OK)
-        status = pst_doors_build(config, NULL, &arena, &doors, error);
-    if (status == PST_OK)
-        status = check_ca_files(config, &arena, error);
-    if (status == PST_OK)
-        status = check_feed(config, &arena, error);
-    if (status == PST_OK)
-        status = check_logs(config, error);
-    if (status == PST_OK)
-        status = check_store(config, pst_store_url(config, &arena), error);
-    pst_site_release(site);
-    pst_key_ring_destroy(&ring);
-    pst_arena_fini(&arena);
-    return status;
-}
-
-static int run_config(int argc, char **argv)
-{
-    const char *path = NULL, *rest[PST_CLI_REPEAT_MAX];
-    uint32_t rest_count = 0;
-    bool json = false;
-    const struct pst_option options[] = {
-        {.name = "--config",
-         .letter = 'c',
-         .value = "FILE",
-         .help = "configuration; none: the embedded default",
-         .text = &path},
-        {.name = "--json", .help = "as JSON", .flag = &json},
-        {0},
-    };
-    struct pst_config *config;
-    struct pst_error error = {0};
-    int code = pst_cli_options(&pst_command_config, options, argc, argv, rest, &rest_count);
-
-    if (code >= 0)
-        return code;
-    if (rest_count < 1 || strcmp(rest[0], "check") != 0 || rest_count > 2)
-        return wrong(&pst_command_config, "expected", "check [FILE]");
-    if (rest_count == 2)
-        path = rest[1];
-    enum pst_status status = pst_config_load(pst_cli_config_path(path), &config, &error);
-    if (status == PST_OK) {
-        status = check_config(config, &error);
-        pst_config_free(config);
-    }
-    if (status != PST_OK) {
-        (void)pst_cli_fail(json, &error);
-        return PST_EXIT_NO;
-    }
-    (void)puts(json ? "{\"ok\":true}" : "ok");
-    return PST_EXIT_YES;
-}
-
-const struct pst_command pst_command_config = {
-    "config", "Checks a configuration and everything it names, without starting.",
-    "check [-c] [FILE] [--json]", run_config};
 
 /* --- main --- */
 

@@ -102,6 +102,8 @@ enum pst_status pst_control_apply(void *ctx, const struct pst_tail_batch *batch,
     if (status == PST_OK) {
         c->moved = c->untold;
         c->untold = false;
+        if (batch->model != NULL)
+            pst_control_note_roles(c);
     }
     free(users);
     return status;

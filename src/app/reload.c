@@ -179,7 +179,7 @@ static enum pst_status install_setup(struct control *c, struct setup *s, struct 
     }
     s->older = c->setup;
     c->setup = s;
-    atomic_store_explicit(&c->jwks, s->jwks, memory_order_release);
+    atomic_store_explicit(&c->serving, s, memory_order_release);
     c->jwks_due_ns = 0;
     pst_tail_set_bound(c->tail, s->config->max_staleness_s * PST_NS_PER_S);
     c->fleet.report_due = true; /* routes that B does not bind */
@@ -233,4 +233,5 @@ void pst_control_reload(struct control *c)
     }
     pst_log_event(c->log, PST_LOG_INFO, "config.reloaded", "%s", "");
     pst_control_warn(c);
+    pst_control_note_roles(c);
 }

@@ -80,25 +80,35 @@ static void jwks_event(void *ctx, uint32_t source, enum pst_jwks_event event, co
                   "\"source\":%u,\"detail\":%s", source, text.full ? "\"\"" : room);
 }
 
+/* 0: authentication is off. */
+static uint64_t verifier_of(const struct setup *s)
+{
+    return s->site->verifier == NULL ? 0 : pst_verifier_generation(s->site->verifier);
+}
+
 static void jwks_changed(void *ctx, uint32_t source)
 {
-    struct control *c = ((struct setup *)ctx)->control;
-    const struct pst_engine_news news = {.keys = true};
+    const struct setup *s = ctx;
+    struct control *c = s->control;
+    const struct pst_engine_news news = {.keys_of = verifier_of(s),
+                                         .keys_issuer = s->urls[source].index};
 
-    (void)source;
     for (uint32_t i = 0; i < c->lane_count; i++)
         if (pst_engine_tell(c->lanes[i].engine, &news) != PST_OK)
             pst_log_event(c->log, PST_LOG_ERROR, "memory", "%s", "");
 }
 
-bool pst_control_want_keys(void *ctx, uint32_t issuer, struct pst_bytes kid)
+bool pst_control_want_keys(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid)
 {
     struct control *c = ctx;
     /* A worker asks for an exchange that holds its setup's doors, so what it loads here is not
      * freed before it is done. */
-    struct pst_jwks *jwks = atomic_load_explicit(&c->jwks, memory_order_acquire);
+    const struct setup *s = atomic_load_explicit(&c->serving, memory_order_acquire);
 
-    return jwks != NULL && pst_jwks_want(jwks, issuer, kid, pst_clock_boot_ns()) == PST_PENDING;
+    /* A reload is on its way to the worker: the issuer is one of the site before. */
+    if (s->jwks == NULL || verifier_of(s) != verifier)
+        return false;
+    return pst_jwks_want(s->jwks, issuer, kid, pst_clock_boot_ns()) == PST_PENDING;
 }
 
 static enum pst_status make_jwks(struct setup *s, struct pst_error *error)
@@ -124,6 +134,7 @@ static enum pst_status make_jwks(struct setup *s, struct pst_error *error)
             return pst_error_set(error, PST_E_LIMIT, config->tree.name.ptr,
                                  "more than %u issuers with a jwks_url", KEY_URLS_MAX);
         urls[count].source = source;
+        urls[count].index = i;
         urls[count].issuer = config->identity.issuers[i].issuer;
         if (source->ca_file.len > 0)
             urls[count].ca_file = pst_config_path(config, &s->arena, source->ca_file).ptr;
@@ -160,6 +171,17 @@ static void inherit_keys(struct setup *s, const struct setup *old)
                 pst_jwks_inherit(s->jwks, i, old->jwks, j);
 }
 
+static enum pst_status note_roles(struct setup *s, struct pst_error *error)
+{
+    struct pst_named_role named;
+    uint32_t count = 0;
+
+    while (pst_config_named_role(s->config, count, &named))
+        count++;
+    s->roles_missed = pst_arena_zalloc(&s->arena, (count + 1) * sizeof(*s->roles_missed));
+    return s->roles_missed != NULL ? PST_OK : pst_error_set(error, PST_E_NOMEM, NULL, "no memory");
+}
+
 enum pst_status pst_setup_make(struct control *c, struct pst_config *config, struct setup **out,
                                struct pst_error *error)
 {
@@ -180,6 +202,8 @@ enum pst_status pst_setup_make(struct control *c, struct pst_config *config, str
         status = pst_site_build(config, &s->ring, &s->site, error);
     if (status == PST_OK)
         status = pst_doors_build(config, c->ops, &s->arena, &s->doors, error);
+    if (status == PST_OK)
+        status = note_roles(s, error);
     if (status == PST_OK)
         status = make_jwks(s, error);
     if (status == PST_OK)

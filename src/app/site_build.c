@@ -43,6 +43,9 @@ static enum pst_status load_file(const struct pst_config *config, struct pst_are
     struct pst_bytes text;
     enum pst_status status = pst_file_read(path.ptr, PST_KEYSET_BYTES_MAX, &text, error);
 
+    if (status == PST_E_ABSENT && source->kind == PST_KEYS_OWN)
+        return pst_error_set(error, status, path.ptr,
+                             "there is no own key pair yet (serve, apply and token mint make one)");
     if (status != PST_OK)
         return status;
     if (source->kind == PST_KEYS_PEM_FILE)

@@ -97,13 +97,69 @@ static enum pst_status make_own_key(const struct pst_config *config, struct pst_
     return status;
 }
 
-enum pst_status pst_state_prepare(const struct pst_config *config, struct pst_error *error)
+static bool has_own_issuer(const struct pst_config *config)
 {
-    struct pst_arena arena;
     bool own = false;
 
     for (uint32_t i = 0; i < config->identity.issuers_count; i++)
         own = own || config->sources[i].kind == PST_KEYS_OWN;
+    return own;
+}
+
+/* Whether files can be made in a directory, which is there or can be made itself. */
+static enum pst_status can_fill(struct pst_arena *arena, struct pst_bytes dir,
+                                struct pst_error *error)
+{
+    struct stat st;
+    size_t len = dir.len;
+
+    if (stat(dir.ptr, &st) == 0) {
+        errno = ENOTDIR;
+        if (S_ISDIR(st.st_mode) && access(dir.ptr, W_OK | X_OK) == 0)
+            return PST_OK;
+        return pst_error_set(error, PST_E_IO, dir.ptr, "nothing can be made in it: %s",
+                             strerror(errno));
+    }
+    while (len > 0 && dir.ptr[len - 1] == '/')
+        len--;
+    while (len > 0 && dir.ptr[len - 1] != '/')
+        len--;
+    struct pst_bytes parent = pst_arena_printf(arena, "%.*s", (int)len, dir.ptr);
+    if (errno == ENOENT && access(len == 0 ? "." : parent.ptr, W_OK | X_OK) == 0)
+        return PST_OK;
+    return pst_error_set(error, PST_E_IO, dir.ptr, "the directory cannot be made: %s",
+                         strerror(errno));
+}
+
+enum pst_status pst_state_look(const struct pst_config *config, bool *missing,
+                               struct pst_error *error)
+{
+    struct pst_arena arena;
+    enum pst_status status = PST_OK;
+
+    pst_arena_init(&arena, 4096, 1u << 20);
+    struct pst_bytes dir = pst_config_path(config, &arena, config->state_dir);
+    struct pst_bytes keys = pst_state_path(config, &arena, "keys");
+    bool database = config->store_url.len > 0 ||
+                    access(pst_state_path(config, &arena, "postern.db").ptr, F_OK) == 0;
+    *missing = has_own_issuer(config) &&
+               (access(pst_state_path(config, &arena, "keys/issuer.pem").ptr, F_OK) != 0 ||
+                access(pst_state_path(config, &arena, "keys/issuer.jwks.json").ptr, F_OK) != 0);
+    if (*missing || !database)
+        status = can_fill(&arena, dir, error);
+    if (status == PST_OK && *missing && access(dir.ptr, F_OK) == 0)
+        status = can_fill(&arena, keys, error);
+    if (status != PST_OK)
+        pst_config_blame(config, pst_node_get(config->tree.root, "state_dir"), error);
+    pst_arena_fini(&arena);
+    return status;
+}
+
+enum pst_status pst_state_prepare(const struct pst_config *config, struct pst_error *error)
+{
+    struct pst_arena arena;
+    bool own = has_own_issuer(config);
+
     pst_arena_init(&arena, 4096, 1u << 20);
     enum pst_status status = PST_OK;
     if (own || config->store_url.len == 0)

@@ -1,11 +1,13 @@
 /*
  * libyaml's event parser drives a small stack of open nodes.  A map's next event is a key when
- * `key` is unset; the value that follows takes it.
+ * `key` is unset; the value that follows takes it.  JSON is YAML but for one thing: it escapes a
+ * character beyond the first plane as two halves, which libyaml refuses.
  */
 #include "postern/app/yaml.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,8 +191,75 @@ static enum pst_status read_events(struct reader *r)
     return status;
 }
 
-enum pst_status pst_yaml_load_text(struct pst_bytes name, struct pst_bytes text,
-                                   struct pst_tree *tree, struct pst_error *error)
+/* --- JSON's own escapes --- */
+
+static bool hex4(const char *p, uint32_t *out)
+{
+    *out = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        char c = p[i] >= 'A' && p[i] <= 'F' ? (char)(p[i] | 0x20) : p[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return false;
+        *out = *out << 4 | (uint32_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return true;
+}
+
+/* A character that two escapes make, \ud83d\ude00, with a backslash at `at`; 0: none. */
+static uint32_t halves_at(struct pst_bytes t, size_t at)
+{
+    const char *p = t.ptr + at;
+    uint32_t high, low;
+
+    if (t.len - at < 12 || p[1] != 'u' || p[6] != '\\' || p[7] != 'u' || !hex4(p + 2, &high) ||
+        !hex4(p + 8, &low) || high >> 10 != 0xd800 >> 10 || low >> 10 != 0xdc00 >> 10)
+        return 0;
+    return 0x10000 + ((high & 0x3ff) << 10 | (low & 0x3ff));
+}
+
+static bool has_halves(struct pst_bytes t)
+{
+    for (size_t i = pst_bytes_find(t, '\\'); i < t.len;
+         i += t.ptr[i] == '\\' ? 2 : 1) /* what is escaped escapes nothing */
+        if (t.ptr[i] == '\\' && halves_at(t, i) != 0)
+            return true;
+    return false;
+}
+
+/* In JSON every backslash stands between double quotes. */
+static bool is_json(struct pst_bytes text)
+{
+    json_error_t error;
+    json_t *json = json_loadb(text.ptr, text.len, 0, &error);
+
+    json_decref(json);
+    return json != NULL;
+}
+
+/* Writes such a character itself; lines stay where they are. */
+static struct pst_bytes join_halves(struct pst_bytes t, char *room)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < t.len; i++) {
+        uint32_t c = t.ptr[i] == '\\' ? halves_at(t, i) : 0;
+        if (c != 0) {
+            room[len++] = (char)(0xf0 | c >> 18);
+            room[len++] = (char)(0x80 | (c >> 12 & 0x3f));
+            room[len++] = (char)(0x80 | (c >> 6 & 0x3f));
+            room[len++] = (char)(0x80 | (c & 0x3f));
+            i += 11;
+            continue;
+        }
+        room[len++] = t.ptr[i];
+        if (t.ptr[i] == '\\' && i + 1 < t.len)
+            room[len++] = t.ptr[++i];
+    }
+    return pst_bytes_of(room, len);
+}
+
+static enum pst_status load_text(struct pst_bytes name, struct pst_bytes text,
+                                 struct pst_tree *tree, struct pst_error *error)
 {
     struct reader r = {.tree = tree, .error = error, .text = text};
 
@@ -206,6 +275,21 @@ enum pst_status pst_yaml_load_text(struct pst_bytes name, struct pst_bytes text,
         pst_tree_add(tree, NULL, PST_NODE_MAP, (struct pst_bytes){0}, (struct pst_bytes){0}, 1) ==
             NULL)
         status = pst_error_set(error, PST_E_NOMEM, name.ptr, "no memory");
+    return status;
+}
+
+enum pst_status pst_yaml_load_text(struct pst_bytes name, struct pst_bytes text,
+                                   struct pst_tree *tree, struct pst_error *error)
+{
+    if (!has_halves(text) || !is_json(text))
+        return load_text(name, text, tree, error);
+    char *room = malloc(text.len);
+    if (room == NULL) {
+        *tree = (struct pst_tree){0};
+        return pst_error_set(error, PST_E_NOMEM, name.ptr, "no memory");
+    }
+    enum pst_status status = load_text(name, join_halves(text, room), tree, error);
+    free(room);
     return status;
 }
 

@@ -46,18 +46,19 @@ struct pst_engine {
     struct pst_log_ring *ring;
     struct pst_metrics *metrics;
     uint64_t id_count;
-    char id_prefix[16];     /* decision ids: a random half, and a count */
+    char id_prefix[16]; /* decision ids: a random half, and a count */
     uint64_t epoch, lease_start_ns, lease_bound_ns;
     _Atomic uint64_t active_ns; /* written by the worker, read by the control thread, relaxed: only
                                  * its age counts */
-    uint64_t wall_read_ns;  /* boot clock: its last reading */
-    struct pst_wall wall;   /* for exp and nbf */
-    uint32_t unmeasured;    /* decisions since the last one whose time was taken */
+    uint64_t wall_read_ns;      /* boot clock: its last reading */
+    struct pst_wall wall;       /* for exp and nbf */
+    uint64_t usual_ns;          /* what the last decision took whose time was taken */
+    uint32_t unmeasured;        /* counts those that waited for nothing */
 
     struct pst_worker *worker;
     struct pst_policy_hub *hub;
     struct pst_service *service;
-    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
+    bool (*want_keys)(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid);
     void (*want_lease)(void *ctx);
     void (*took)(void *ctx);
     void *ctx; /* of all */

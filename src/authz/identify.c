@@ -94,11 +94,13 @@ void pst_principal_release(struct pst_principal *p)
 static bool ask_for_keys(struct pst_decide *d, uint32_t issuer, struct pst_bytes kid)
 {
     struct pst_engine *e = d->engine_;
+    uint64_t verifier = pst_verifier_generation(pst_checker_verifier(e->checker));
 
     if (issuer == PST_NO_ISSUER || d->keys_asked_ || e->want_keys == NULL)
         return false;
     d->keys_asked_ = true;
-    return e->want_keys(e->ctx, issuer, kid);
+    d->keys_issuer_ = issuer;
+    return e->want_keys(e->ctx, verifier, issuer, kid);
 }
 
 /* A wall clock that was set back is an alarm, and does not bring expired tokens to life. Reading it
@@ -147,6 +149,27 @@ static enum pst_identified verify(struct pst_decide *d, struct pst_bytes token, 
     return fill(d, &out->claims, false) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
 }
 
+/* By a checker of its own: the decision waited, and keeps its bundle, while a reload brought the
+ * engine's checker to another site. No keys are asked for any more: the manager is the other's. */
+static enum pst_identified verify_apart(struct pst_decide *d, struct pst_bytes token,
+                                        enum pst_reason *why)
+{
+    const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
+    struct pst_token_outcome *out = pst_arena_alloc(d->arena_, sizeof(*out));
+    struct pst_checker *checker = NULL;
+    int64_t now_s = pst_engine_wall_s(d->engine_, pst_clock_boot_ns());
+
+    if (out == NULL || pst_checker_create(site->verifier, &checker) != PST_OK)
+        return PST_IDENTIFIED_NOT;
+    enum pst_status status = pst_token_verify(checker, token, now_s, d->arena_, out);
+    pst_checker_destroy(checker);
+    if (status != PST_OK)
+        return PST_IDENTIFIED_NOT;
+    if (!out->accepted)
+        return fault(d, out->reason, why);
+    return fill(d, &out->claims, false) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
+}
+
 enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *why)
 {
     if (d->assumed_ != NULL)
@@ -159,7 +182,6 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
     if (c.source == PST_CREDENTIAL_NONE)
         return fault(d, c.reason, why);
     *why = PST_R_UNAVAILABLE;
-    /* A decision that waited for keys keeps its bundle; the checker is of the newest site. */
     bool ready = e->checker != NULL && pst_checker_verifier(e->checker) == site->verifier;
     int64_t now_s = ready ? pst_engine_wall_s(e, d->now_ns_) : 0;
     const struct pst_claims *known =
@@ -168,7 +190,7 @@ enum pst_identified pst_engine_identify(struct pst_decide *d, enum pst_reason *w
         return fill(d, known, true) ? PST_IDENTIFIED : PST_IDENTIFIED_NOT;
     if (!pst_credential_is_token(c.token))
         return fault(d, PST_ID_MALFORMED_CREDENTIAL, why);
-    return ready ? verify(d, c.token, now_s, why) : PST_IDENTIFIED_NOT;
+    return ready ? verify(d, c.token, now_s, why) : verify_apart(d, c.token, why);
 }
 
 struct pst_new_user pst_principal_new_user(const struct pst_principal *p, struct pst_bytes role)

@@ -75,6 +75,31 @@ void pst_engine_wait(struct pst_decide *d, struct pst_list *list)
         pst_timer_set(e->worker, &e->expiry, pst_worker_now(e->worker) + PST_TICK_NS);
 }
 
+static bool waits_for_keys(const struct pst_decide *d, const struct pst_engine_news *news)
+{
+    const struct pst_site *site = pst_bundle_of(d->pin_->snapshot)->site;
+
+    return d->keys_issuer_ == news->keys_issuer &&
+           pst_verifier_generation(site->verifier) == news->keys_of;
+}
+
+static void tell_keyless(struct pst_engine *e, const struct pst_engine_news *news)
+{
+    struct pst_list all;
+
+    pst_list_init(&all);
+    pst_list_take(&all, &e->keyless);
+    while (!pst_list_empty(&all)) {
+        struct pst_decide *d = pst_container_of(all.next, struct pst_decide, waiting_);
+        if (waits_for_keys(d, news)) {
+            pst_engine_ask_again(d);
+            continue;
+        }
+        pst_list_remove(&d->waiting_);
+        pst_list_append(&e->keyless, &d->waiting_);
+    }
+}
+
 static void tell(struct pst_list *list, void (*what)(struct pst_decide *))
 {
     struct pst_list now;
@@ -171,12 +196,14 @@ static void on_news(struct pst_worker *worker, struct pst_message *message)
         if (e->took != NULL)
             e->took(e->ctx);
     }
-    bool keys = m->news.keys, refused = m->news.refused, lease = m->news.lease_start_ns != 0;
+    bool refused = m->news.refused, lease = m->news.lease_start_ns != 0;
+    const struct pst_engine_news keys = {.keys_of = m->news.keys_of,
+                                         .keys_issuer = m->news.keys_issuer};
     changed = changed || m->news.user_count > 0 || m->news.all_users || m->news.new_history;
     free(m);
     tell(&e->early, pst_engine_ask_again);
-    if (keys)
-        tell(&e->keyless, pst_engine_ask_again);
+    if (keys.keys_of != 0)
+        tell_keyless(e, &keys);
     if (refused)
         tell(&e->stale, pst_engine_refuse_stale);
     else if (lease)

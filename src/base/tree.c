@@ -99,11 +99,15 @@ enum pst_status pst_node_fail(const struct pst_tree *tree, const struct pst_node
 
     int n =
         node != NULL && node->line == 0 /* set by a variable, not by a line of the file */
-            ? snprintf(where, sizeof(where), "environment:")
-            : snprintf(where, sizeof(where), "%s:%u:", tree->name.len == 0 ? "-" : tree->name.ptr,
+            ? snprintf(where, sizeof(where), "environment")
+            : snprintf(where, sizeof(where), "%s:%u", tree->name.len == 0 ? "-" : tree->name.ptr,
                        node == NULL ? 1 : node->line);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof(where) ? (size_t)n : sizeof(where) - 1;
-    put_path(node, where, sizeof(where), &len);
+    if (node != NULL && node->parent != NULL && len + 1 < sizeof(where)) {
+        where[len++] = ':';
+        where[len] = '\0';
+        put_path(node, where, sizeof(where), &len);
+    }
 
     va_start(args, format);
     (void)vsnprintf(message, sizeof(message), format, args);

@@ -137,6 +137,8 @@ static bool read_utf8(struct reader *r, unsigned char lead)
     }
     if (!is_valid_point(point, len))
         return refuse(r->fault, 400, "path is not UTF-8");
+    if (point < 0xa0) /* C1: a line's end (U+0085) to some readers */
+        return refuse(r->fault, 400, "escaped control character in the path");
     if (is_lookalike(point))
         return refuse(r->fault, 400, "path holds a look-alike of a delimiter");
     for (size_t i = 0; i < len; i++, r->at += 3) {

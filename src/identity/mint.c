@@ -231,6 +231,21 @@ static enum pst_status dump(const json_t *value, size_t flags, struct pst_arena 
     return status;
 }
 
+static enum pst_status refuse_claims(struct pst_error *error, enum pst_status status)
+{
+    return pst_error_set(error, status, NULL,
+                         status == PST_E_EXISTS ? "an extra claim names one that is set already"
+                                                : "the claims are no JSON that can be written");
+}
+
+enum pst_status pst_mint_check(const struct pst_mint_claims *claims, struct pst_error *error)
+{
+    enum pst_status status;
+
+    json_decref(build_claims(claims, &status));
+    return status == PST_OK ? PST_OK : refuse_claims(error, status);
+}
+
 enum pst_status pst_mint_token(const struct pst_mint_key *key, const struct pst_mint_claims *claims,
                                struct pst_arena *arena, struct pst_bytes *token,
                                struct pst_error *error)
@@ -249,10 +264,8 @@ enum pst_status pst_mint_token(const struct pst_mint_key *key, const struct pst_
         status = dump(payload, JSON_COMPACT, arena, &payload_text);
     json_decref(header);
     json_decref(payload);
-    if (status == PST_E_EXISTS)
-        return pst_error_set(error, status, NULL, "an extra claim names one that is set already");
     if (status != PST_OK)
-        return pst_error_set(error, status, NULL, "the claims are no JSON that can be written");
+        return refuse_claims(error, status);
     status = pst_mint_raw(key, header_text, payload_text, arena, token);
     if (status == PST_E_INVALID)
         return pst_error_set(error, status, NULL,

@@ -8,7 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define QUEUE_MAX 64
+#define QUEUE_MAX   64
+#define THREADS_MAX 8 /* a server that is silent for its whole time holds up one */
 
 /* --- which addresses --- */
 
@@ -304,7 +305,7 @@ void pst_fetch_response_fini(struct pst_fetch_response *response)
     *response = (struct pst_fetch_response){.status = PST_E_IO};
 }
 
-/* --- the thread --- */
+/* --- the threads --- */
 
 struct job {
     struct job *next;
@@ -316,21 +317,24 @@ struct job {
 };
 
 struct pst_fetcher {
-    pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     _Atomic bool stop; /* set under the lock */
     struct {
         struct job *first, **last;
-        uint32_t count;
+        uint32_t count, idle; /* jobs that wait, threads that do */
+        pthread_t threads[THREADS_MAX];
+        uint32_t thread_count;
     } locked;
 };
 
 static struct job *next_job(struct pst_fetcher *f, bool *stop)
 {
     pthread_mutex_lock(&f->lock);
+    f->locked.idle++;
     while (f->locked.first == NULL && !f->stop)
         pthread_cond_wait(&f->wake, &f->lock);
+    f->locked.idle--;
     struct job *job = f->locked.first;
     if (job != NULL) {
         f->locked.first = job->next;
@@ -363,6 +367,15 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* Under the lock, or before there is another thread. */
+static bool add_thread(struct pst_fetcher *f)
+{
+    if (pthread_create(&f->locked.threads[f->locked.thread_count], NULL, work, f) != 0)
+        return false;
+    f->locked.thread_count++;
+    return true;
+}
+
 enum pst_status pst_fetcher_create(struct pst_fetcher **out)
 {
     struct pst_fetcher *f = *out = calloc(1, sizeof(*f));
@@ -373,7 +386,7 @@ enum pst_status pst_fetcher_create(struct pst_fetcher **out)
     f->locked.last = &f->locked.first;
     bool lock = pthread_mutex_init(&f->lock, NULL) == 0,
          wake = lock && pthread_cond_init(&f->wake, NULL) == 0;
-    if (wake && pthread_create(&f->thread, NULL, work, f) == 0)
+    if (wake && add_thread(f))
         return PST_OK;
     if (wake)
         pthread_cond_destroy(&f->wake);
@@ -390,9 +403,10 @@ void pst_fetcher_destroy(struct pst_fetcher *f)
         return;
     pthread_mutex_lock(&f->lock);
     f->stop = true;
-    pthread_cond_signal(&f->wake);
+    pthread_cond_broadcast(&f->wake);
     pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
+    for (uint32_t i = 0; i < f->locked.thread_count; i++) /* none is added any more */
+        pthread_join(f->locked.threads[i], NULL);
     pthread_cond_destroy(&f->wake);
     pthread_mutex_destroy(&f->lock);
     free(f);
@@ -430,6 +444,8 @@ enum pst_status pst_fetcher_submit(struct pst_fetcher *f, const struct pst_fetch
         *f->locked.last = job;
         f->locked.last = &job->next;
         f->locked.count++;
+        if (f->locked.count > f->locked.idle && f->locked.thread_count < THREADS_MAX)
+            (void)add_thread(f); /* failed: those that are there come to it */
         pthread_cond_signal(&f->wake);
     }
     pthread_mutex_unlock(&f->lock);

@@ -16,6 +16,38 @@ static enum pst_verdict say(struct pst_eval_detail *d, enum pst_verdict verdict,
     return verdict;
 }
 
+/* The first row with one of `bits` that is bound to nothing: what the summaries of a role are made
+ * of. */
+static void name_row(struct pst_eval_detail *d, const struct pst_held *by,
+                     const struct pst_entity_rules *entity, uint64_t bits)
+{
+    const struct pst_role_rules *r = by->role->rules;
+
+    d->role = by->role->id;
+    d->binding = by->binding;
+    for (uint32_t i = 0; entity != NULL && i < entity->plain_count; i++) {
+        const struct pst_rule *rule = &r->rules[entity->plain + i];
+        uint64_t found = rule->word & bits;
+        if (found == 0 || rule->extra != 0 || (rule->word & PST_A_ATTRIBUTES_ONLY) != 0 ||
+            (rule->word >> PST_RULE_CONDITIONS & 7) != 0)
+            continue;
+        d->permission = rule->permission;
+        d->bit = pst_lowest_bit(found);
+        return;
+    }
+}
+
+static void name_owner(struct pst_eval_detail *d, const struct pst_held *by)
+{
+    const struct pst_role_rules *r = by->role->rules;
+
+    d->bit = PST_A_OWNER;
+    name_row(d, by, r->all, PST_A_OWNER);
+    for (uint32_t i = 0; i < r->direct_count && d->permission == 0; i++)
+        if ((r->rules[i].word & PST_A_OWNER) != 0)
+            d->permission = r->rules[i].permission;
+}
+
 static bool find_admin(const struct pst_question *q, struct pst_eval_detail *d)
 {
     for (uint32_t i = 0, n = pst_held_count(q); i < n; i++) {
@@ -23,9 +55,7 @@ static bool find_admin(const struct pst_question *q, struct pst_eval_detail *d)
         if (held.role == NULL || !held.everywhere ||
             !(held.role->rules->owner_all || held.role->rules->owner_direct))
             continue;
-        d->role = held.role->id;
-        d->binding = held.binding;
-        d->bit = PST_A_OWNER;
+        name_owner(d, &held);
         return true;
     }
     return false;
@@ -60,9 +90,7 @@ static bool holds_workspace(const struct pst_question *q, uint32_t workspace, ui
             continue;
         const struct pst_role_rules *r = held.role->rules;
         if (r->owner_all) {
-            d->role = held.role->id;
-            d->binding = held.binding;
-            d->bit = PST_A_OWNER;
+            name_owner(d, &held);
             return true;
         }
         denied = denied || (r->workspace_denies & deny) != 0;
@@ -71,9 +99,7 @@ static bool holds_workspace(const struct pst_question *q, uint32_t workspace, ui
     }
     if (by.role == NULL || denied)
         return false;
-    d->role = by.role->id;
-    d->binding = by.binding;
-    d->bit = grant & (~grant + 1);
+    name_row(d, &by, by.role->rules->workspace, grant | FULL);
     return true;
 }
 
@@ -104,9 +130,9 @@ static bool manages_any(const struct pst_question *q, struct pst_eval_detail *d)
                     (role->rules->workspace_grants & (PST_A_MANAGE | FULL)) != 0 &&
                     (role->rules->workspace_denies & PST_A_DISABLE_MANAGE) == 0;
         if (here || (role->workspace != 0 && pst_manages_workspace(q, role->workspace, d))) {
-            d->role = id;
-            d->binding = group ? 0 : facts->bindings[i].id;
-            d->bit = PST_A_MANAGE;
+            const struct pst_held by = {.role = role, .binding = group ? 0 : facts->bindings[i].id};
+            if (here)
+                name_row(d, &by, role->rules->workspace, PST_A_MANAGE | FULL);
             return true;
         }
     }

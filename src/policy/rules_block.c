@@ -130,6 +130,7 @@ static void seal_summary(const struct pst_hash_key *key, struct pst_role_rules *
             (r->rules[i].word >> PST_RULE_SCOPE & 3) == PST_SCOPE_GLOBAL)
             r->owner_direct = true;
     w = pst_rules_entity(r, pst_text_hash(key, PST_LIT("workspace")), PST_LIT("workspace"));
+    r->workspace = w;
     for (uint32_t i = 0; w != NULL && i < w->plain_count; i++) {
         uint64_t word = r->rules[w->plain + i].word;
         bool bound = word >> PST_RULE_CONDITIONS & 7 || r->rules[w->plain + i].extra != 0;

@@ -165,6 +165,16 @@ static void put_reason(struct pst_buf *out, enum pst_reason reason, struct pst_b
         pst_buf_line(out, PST_LIT("X-Postern-Decision-Id"), decision_id);
 }
 
+/* A 405 owes it (RFC 9110 section 15.5.6), also where it was refused before any route was found. */
+static void put_allow(const struct pst_exchange *x, const char *allow, struct pst_buf *out)
+{
+    if (allow == NULL && x->listener->kind == PST_LISTENER_LOCAL)
+        allow = "GET, HEAD";
+    else if (allow == NULL)
+        allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    pst_buf_line(out, PST_LIT("Allow"), pst_bytes_of(allow, strnlen(allow, 256)));
+}
+
 /* A refusal in the app's own form. `d` is the engine's decision, or made up for a fault. */
 static void answer_refusal(struct pst_exchange *x, const struct pst_decision *d)
 {
@@ -178,8 +188,8 @@ static void answer_refusal(struct pst_exchange *x, const struct pst_decision *d)
         pst_engine_challenge(d, &out);
         pst_buf_lit(&out, "\r\n");
     }
-    if (d->status == 405 && d->allow != NULL)
-        pst_buf_line(&out, PST_LIT("Allow"), pst_bytes_of(d->allow, strnlen(d->allow, 256)));
+    if (d->status == 405)
+        put_allow(x, d->allow, &out);
     if (d->status == 503) {
         pst_buf_lit(&out, "Retry-After: ");
         pst_buf_u64(&out, d->retry_after_s > 0 ? d->retry_after_s : 1);
@@ -285,6 +295,8 @@ void pst_answer_local(struct pst_exchange *x)
         x->listener->door.local(x->listener->door.self, &x->head, leased, &body, &type);
 
     struct pst_buf out = begin_answer(x, body.full ? 500 : status);
+    if (x->status == 405)
+        put_allow(x, NULL, &out);
     end_answer(x, &out, type, body.full ? (struct pst_bytes){0} : pst_buf_bytes(&body));
 }
 

@@ -218,6 +218,8 @@ static const struct row figure_rows[] = {
            fact_coalesced),
     FIGURE("fact_batches_total", "counter", "Round trips for users", fact_batches),
     FIGURE("fact_failures_total", "counter", "Users that could not be read", fact_failures),
+    FIGURE("roles_missing", "gauge",
+           "Roles that the configuration names and the policy does not have", roles_missing),
 };
 
 /* What the fleet's staleness is watched by (C13). */

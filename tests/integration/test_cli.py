@@ -63,10 +63,22 @@ class Help(Folder):
         for line in ((), ("nonsense",), ("apply",), ("apply", "--bogus"), ("check",), ("config", "x"), ("token",),
                      ("token", "mint", "--ttl"), ("serve", "extra"), ("policy",),
                      ("check", "-u", "ann", "-t", "x.y.z", "/a"), ("check", "--node", "127.0.0.1:1", "-u", "ann", "/a"),
-                     ("check", "--node", "127.0.0.1:1", "-d", "body.json", "/a")):
+                     ("check", "--node", "127.0.0.1:1", "-d", "body.json", "/a"), ("check", "--node", "nowhere", "/a"),
+                     ("check", "--listener", "absent", "/a"), ("export", "--store", "p.db"), ("db", "check", "--store", ""),
+                     *(("token", "mint", *line) for line in (
+                         (), ("-s", ""), ("-s", "a", "--ttl", "0"), ("-s", "a", "--ttl", "1h"), ("-s", "a", "--alg", "none"),
+                         ("-s", "a", "--alg", "RS256"), ("-s", "a", "--alg", "HS256"), ("-s", "a", "--claims", "["),
+                         ("-s", "a", "--claims", '{"exp":1}'), ("-s", "a", "--key", "k.pem"), ("-s", "a", "--secret", "s"),
+                         ("-s", "a", "--issuer", "i", "--key", "k.pem", "--secret", "s"),
+                         ("-s", "a", "--issuer", "i", "--secret", "s", "--alg", "ES256")))):
             done = self.run_cli(*line)
             self.assertEqual(done.returncode, USAGE, (line, done.stdout, done.stderr))
             self.assertTrue(done.stderr, line)
+        self.assertFalse(os.path.exists("postern-state"))
+
+    def test_a_wrong_value_is_told_in_json(self):
+        told = self.json("token", "mint", "-s", "a", "--ttl", "0", code=USAGE)["error"]
+        self.assertEqual(told["where"], "--ttl")
 
     def test_output_that_cannot_be_written_is_a_failure(self):
         self.file("d.yaml", TREE)
@@ -121,6 +133,27 @@ class Declarations(Folder):
         self.assertEqual(self.apply(more)["added"], 1)
         self.assertIn("green", self.export())
 
+    def test_what_only_looks_leaves_nothing_behind(self):
+        path = self.file("d.yaml", TREE)
+        state = os.path.join(self.folder, "state")
+        config = self.file("c.yaml", {"state_dir": state})
+        env = {"TMPDIR": self.folder}
+        for where in (("--store", self.store), ("-c", config)):
+            told = self.json("apply", *where, "-f", path, "--dry-run", env=env)
+            self.assertEqual((told["dry_run"], told["added"]), (True, 9))
+            done = self.run_cli("apply", *where, "-f", path, "--dry-run", env=env)
+            self.assertEqual(done.returncode, YES)
+            self.assertIn("no database yet", done.stderr)
+            for line in (("diff", "-f", path), ("export",), ("db", "status"), ("db", "check"), ("nodes",)):
+                done = self.run_cli(*line, *where, env=env)
+                self.assertEqual(done.returncode, FAILED, (line, done.stdout))
+                self.assertIn("there is no database", done.stderr)
+        done = self.run_cli("check", "-c", config, "-u", "alice", "/w/blue/x", env=env)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertIn("no own key pair yet", done.stderr)
+        self.assertEqual(self.run_cli("config", "check", config, env=env).returncode, YES)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["c.yaml", "d.yaml"])
+
     def test_export_goes_round(self):
         self.apply(TREE)
         text = self.export()
@@ -133,6 +166,27 @@ class Declarations(Folder):
         self.assertEqual(self.run_cli("diff", "--store", self.store, "-f", path).returncode, YES)
         tree = self.json("export", "--store", self.store)
         self.assertEqual({r["name"] for r in tree["roles"]}, {"reader", "everywhere"})
+
+    def test_an_export_in_json_goes_round(self):
+        tree = json.loads(json.dumps(TREE))
+        tree["users"].append({"name": "zoë \U0001f600", "email": "z@example.org"})
+        path = self.file("d.yaml", json.dumps(tree))  # ASCII: two escapes for one character
+        self.assertIn("\\ud83d\\ude00", json.dumps(tree))
+        self.assertEqual(self.run_cli("apply", "--store", self.store, "-f", path).returncode, YES)
+        told = self.json("export", "--store", self.store)
+        self.assertIn("zoë \U0001f600", [u["name"] for u in told["users"]])
+        for ascii_only in (True, False):
+            again = self.file("again.json", json.dumps(told, ensure_ascii=ascii_only))
+            self.assertEqual(self.json("diff", "--store", self.store, "-f", again)["edits"], [])
+
+    def test_standard_input_is_a_file_like_others(self):
+        self.apply(TREE)
+        text = self.export()
+        other = "sqlite:///%s" % os.path.join(self.folder, "other.db")
+        self.assertEqual(self.run_cli("apply", "--store", other, "-f", "-", data=text).returncode, YES)
+        self.assertEqual(self.run_cli("diff", "--store", other, "-f", "-", data=text).returncode, YES)
+        done = self.run_cli("diff", "--store", other, "-f", "-", data="\nrolls: []\n")
+        self.assertEqual((done.returncode, done.stderr.split()[1]), (FAILED, "-:2:rolls:"))
 
     def test_diff_exits_with_one_where_something_differs(self):
         self.apply(TREE)
@@ -253,9 +307,11 @@ class Tokens(Folder):
             self.assertFalse(told["verified"])
         for broken in ("x", "a.b", "a.b.c.d", "....."):
             self.assertEqual(self.run_cli("token", "inspect", broken).returncode, FAILED, broken)
-        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", "/nonexistent").returncode, FAILED)
-        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--key", signer.pem, "--issuer", "x", "--ttl",
-                                      "many").returncode, FAILED)
+        self.assertEqual(self.run_cli("token", "mint", "-s", "a", "--issuer", "i", "--key", "/nonexistent").returncode,
+                         FAILED)
+        secret = self.file("secret", "0123456789abcdef0123456789abcdef\n")
+        token = self.json("token", "mint", "-s", "a", "--issuer", "i", "--secret", secret)["token"]
+        self.assertEqual(self.json("token", "inspect", token)["header"]["alg"], "HS256")
 
 
 class FirstStarts(Folder):
@@ -404,6 +460,30 @@ class Configuration(Folder):
             self.assertRegex(done.stderr, r"bad\.yaml" + where)
         self.assertEqual(self.run_cli("config", "check", "/nonexistent.yaml").returncode, NO)
 
+    def test_a_named_role_that_is_not_there_is_told(self):
+        config = self.file("c.yaml", {"state_dir": self.folder + "/state", "identity": {"issuers": [{
+            "issuer": "https://idp.test/", "audiences": ["a"], "group_roles": {"g": "everywhere", "h": "reader"},
+            "unknown_users": "create", "default_role": "none-such"}]}})
+        self.assertEqual(self.json("config", "check", config), {"ok": True, "warnings": []})  # there is no store yet
+        self.assertEqual(self.run_cli("apply", "-c", config, "-f", self.file("d.yaml", TREE)).returncode, YES)
+        told = self.json("config", "check", config)
+        self.assertEqual(told, {"ok": True, "warnings": [
+            config + ':1:identity.issuers[0].group_roles.h: there is no global role "reader" yet',
+            config + ':1:identity.issuers[0].default_role: there is no global role "none-such" yet']})
+        done = self.run_cli("config", "check", config)
+        self.assertEqual((done.returncode, done.stdout), (YES, "ok\n"))
+        self.assertEqual(done.stderr.splitlines(), told["warnings"])
+
+    def test_what_does_nothing_is_told(self):
+        config = self.file("c.yaml", {
+            "state_dir": self.folder + "/state",
+            "identity": {"issuers": [{"issuer": "i", "audiences": ["a"], "default_role": "x"}]},
+            "listeners": [{"name": "auth", "kind": "auth_request", "address": "127.0.0.1:1",
+                           "mounts": [{"profile": "rest"}]}]})
+        self.assertEqual(self.json("config", "check", config)["warnings"], [
+            config + ":1:listeners[0]: without trusted_peers it answers nobody",
+            config + ":1:identity.issuers[0].default_role: nobody gets it without unknown_users: create"])
+
     def test_what_a_start_would_miss_is_told_with_its_place(self):
         issuer = {"issuer": "i", "audiences": ["a"]}
         for tree, where, word in (
@@ -411,6 +491,8 @@ class Configuration(Folder):
                 ({"log": {"events": self.folder}}, "log.events", "directory"),
                 ({"store": {"url": "sqlite:///%s/absent/p.db" % self.folder}}, "store.url", "No such file"),
                 ({"store": {"url": "mysql://h/d"}}, "store.url", "postgresql://"),
+                ({"state_dir": self.folder + "/absent/state"}, "state_dir", "No such file"),
+                ({"state_dir": self.file("file", "")}, "state_dir", "Not a directory"),
                 ({"profiles": {"rest": {"file": "absent.yaml"}}}, "profiles.rest.file", "absent.yaml"),
                 ({"policies_dir": "/absent"}, "policies_dir", "/absent/"),
                 ({"identity": {"issuers": [{**issuer, "keys": {"jwks_file": "absent.json"}}]}},

@@ -137,6 +137,21 @@ class Logs(WorldCase):
         for word in ("HELP", "TYPE"):
             self.assertIn("# " + word, after)
 
+    def test_refusals_carry_the_fields_that_their_status_owes(self):
+        """RFC 9110: Allow with 405, a challenge with 401, a date with both; wherever it was refused."""
+        ops = self.node.address("ops")
+        for where, method, target, allow in (
+                (ops, "POST", "/healthz", "GET, HEAD"), (ops, "PUT", "/none", "GET, HEAD"), (ops, "TRACE", "/", "GET, HEAD"),
+                (self.proxy, "TRACE", "/w/blue/x", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+                (self.proxy, "PUT", "/api/2.0/mlflow/runs/log-metric", "POST")):
+            answer = http1.ask(where, method, target, self.bearer())
+            self.assertEqual((answer.status, answer.value(b"allow")), (405, allow.encode()), (method, target))
+            self.assertTrue(answer.value(b"date"))
+        answer = self.get(who=None)
+        self.assertEqual(answer.status, 401)
+        self.assertIn(b"realm=", answer.value(b"www-authenticate"))
+        self.assertTrue(answer.value(b"date"))
+
     def test_health_and_readiness(self):
         for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/w/blue/x", 404)):
             self.assertEqual(http1.ask(self.node.address("ops"), "GET", path).status, status, path)

@@ -4,13 +4,14 @@ import os
 import ssl
 import subprocess
 import threading
+import time
 
 
 class JwksServer:
-    """Answers every request with `document` and `status`; `fetches` counts them."""
+    """Answers every request with `document` and `status`, as they are `delay` seconds later; `fetches` counts them."""
 
     def __init__(self, folder, document):
-        self.document, self.status, self.fetches = document, 200, 0
+        self.document, self.status, self.delay, self.fetches = document, 200, 0, 0
         self.ca_file = os.path.join(folder, "jwks-ca.pem")
         key = os.path.join(folder, "jwks-ca.key")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -21,6 +22,7 @@ class JwksServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):  # the name is the base class's
                 outer.fetches += 1
+                time.sleep(outer.delay)
                 self.send_response(outer.status)
                 self.send_header("Content-Length", str(len(outer.document)))
                 self.end_headers()

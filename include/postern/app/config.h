@@ -52,6 +52,13 @@ struct pst_issuer_source {
 struct pst_group_source {
     uint32_t issuer;
     struct pst_bytes group, role;
+    const struct pst_node *at; /* in the file */
+};
+
+/* A role of the store that identity names: of a group, or (group empty) of users that are made. */
+struct pst_named_role {
+    struct pst_bytes issuer, group, role;
+    const struct pst_node *at; /* in the file */
 };
 
 enum pst_door_kind { PST_DOOR_PROXY = 0, PST_DOOR_AUTH_REQUEST, PST_DOOR_OPS };
@@ -138,6 +145,9 @@ void pst_config_free(struct pst_config *config); /* accepts NULL */
 PST_MUST_USE enum pst_status pst_config_feed(const struct pst_config *config,
                                              struct pst_arena *arena, struct pst_feed_config *out,
                                              struct pst_error *error);
+/* The roles that identity names, all global ones, from index 0 on. False: there are no more. */
+bool pst_config_named_role(const struct pst_config *config, uint32_t index,
+                           struct pst_named_role *out);
 /* What a path, or env:NAME, holds, without the line's end. */
 PST_MUST_USE enum pst_status pst_config_secret(const struct pst_config *config,
                                                struct pst_arena *arena, struct pst_bytes source,

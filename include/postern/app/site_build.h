@@ -39,6 +39,9 @@ PST_MUST_USE enum pst_status pst_doors_build(const struct pst_config *config,
  * missing. */
 PST_MUST_USE enum pst_status pst_state_prepare(const struct pst_config *config,
                                                struct pst_error *error);
+/* Whether that could be done; nothing is made. *missing: it would make the key pair. */
+PST_MUST_USE enum pst_status pst_state_look(const struct pst_config *config, bool *missing,
+                                            struct pst_error *error);
 struct pst_bytes pst_state_path(const struct pst_config *config, struct pst_arena *arena,
                                 const char *name);
 /* The store's URL: configured, or the database of the state directory. */

@@ -105,7 +105,7 @@ struct pst_decide {
     uint64_t now_ns_; /* boot clock, when the walk was begun or went on */
     struct pst_ticket ticket_;
     struct pst_list waiting_;
-    uint32_t listener_, workspace_;
+    uint32_t listener_, workspace_, keys_issuer_;
     uint8_t state_;
     bool body_given_, keys_asked_, facts_asked_;
     bool stale_, graced_;
@@ -161,9 +161,10 @@ struct pst_engine_config {
     struct pst_log *log;
     uint32_t token_cache; /* entries, >= 16 */
     uint32_t fact_cache;  /* users, >= 16 */
-    /* A token names a key that the issuer's set does not have. True: a refresh is on its way, and
-     * pst_engine_news.keys will tell when it ended; false: refuse now. Any thread; NULL: never. */
-    bool (*want_keys)(void *ctx, uint32_t issuer, struct pst_bytes kid);
+    /* A token names a key that the set of this issuer of this verifier (by its generation) does not
+     * have. True: a refresh is on its way, and pst_engine_news.keys_of will tell when it ended;
+     * false: refuse now. Any thread; NULL: never. */
+    bool (*want_keys)(void *ctx, uint64_t verifier, uint32_t issuer, struct pst_bytes kid);
     /* A decision cannot be made from memory: the log is to be read, and news with a lease, or
      * `refused`, will tell how that ended. Any thread; NULL: such decisions are refused at once. */
     void (*want_lease)(void *ctx);
@@ -190,7 +191,6 @@ struct pst_engine_news {
      * an engine that had no memory to adopt one trusts nothing until it has. */
     bool bundle;
     bool new_history; /* the epoch broke: forget all facts */
-    bool keys;        /* a refresh of some issuer's keys ended, well or not */
     bool refused;     /* the log could not be read: who waits for it waits in vain */
     bool all_users;
     const uint64_t *users; /* whose facts changed, and by which change */
@@ -199,6 +199,8 @@ struct pst_engine_news {
     uint64_t epoch, n;                       /* applied with this news; epoch 0: as before */
     uint64_t lease_start_ns, lease_bound_ns; /* 0: as before */
     uint64_t number;                         /* rises; 0: nobody asks whether it was taken */
+    uint64_t keys_of;     /* 0: none; a verifier's generation: a refresh of the keys of */
+    uint32_t keys_issuer; /* this issuer of it ended, well or not */
 };
 
 /* Any thread. Copies; PST_E_NOMEM: nothing was sent, and the lease must not be renewed elsewhere.

@@ -31,6 +31,9 @@ struct pst_mint_claims {
         extra_json; /* empty, or an object whose members are added; they may not name the above */
 };
 
+/* Whether they can be written, before there is a key. */
+PST_MUST_USE enum pst_status pst_mint_check(const struct pst_mint_claims *claims,
+                                            struct pst_error *error);
 PST_MUST_USE enum pst_status pst_mint_token(const struct pst_mint_key *key,
                                             const struct pst_mint_claims *claims,
                                             struct pst_arena *arena, struct pst_bytes *token,

@@ -10,8 +10,9 @@
  * unique-local, shared, multicast and unspecified addresses, and IPv6 forms that carry an IPv4 one,
  * are refused unless the request lists them.
  *
- * Threads  pst_fetch_run blocks: any thread that may.  A pst_fetcher owns one thread; submit from
- * any thread, `done` is called on the fetcher's.
+ * Threads  pst_fetch_run blocks: any thread that may.  A pst_fetcher owns one thread, and up to
+ *          eight while several requests are on their way: a silent server does not hold up the
+ *          others. submit from any thread, `done` is called on one of the fetcher's.
  *
  * Memory   The response is malloc'ed; pst_fetch_response_fini frees it.
  */
@@ -53,13 +54,13 @@ bool pst_fetch_address_ok(const struct pst_address *address, const struct pst_ci
 void pst_fetch_run(const struct pst_fetch_request *request, struct pst_fetch_response *response);
 void pst_fetch_response_fini(struct pst_fetch_response *response);
 
-struct pst_fetcher; /* opaque: a thread and a queue */
+struct pst_fetcher; /* opaque: threads and a queue */
 
 typedef void pst_fetch_done(void *ctx, uint64_t tag, const struct pst_fetch_response *response);
 
 PST_MUST_USE enum pst_status pst_fetcher_create(struct pst_fetcher **out);
-/* Ends the request in progress (within about a second); it and those queued are answered PST_E_IO,
- * each by its `done`. Accepts NULL. */
+/* Ends the requests in progress (within about a second); they and those queued are answered
+ * PST_E_IO, each by its `done`. Accepts NULL. */
 void pst_fetcher_destroy(struct pst_fetcher *fetcher);
 /* Copies the request; `allow` and `ca_file` are borrowed until done. PST_E_LIMIT: too many are
  * waiting. */

@@ -32,6 +32,7 @@ struct pst_ops_figures {
         change_ns; /* what the last change took, from its row's coming to its effect; 0: none */
     uint64_t log_reads, log_read_failures, reloads, histories, gaps, publishers;
     uint64_t fact_requests, fact_reads, fact_coalesced, fact_batches, fact_failures;
+    uint64_t roles_missing; /* that the configuration names and the policy does not have */
 };
 
 struct pst_ops_config {

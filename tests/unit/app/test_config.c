@@ -140,6 +140,22 @@ static void what_cannot_work_is_refused(void **state)
             URLS[i]);
         refused(text, "t.yaml:1:identity.issuers[0].keys.jwks_url", "without user name");
     }
+    refused("[]\n", "t.yaml:1", "map of keys");
+    refused("identity: {credentials: {cookie: 'a=b'}}\n", "t.yaml:1:identity.credentials.cookie",
+            "name of a cookie");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], group_roles: {a: ''}}]}\n",
+            "t.yaml:1:identity.issuers[0].group_roles.a", "name of a role");
+    refused("identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_url: 'https://h/', alg: "
+            "ES256}}]}\n",
+            "t.yaml:1:identity.issuers[0].keys.alg", "for pem_file only");
+    refused(
+        "identity: {issuers: [{issuer: i, audiences: [a], keys: {jwks_file: f, ca_file: c}}]}\n",
+        "t.yaml:1:identity.issuers[0].keys.ca_file", "for jwks_url only");
+    refused("profiles: {mlfow: {shadow: true}}\n", "t.yaml:1:profiles.mlfow", "needs a file");
+    refused("listeners: [{name: 'a\"b', kind: ops, address: '127.0.0.1:1'}]\n",
+            "t.yaml:1:listeners[0].name", "printable");
+    refused("listeners: [{name: '', kind: ops, address: '127.0.0.1:1'}]\n",
+            "t.yaml:1:listeners[0].name", "printable");
     refused("state_dir: ''\n", "t.yaml:1:state_dir", "path");
     refused("upstreams: {a: {address: '{workspace}.svc'}}\n", "t.yaml:1:upstreams.a.address",
             "no address");
@@ -177,6 +193,15 @@ static void what_works_is_taken(void **state)
                           "     {host: '[::1]', profile: rest, upstream: app}]}\n",
                           &c, &e),
                      PST_OK);
+    pst_config_free(c);
+    /* sections whose lines are all comments; names of profiles in a folder of one's own */
+    assert_int_equal(load("identity:\nidentity_headers:\nlimits:\nlog:\nprofiles:\nstore:\nsync:\n"
+                          "upstreams:\nlisteners:\nworkers:\nstate_dir:\n",
+                          &c, &e),
+                     PST_OK);
+    assert_int_equal(c->listener_count, 2);
+    pst_config_free(c);
+    assert_int_equal(load("policies_dir: p\nprofiles: {shelf: {shadow: true}}\n", &c, &e), PST_OK);
     pst_config_free(c);
     assert_int_equal(setenv("MLFLOW_ENABLE_WORKSPACES", "0", 1), 0);
     assert_int_equal(load("{}", &c, &e), PST_OK);
@@ -223,6 +248,15 @@ static void the_environment_wins_over_the_file(void **state)
     assert_int_equal(setenv("POSTERN_LIMITS_FIELDS", "many", 1), 0);
     assert_int_equal(load("{}", &c, &e), PST_E_INVALID);
     assert_non_null(strstr(e.where, "limits.fields"));
+    assert_int_equal(setenv("POSTERN_LIMITS_FIELDS", "40", 1), 0);
+    assert_int_equal(setenv("REQUIRE_USER_PERMISSIONS", "False", 1), 0);
+    assert_int_equal(load("{}", &c, &e), PST_OK);
+    assert_false(c->permissions);
+    pst_config_free(c);
+    assert_int_equal(setenv("REQUIRE_USER_PERMISSIONS", "YES", 1),
+                     0); /* nobody means "off" by it */
+    assert_int_equal(load("{}", &c, &e), PST_E_INVALID);
+    assert_string_equal(e.where, "environment:permissions");
     assert_int_equal(unsetenv("POSTERN_LIMITS_FIELDS") | unsetenv("REQUIRE_USER_PERMISSIONS") |
                          unsetenv("DISABLE_NOTEBOOK_EDIT_ACCESS") |
                          unsetenv("MAGE_DATABASE_CONNECTION_URL") | unsetenv("POSTERN_PORT"),
@@ -251,6 +285,30 @@ static void a_pooler_is_part_of_the_stores_url(void **state)
     refused("store: {pgbouncer: true}\n", "t.yaml:1:store.pgbouncer", "PostgreSQL");
 }
 
+/* What other programs write as JSON is read as it is meant: escapes, tabs, no blanks. */
+static void json_is_read(void **state)
+{
+    (void)state;
+    struct pst_tree tree;
+    struct pst_error e = {0};
+    static const char TEXT[] =
+        "{\r\n\t\"a\":\"\\ud83d\\uDE00 \\\\ud83d\\\\ude00 \\u00e9\\/\\\"\",\n"
+        "\"\\uD83D\\ude00\":[1,true,null,{}]}\n";
+
+    assert_int_equal(
+        pst_yaml_load_text(PST_LIT("t.json"), pst_bytes_of(TEXT, sizeof(TEXT) - 1), &tree, &e),
+        PST_OK);
+    const struct pst_node *a = tree.root->first, *b = a->next;
+    assert_string_equal(a->text.ptr, "\xf0\x9f\x98\x80 \\ud83d\\ude00 \xc3\xa9/\"");
+    assert_string_equal(b->key.ptr, "\xf0\x9f\x98\x80");
+    assert_int_equal(b->line, 3);
+    assert_int_equal(b->count, 4);
+    pst_tree_fini(&tree);
+    /* half a character is none, and YAML that is no JSON has no such escape */
+    refused("{\"a\": 1,\n\"b\": \"\\ud83d\"}", "t.yaml:2", "Unicode");
+    refused("a: '\\ud83d\\ude00'\nb: \"\\ud83d\\ude00\"\n", "t.yaml:2", "Unicode");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +319,7 @@ int main(void)
         cmocka_unit_test(what_works_is_taken),
         cmocka_unit_test(a_pooler_is_part_of_the_stores_url),
         cmocka_unit_test(yaml_that_readers_disagree_on_is_refused),
+        cmocka_unit_test(json_is_read),
         cmocka_unit_test(the_environment_wins_over_the_file),
     };
     return cmocka_run_group_tests_name("app/config", tests, NULL, NULL);

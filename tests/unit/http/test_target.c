@@ -191,6 +191,8 @@ static void test_hard_refusals(void **state)
         "/%09",
         "/%1f",
         "/%7f",
+        "/%c2%85", /* C1 */
+        "/a%C2%9F",
         /* UTF-8 */
         "/%80",
         "/%c0%ae",

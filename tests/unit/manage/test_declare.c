@@ -387,7 +387,7 @@ static void test_faults(void **state)
         const char *text, *where, *says;
     } CASES[] = {
         {"{rolls: []}", "f.yaml:1:rolls", "unknown key"},
-        {"[]", "f.yaml:1:", "map"},
+        {"[]", "f.yaml:1", "map"},
         {"{roles: {name: x}}", "f.yaml:1:roles", "expected a list"},
         {"{\nroles: [\n{name: x,\n colour: red}]}", "f.yaml:4:roles[0].colour", "unknown key"},
         {"{roles: [{workspace: x}]}", "f.yaml:1:roles[0]", "name is missing"},

@@ -98,7 +98,7 @@ static void send_for_ever(struct server *s, SSL *ssl, const char *piece, size_t 
 
 static void answer(struct server *s, SSL *ssl, const char *head)
 {
-    static char spaces[16384];
+    char spaces[16384];
 
     memset(spaces, ' ', sizeof(spaces));
     if (strncmp(head, "GET /ok ", 8) == 0) {
@@ -498,6 +498,36 @@ static void a_silent_server_does_not_hold_up_the_end(void **state)
     assert_int_equal(t.failed, 1);
 }
 
+/* One issuer's server that hangs must not keep another issuer's keys away. */
+static void a_silent_server_does_not_hold_up_the_others(void **state)
+{
+    (void)state;
+    struct server other;
+    struct tally silent = {.lock = PTHREAD_MUTEX_INITIALIZER},
+                 quick = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct pst_fetcher *fetcher;
+    uint32_t good = 0;
+
+    server_start(&other, &authority, "IP:127.0.0.1", 3600);
+    assert_int_equal(pst_fetcher_create(&fetcher), PST_OK);
+    struct pst_fetch_request request = request_for("127.0.0.1", server.port, "/silent");
+    request.timeout_ms = 60000;
+    assert_int_equal(pst_fetcher_submit(fetcher, &request, count_answer, &silent, 0), PST_OK);
+    request = request_for("127.0.0.1", other.port, "/ok");
+    for (uint64_t i = 0; i < 8; i++) /* also those that find no thread of their own */
+        assert_int_equal(pst_fetcher_submit(fetcher, &request, count_answer, &quick, i), PST_OK);
+    for (unsigned i = 0; i < 20000 && good < 8; i++) {
+        usleep(1000);
+        pthread_mutex_lock(&quick.lock);
+        good = quick.good;
+        pthread_mutex_unlock(&quick.lock);
+    }
+    assert_int_equal(good, 8);
+    pst_fetcher_destroy(fetcher);
+    assert_int_equal(silent.failed, 1);
+    server_stop(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,6 +542,7 @@ int main(void)
         cmocka_unit_test(special_addresses_are_known),
         cmocka_unit_test(every_submitted_request_is_answered_once),
         cmocka_unit_test(a_silent_server_does_not_hold_up_the_end),
+        cmocka_unit_test(a_silent_server_does_not_hold_up_the_others),
     };
     return cmocka_run_group_tests_name("net/fetch", tests, set_up, tear_down);
 }

@@ -96,6 +96,31 @@ static void test_an_owners_role_is_offered_last(void **state)
     expect(text_of(f), ", or bind the caller to role \"boss\" in workspace blue.\n");
 }
 
+/* Who manages, or owns, is told by which row, as of any other grant. */
+static void test_a_summary_names_its_row(void **state)
+{
+    struct fixture *f = *state;
+
+    f->question.combining = PST_MOST_SPECIFIC;
+    fx_role(f, 4, "manager", BLUE);
+    fx_grant(f, 4, "workspace", NULL, FX_USE);
+    fx_grant(f, 4, "workspace", NULL, FX_MANAGE);
+    fx_bind(f, 4, BLUE);
+    expect(text_of(f),
+           "decided by role \"manager\" of workspace blue, permission 5 on workspace, binding "
+           "101 in workspace blue, bit MANAGE");
+    f->requirements[0].need = PST_NEED_WORKSPACE_USE;
+    expect(text_of(f), "permission 4 on workspace, binding 101 in workspace blue, bit USE");
+    f->requirements[0].need = PST_NEED_WORKSPACE_ADMIN;
+    expect(text_of(f), "permission 5 on workspace, binding 101 in workspace blue, bit MANAGE");
+    fx_role(f, 5, "boss", 0);
+    fx_grant(f, 5, "ALL", NULL, PST_A_LIST);
+    fx_grant(f, 5, "ALL", NULL, PST_A_OWNER);
+    fx_bind(f, 5, 0);
+    expect(text_of(f),
+           "decided by role \"boss\", permission 7 on ALL, binding 102 everywhere, bit OWNER");
+}
+
 /* Without the deny nothing grants it: both are told, and that unbinding would help is not. */
 static void test_a_deny_is_named_and_no_role_is_offered(void **state)
 {
@@ -269,6 +294,7 @@ int main(void)
         CASE(test_the_remedy_helps),
         CASE(test_a_deny_is_named_and_no_role_is_offered),
         CASE(test_an_owners_role_is_offered_last),
+        CASE(test_a_summary_names_its_row),
         CASE(test_unbinding_is_offered_where_it_helps),
         CASE(test_what_every_single_one_denies),
         CASE(test_all_that_is_missing_is_told),
