@@ -296,14 +296,9 @@ void pst_worker_revoke(struct pst_worker *worker, struct pst_ticket ticket)
 
 void *pst_block_take(struct pst_worker *worker)
 {
-    void *block = worker->own.blocks;
+    void *block = worker->own.block_count > 0 ? worker->own.blocks[--worker->own.block_count]
+                                              : malloc(PST_BLOCK_BYTES + COLOUR_BYTES);
 
-    if (block == NULL) {
-        block = malloc(PST_BLOCK_BYTES + COLOUR_BYTES);
-    } else {
-        memcpy(&worker->own.blocks, block, sizeof(void *));
-        worker->own.block_count--;
-    }
     if (block != NULL)
         worker->own.blocks_out++;
     return block;
@@ -312,13 +307,10 @@ void *pst_block_take(struct pst_worker *worker)
 void pst_block_give(struct pst_worker *worker, void *block)
 {
     worker->own.blocks_out--;
-    if (worker->own.block_count >= PST_BLOCKS_KEPT) {
+    if (worker->own.block_count < PST_BLOCKS_KEPT)
+        worker->own.blocks[worker->own.block_count++] = block;
+    else
         free(block);
-        return;
-    }
-    memcpy(block, &worker->own.blocks, sizeof(void *));
-    worker->own.blocks = block;
-    worker->own.block_count++;
 }
 
 /* ---- life ---- */
@@ -403,11 +395,8 @@ void pst_worker_destroy(struct pst_worker *worker)
     }
     if (worker->shared.wake_fd >= 0)
         close(worker->shared.wake_fd);
-    while (worker->own.blocks != NULL) {
-        void *block = worker->own.blocks;
-        memcpy(&worker->own.blocks, block, sizeof(void *));
-        free(block);
-    }
+    while (worker->own.block_count > 0)
+        free(worker->own.blocks[--worker->own.block_count]);
     free(worker->own.tickets);
     pthread_mutex_destroy(&worker->shared.lock);
     free(worker);

@@ -98,7 +98,7 @@ struct pst_worker {
         struct event tick_event, mail_event;
         struct pst_ticket_slot *tickets;
         uint32_t ticket_count, ticket_free;
-        void *blocks; /* free ones, linked through their first word */
+        void *blocks[PST_BLOCKS_KEPT]; /* free ones; a chain through them would read cold memory */
         uint32_t block_count, blocks_out;
         bool stopping;
     } own;
