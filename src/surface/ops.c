@@ -174,7 +174,7 @@ static void put_latency(const struct pst_ops_door *ops, struct pst_buf *out)
 
     put_help(out, PST_LIT("decision_seconds"), PST_LIT("histogram"),
              PST_LIT("Time from a request's head to its decision; of those that wait for nothing "
-                     "each 16th is measured, and counts for 16"));
+                     "each 16th is measured, and the next 15 count alike"));
     for (unsigned i = 0; i < PST_METRIC_BUCKETS; i++) {
         total +=
             sum(ops, offsetof(struct pst_metrics, decision_ns_bucket) + i * sizeof(pst_counter));

@@ -49,7 +49,6 @@ struct pst_metrics {
     pst_counter answers[6]; /* by status class: [1]..[5] */
 };
 
-/* A decision that took so long, and stands for so many. */
-void pst_metrics_decision(struct pst_metrics *m, uint64_t ns, uint64_t times);
+void pst_metrics_decision(struct pst_metrics *m, uint64_t ns);
 
 #endif
