@@ -1,6 +1,7 @@
 """Child processes of a test run. Everything started here is stopped here, by its own id."""
 import atexit
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,11 +15,21 @@ _LOCK = threading.Lock()
 _HANDED_OUT = set()
 
 
+def _server_ports():
+    """Below those that the kernel gives to outgoing connections: between free_port and whoever listens, none takes it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+        low = int(f.read().split()[0])
+    return range(10240, low) if low > 14336 else range(0, 1)
+
+
 def free_port(host="127.0.0.1"):
     """A TCP port that was free a moment ago and was not handed out before by this process."""
     while True:
         with socket.socket() as s:
-            s.bind((host, 0))
+            try:
+                s.bind((host, random.SystemRandom().choice(_server_ports())))
+            except OSError:
+                continue
             port = s.getsockname()[1]
         with _LOCK:
             if port not in _HANDED_OUT:
