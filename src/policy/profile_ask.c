@@ -121,10 +121,7 @@ static bool fill_key(struct profile_asking *ask, const struct instance *in,
 {
     const struct profile_entity *known = from->known;
 
-    to->entity = from->entity;
-    to->id = (struct pst_bytes){0};
-    to->id_state = from->id_state;
-    to->op = from->op;
+    *to = (struct pst_key){.entity = from->entity, .id_state = from->id_state, .op = from->op};
     if (from->entity_var != PROFILE_VARS) {
         to->entity = ask->vars[from->entity_var].values.items[0];
         known = from->entity_var == in->route->entity_var ? ask->entity : NULL;
@@ -158,26 +155,19 @@ static struct pst_bytes own_pipeline(const struct profile_asking *ask, const str
     return none;
 }
 
-/* All of it but the keys, of which only those that count are ever set; nobody reads the others.
- * Field by field: so many bytes at once are cleared by a loop in microcode. */
+/* All of it but the keys, of which only those that count are ever set; nobody reads the others. */
 static void start(struct pst_requirement *r, const struct profile_need *need)
 {
-    const struct pst_bytes none = {0};
+    size_t after = offsetof(struct pst_requirement, keys) + sizeof(r->keys);
 
+    memset(r, 0, offsetof(struct pst_requirement, keys));
+    memset((char *)r + after, 0, sizeof(*r) - after);
+    if (need->key_count == 0)
+        r->keys[0] = (struct pst_key){0};
     r->need = need->need;
     r->or_next = need->or_next;
     r->closed = need->closed;
-    r->self = none;
-    r->or_entity = none;
-    r->subtype = none;
-    r->pipeline = none;
     r->key_count = need->key_count;
-    if (need->key_count == 0)
-        r->keys[0] = (struct pst_key){0};
-    for (unsigned kind = 0; kind < PST_ATTR_KINDS; kind++) {
-        r->attributes[kind] = NULL;
-        r->attribute_count[kind] = 0;
-    }
 }
 
 /* The requirement of one world: registered models, or prompts. */

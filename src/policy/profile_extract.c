@@ -618,38 +618,6 @@ static bool extract(struct profile_asking *ask)
            (!ask->route->attributes || profile_ask_attributes(ask)) && ask_last(ask);
 }
 
-/* Field by field: so many bytes at once are cleared by a loop in microcode. */
-static void start(struct pst_extracted *out, const struct pst_route *route)
-{
-    const struct pst_bytes none = {0};
-
-    out->refuse = PST_R_INTERNAL;
-    out->detail = none;
-    out->workspace = none;
-    out->entity = none;
-    out->forward_workspace_header = none;
-    out->workspace_optional = false;
-    out->op = route->op;
-    out->requirements = NULL;
-    out->requirement_count = 0;
-}
-
-static bool has_escape(struct pst_bytes path)
-{
-#ifdef __SSE2__
-    const __m128i percent = _mm_set1_epi8('%');
-    __m128i found = _mm_setzero_si128();
-
-    if (path.len >= 16) {
-        for (size_t i = 0; path.len - i > 16; i += 16)
-            found = _mm_or_si128(found, _mm_cmpeq_epi8(pst_load_16(path.ptr + i), percent));
-        found = _mm_or_si128(found, _mm_cmpeq_epi8(pst_load_16(path.ptr + path.len - 16), percent));
-        return _mm_movemask_epi8(found) != 0;
-    }
-#endif
-    return pst_bytes_find(path, '%') != path.len;
-}
-
 void pst_profile_extract(const struct pst_profile *profile, const struct pst_routed *routed,
                          const struct pst_request *request, struct pst_arena *arena,
                          struct pst_extracted *out)
@@ -663,8 +631,8 @@ void pst_profile_extract(const struct pst_profile *profile, const struct pst_rou
     ask.request = request;
     ask.arena = arena;
     ask.out = out;
-    ask.escaped = has_escape(request->path);
-    start(out, routed->route);
+    ask.escaped = pst_bytes_find(request->path, '%') != request->path.len;
+    *out = (struct pst_extracted){.op = routed->route->op};
     bool good = extract(&ask);
     profile_json_close(ask.json);
     if (!good) {
