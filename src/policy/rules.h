@@ -1,6 +1,5 @@
 /*
- * rules.h - the compiled rows of one role, shared by compile, eval and explain; private to this
- * layer.
+ * rules.h - the compiled rows of one role, shared by compile, eval and explain; private to this layer.
  *
  *   rules      [ direct rows | entity 0: plain rows, id rows by id, wide rows | entity 1: ... ]
  *   slots      open addressing over (entity, id) -> first of its id rows
@@ -13,8 +12,7 @@
  *     attribute list (with the union of the lists). It grants nothing.
  * I4  A row whose access is NULL, or that names no entity, is no rule.
  * I5  Every row's id is here once: in its rule, or, when it decides nothing or is equal to another
- *     row, in `others`. So an index tells which rows it was made of, and a later one is made from
- * it.
+ *     row, in `others`. So an index tells which rows it was made of, and a later one is made from it.
  */
 #ifndef POSTERN_POLICY_RULES_H
 #define POSTERN_POLICY_RULES_H
@@ -27,17 +25,17 @@
 #include "short.h"
 
 /* struct pst_rule.word: the access bits, and above them */
-#define PST_RULE_ACCESS     ((UINT64_C(1) << 38) - 1)
-#define PST_RULE_CONDITIONS 40 /* shift of PST_COND_* */
-#define PST_RULE_HAS_ID     (UINT64_C(1) << 44)
-#define PST_RULE_SCOPE      45 /* shift of enum pst_scope; direct rows */
-#define PST_RULE_WIDE       (UINT64_C(1) << 47)
+#define PST_RULE_ACCESS      ((UINT64_C(1) << 38) - 1)
+#define PST_RULE_CONDITIONS  40 /* shift of PST_COND_* */
+#define PST_RULE_HAS_ID      (UINT64_C(1) << 44)
+#define PST_RULE_SCOPE       45 /* shift of enum pst_scope; direct rows */
+#define PST_RULE_WIDE        (UINT64_C(1) << 47)
 
 struct pst_rule {
     uint64_t word;
     uint32_t permission;
-    uint32_t id_at; /* of the id's text */
-    uint32_t extra; /* index + 1 of its lists and subtype; 0: none */
+    uint32_t id_at;  /* of the id's text */
+    uint32_t extra;  /* index + 1 of its lists and subtype; 0: none */
     uint16_t entity;
     uint16_t id_len;
 };
@@ -70,19 +68,18 @@ struct pst_entity_rules {
     uint32_t ids, id_count;
     uint32_t wide, wide_count;
     uint64_t id_access; /* OR of the access of the id rows */
-    /* Where the id text of row ids + n most likely stands: id_text + n * id_stride. True when ids
-     * are distinct and of one length, as uuids are; only used to fetch it early. */
+    /* Where the id text of row ids + n most likely stands: id_text + n * id_stride. True when ids are
+     * distinct and of one length, as uuids are; only used to fetch it early. */
     uint32_t id_text, id_stride;
 };
 
 struct pst_role_rules {
-    _Atomic uint32_t
-        refs; /* counts the policies that share it; relaxed up, acq_rel down to the free */
-    uint64_t permissions; /* as given */
+    _Atomic uint32_t refs; /* counts the policies that share it; relaxed up, acq_rel down to the free */
+    uint64_t permissions;  /* as given */
     size_t bytes;
     const struct pst_rule *rules;
     const struct pst_entity_rules *entities;
-    const uint32_t *slots;        /* tag in the top 8 bits, index of the rule + 1 below; 0: free */
+    const uint32_t *slots; /* tag in the top 8 bits, index of the rule + 1 below; 0: free */
     const uint16_t *entity_slots; /* index + 1; 0: free */
     const struct pst_rule_list *lists;
     const struct pst_rule_name *names;
@@ -94,17 +91,17 @@ struct pst_role_rules {
     uint32_t id_count, list_count, name_count; /* different (entity, id); lists, and extras */
     uint32_t slot_mask, entity_mask;
     const struct pst_entity_rules *all, *all_except, *workspace; /* NULL: none */
-    bool broad;                                                  /* there is one of the first two */
-    uint64_t workspace_grants, workspace_denies;                 /* of (workspace, *) */
-    bool owner_all;                                              /* a plain OWNER row on ALL */
+    bool broad; /* there is one of the first two */
+    uint64_t workspace_grants, workspace_denies;     /* of (workspace, *) */
+    bool owner_all;    /* a plain OWNER row on ALL */
     bool owner_direct; /* a direct OWNER row of scope global */
 };
 
 #define PST_RULE_INDEX ((UINT32_C(1) << 24) - 1)
 
-/* The hash of the policy's tables. Who names the objects of a policy does not know its key, which
- * is in both factors, and never sees a hash: that is all it takes to keep names from being aimed at
- * one slot, at a fifth of what pst_hash costs. */
+/* The hash of the policy's tables. Who names the objects of a policy does not know its key, which is
+ * in both factors, and never sees a hash: that is all it takes to keep names from being aimed at one
+ * slot, at a fifth of what pst_hash costs. */
 uint64_t pst_text_hash(const struct pst_hash_key *key, struct pst_bytes text);
 
 static inline uint64_t pst_slot_hash(uint64_t entity_hash, uint64_t id_hash)
@@ -124,8 +121,7 @@ static inline uint64_t pst_name_bit(struct pst_bytes name)
     return UINT64_C(1) << (sum & 63);
 }
 
-static inline struct pst_bytes pst_rules_text(const struct pst_role_rules *r, uint32_t at,
-                                              uint32_t len)
+static inline struct pst_bytes pst_rules_text(const struct pst_role_rules *r, uint32_t at, uint32_t len)
 {
     return pst_bytes_of(r->text + at, len);
 }
@@ -143,8 +139,8 @@ static inline const struct pst_entity_rules *pst_rules_entity(const struct pst_r
 }
 
 /* True when `name` itself is in the list; what the wildcard means is the caller's business. */
-static inline bool pst_rules_listed(const struct pst_role_rules *r,
-                                    const struct pst_rule_list *list, struct pst_bytes name)
+static inline bool pst_rules_listed(const struct pst_role_rules *r, const struct pst_rule_list *list,
+                                    struct pst_bytes name)
 {
     if ((list->bloom & pst_name_bit(name)) == 0)
         return false;
@@ -156,8 +152,7 @@ static inline bool pst_rules_listed(const struct pst_role_rules *r,
     return false;
 }
 
-/* ALL_EXCEPT_RESERVED does not reach these: Mage's four, and what Postern itself keeps
- * (`postern:`). */
+/* ALL_EXCEPT_RESERVED does not reach these: Mage's four, and what Postern itself keeps (`postern:`). */
 static inline bool pst_entity_reserved(struct pst_bytes entity)
 {
     return pst_bytes_equal(entity, PST_LIT("Oauth")) ||
@@ -187,9 +182,8 @@ struct pst_rules_parts {
 
 /* Zeroed but for the counts, with one reference. NULL: no memory. */
 struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct pst_rules_parts *to);
-/* To be filled before: rules, text, names, extras, others; name and ranges of the entities, ranges
- * of the lists; direct_count. Works out the rest but for the slots. False when an entity's name
- * stands twice. */
+/* To be filled before: rules, text, names, extras, others; name and ranges of the entities, ranges of the lists;
+ * direct_count. Works out the rest but for the slots. False when an entity's name stands twice. */
 bool pst_rules_seal(const struct pst_hash_key *key, struct pst_role_rules *rules,
                     const struct pst_rules_parts *to);
 
@@ -212,8 +206,7 @@ PST_MUST_USE enum pst_status pst_rules_build(const struct pst_hash_key *key,
                                              const struct pst_permission_row *const *rows,
                                              uint32_t count, struct pst_role_rules **out,
                                              struct pst_error *error);
-/* The same from an older index and what became of its rows since. PST_E_INVALID: it does not add
- * up. */
+/* The same from an older index and what became of its rows since. PST_E_INVALID: it does not add up. */
 struct pst_rules_change {
     const struct pst_role_rules *base;
     const uint32_t *gone; /* permissions that are no more, ascending; of other roles, too */
@@ -259,8 +252,7 @@ static inline uint32_t pst_role_hash(uint32_t id)
     return (uint32_t)((id * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
 }
 
-static inline const struct pst_policy_role *pst_policy_find_role(const struct pst_policy *p,
-                                                                 uint32_t id)
+static inline const struct pst_policy_role *pst_policy_find_role(const struct pst_policy *p, uint32_t id)
 {
     for (uint32_t at = pst_role_hash(id) & p->role_mask;; at = (at + 1) & p->role_mask) {
         if (p->role_slots[at] == 0)
