@@ -43,18 +43,24 @@ static unsigned answer_local(const void *self, const struct pst_head *head, bool
     return 200;
 }
 
+/* A door for checks, and a trusted client of it. */
+static int connect_to_checks(struct flow *f)
+{
+    memset(f, 0, sizeof(*f));
+    flow_config(f);
+    assert_int_equal(pst_cidr_parse(PST_LIT("127.0.0.1/32"), &f->trusted), PST_OK);
+    f->listener.kind = PST_LISTENER_CHECK;
+    f->listener.trusted_count = 1;
+    f->listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
+    flow_run(f);
+    return flow_connect(f);
+}
+
 static void a_check_is_answered_without_a_body(void **state)
 {
     struct flow f;
     (void)state;
-    memset(&f, 0, sizeof(f));
-    flow_config(&f);
-    assert_int_equal(pst_cidr_parse(PST_LIT("127.0.0.1/32"), &f.trusted), PST_OK);
-    f.listener.kind = PST_LISTENER_CHECK;
-    f.listener.trusted_count = 1;
-    f.listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
-    flow_run(&f);
-    int c = flow_connect(&f);
+    int c = connect_to_checks(&f);
     flow_send(c, GET("/a") GET("/deny") GET("/inspect") GET("/wait") GET("/unauth"));
     static const char *const expected[] = {"200 OK", "403 Forbidden", "413 ", "200 OK", "401 "};
     for (size_t i = 0; i < 5; i++) {
@@ -75,14 +81,7 @@ static void each_target_of_a_check_is_read(void **state)
 {
     struct flow f;
     (void)state;
-    memset(&f, 0, sizeof(f));
-    flow_config(&f);
-    assert_int_equal(pst_cidr_parse(PST_LIT("127.0.0.1/32"), &f.trusted), PST_OK);
-    f.listener.kind = PST_LISTENER_CHECK;
-    f.listener.trusted_count = 1;
-    f.listener.door = (struct pst_door){.read = read_check, .answer = answer_check};
-    flow_run(&f);
-    int c = flow_connect(&f);
+    int c = connect_to_checks(&f);
     flow_send(c, GET("/a") GET("/a") GET("/..") GET("/a") GET("/%zz") GET("/a") GET("/%61"));
     static const char *const expected[] = {"200 OK", "200 OK", "400 ",  "200 OK",
                                            "400 ",   "200 OK", "200 OK"};
