@@ -24,6 +24,8 @@ static const struct pst_bytes method_texts[PST_METHOD_COUNT] = {
     [PST_METHOD_UNLOCK] = TEXT("UNLOCK"),
 };
 
+_Static_assert(PST_FIELDS_MAX < UINT8_MAX, "a field's place, and one more, fit into a byte");
+
 _Alignas(PST_NAME_ROW) const char pst_name_rows_[PST_FIELD_COUNT][PST_NAME_ROW] = {
 #define FIELD_ROW(id, name, a, y, z) [PST_FIELD_##id] = name ":",
     PST_FIELD_LIST(FIELD_ROW)
