@@ -43,15 +43,17 @@ struct pst_role_rules *pst_rules_new(const struct pst_rules_size *size, struct p
     if (at == NULL)
         return NULL;
     struct pst_role_rules *r = carve(&at, sizeof(*r));
-    to->rules = carve(&at, size->rules * sizeof(*to->rules));
+    /* What every decision reads of a role is next to it, mostly on one page: names of entities are
+     * among the first texts. */
     to->entities = carve(&at, size->entities * sizeof(*to->entities));
-    to->slots = carve(&at, slots * sizeof(*to->slots));
     to->entity_slots = carve(&at, entity_slots * sizeof(*to->entity_slots));
+    to->text = carve(&at, size->text);
+    to->slots = carve(&at, slots * sizeof(*to->slots));
+    to->rules = carve(&at, size->rules * sizeof(*to->rules));
     to->lists = carve(&at, size->lists * sizeof(*to->lists));
     to->names = carve(&at, size->names * sizeof(*to->names));
     to->extras = carve(&at, size->lists * sizeof(*to->extras));
     to->others = carve(&at, size->others * sizeof(*to->others));
-    to->text = carve(&at, size->text);
 
     atomic_init(&r->refs, 1);
     r->bytes = bytes;
