@@ -12,7 +12,7 @@
 
 #include "postern/base/secret.h"
 
-#define RING_BYTES (1u << 20)
+#define RING_BYTES (2u << 20) /* a stream: lines leave a megabyte at a time */
 
 struct news_message {
     struct pst_message message; /* first */

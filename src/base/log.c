@@ -1,19 +1,24 @@
 /*
  * Layout
  *
- *   worker --begin/commit--> ring (bytes, power of two) --drain--> batch per stream --write--> file
- *   anybody --event--------> events buffer (locked)      --drain--^
+ *   worker --begin/commit--> lane of its ring, one a stream --write--> file
+ *   anybody --event--------> events buffer (locked) --copy-> taken --write--> file
  *
- * A ring holds records: a 4-byte header (stream in the top byte, length below), then the line.
- * `head` is written by the producer only, `tail` by the telemetry thread only; each publishes with
- * a release store that pairs with the other's acquire load.
+ * A lane holds whole lines as they will stand in the file, so that what has come in leaves with one
+ * write from where it was made: a file system takes 20 us a write before it copies a byte. `head`
+ * and `tail` count on; one lap of them is the lane's size. A line that might not fit before the
+ * lane's end begins the next lap, and `end` says where the lines of the lap before it stop: written
+ * by the producer before the `head` that leaves that lap, and not again until `tail` has left it,
+ * too. `head` is written by the producer only, `tail` by the telemetry thread only; each publishes
+ * with a release store that pairs with the other's acquire load.
  *
- * The thread looks every PERIOD_MS, or at once when a producer finds its ring half full: lines
+ * The thread looks every PERIOD_MS, or at once when a producer finds its lane half full: lines
  * leave in batches, so that a request costs no system call.
  *
  * Nobody but the telemetry thread ever waits for a reader: `lock` is not held while something is
  * written, and a pipe, socket or terminal is only written when it has room.  When it had none for
- * STALL_MS the stream's lines are dropped and counted until it has.
+ * STALL_MS the stream's lines stay where they are until it has, and those that find no room there
+ * are dropped and counted.
  */
 #include "postern/base/log.h"
 
@@ -34,29 +39,35 @@
 
 #define PERIOD_MS   100
 #define STALL_MS    1000
-#define BATCH_BYTES 65536
 #define EVENT_BYTES 65536
-#define HEADER      4u
+
+struct lane {
+    char *bytes; /* NULL: the stream is off */
+    size_t mask;
+    size_t end;
+    bool woken; /* the thread, since the lane was half full */
+    _Atomic size_t head, tail;
+};
 
 struct pst_log_ring {
     struct pst_log *log;
     struct pst_log_ring *next; /* in log->rings */
-    size_t mask;
-    struct pst_buf line; /* of the producer: in the ring where it will stand, or in scratch */
-    enum pst_log_stream stream;
-    bool woken;
-    _Atomic size_t head, tail;
-    char scratch[HEADER + PST_LOG_ROOM]; /* a record that may not fit, or not in one piece */
-    char bytes[];
+    struct lane lanes[PST_LOG_STREAMS];
+    struct lane *lane; /* of the line that is being written, which begins at `start` */
+    size_t start;
+    struct pst_buf line;
 };
 
-struct batch {
+struct sink {
     char *path;     /* NULL: the fd is not ours to reopen */
     int fd;         /* -1: off */
     bool may_block; /* a reader at the other end decides when there is room */
     bool stalled;   /* it had none for STALL_MS */
+};
+
+struct events {
     size_t len;
-    char bytes[BATCH_BYTES];
+    char bytes[EVENT_BYTES];
 };
 
 struct pst_log {
@@ -65,8 +76,9 @@ struct pst_log {
     int wake; /* eventfd */
     _Atomic bool stop, reopen;
     _Atomic uint64_t drops;
-    bool is_on[PST_LOG_STREAMS];           /* never changes: read by producers */
-    struct batch batches[PST_LOG_STREAMS]; /* telemetry thread only */
+    bool is_on[PST_LOG_STREAMS];        /* never changes: read by all */
+    struct sink sinks[PST_LOG_STREAMS]; /* telemetry thread only */
+    struct events taken;                /* the same */
 
     pthread_mutex_t rings_lock; /* held while rings are drained, so while something is written */
     struct pst_log_ring *rings;
@@ -74,9 +86,8 @@ struct pst_log {
     pthread_mutex_t lock; /* never held for long */
     pthread_cond_t drained;
     struct {
-        size_t event_len;
         uint64_t asked, done; /* flushes */
-        char events[EVENT_BYTES];
+        struct events events;
     } locked;
 };
 
@@ -85,118 +96,97 @@ static void drop(struct pst_log *log, uint64_t lines)
     atomic_fetch_add_explicit(&log->drops, lines, memory_order_relaxed);
 }
 
-static bool has_room(struct batch *b)
+static bool has_room(struct sink *s)
 {
-    struct pollfd p = {.fd = b->fd, .events = POLLOUT};
+    struct pollfd p = {.fd = s->fd, .events = POLLOUT};
     int n;
 
     do
-        n = poll(&p, 1, b->stalled ? 0 : STALL_MS);
+        n = poll(&p, 1, s->stalled ? 0 : STALL_MS);
     while (n < 0 && errno == EINTR);
-    b->stalled = n <= 0;
-    return !b->stalled;
+    s->stalled = n <= 0;
+    return !s->stalled;
 }
 
 /* What may be written at once: where a reader could let us wait, whole lines of at most PIPE_BUF
  * bytes, for which a descriptor that polls as writable has room. */
-static size_t portion(const struct batch *b, size_t at)
+static size_t portion(const struct sink *s, struct pst_bytes lines)
 {
-    size_t len = b->len - at;
+    size_t len = lines.len;
 
-    if (!b->may_block || len <= PIPE_BUF)
+    if (!s->may_block || len <= PIPE_BUF)
         return len;
-    for (len = PIPE_BUF; len > 0 && b->bytes[at + len - 1] != '\n'; len--)
+    for (len = PIPE_BUF; len > 0 && lines.ptr[len - 1] != '\n'; len--)
         continue;
     return len > 0 ? len : PIPE_BUF;
 }
 
-static void drop_batch(struct pst_log *log, const struct batch *b, size_t at)
+static void drop_lines(struct pst_log *log, struct pst_bytes lines)
 {
-    uint64_t lines = 0;
+    uint64_t count = 0;
 
-    for (; at < b->len; at++)
-        lines += b->bytes[at] == '\n';
-    drop(log, lines);
+    for (size_t i = 0; i < lines.len; i++)
+        count += lines.ptr[i] == '\n';
+    drop(log, count);
 }
 
-/* Writes what there is room for; the rest stays. */
-static void write_batch(struct pst_log *log, struct batch *b)
+/* Writes what there is room for. Returns how many bytes are done with. */
+static size_t write_lines(struct pst_log *log, struct sink *s, struct pst_bytes lines)
 {
-    size_t at = 0;
+    struct pst_bytes left = lines;
 
-    while (at < b->len && (!b->may_block || has_room(b))) {
-        ssize_t n = write(b->fd, b->bytes + at, portion(b, at));
+    while (left.len > 0 && (!s->may_block || has_room(s))) {
+        ssize_t n = write(s->fd, left.ptr, portion(s, left));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) { /* its room was taken by somebody else who has it open */
-            b->stalled = true;
+            s->stalled = true;
             break;
         }
         if (n <= 0) { /* a full disk or a closed pipe must not stop the program */
-            drop_batch(log, b, at);
-            at = b->len;
-            break;
+            drop_lines(log, left);
+            return lines.len;
         }
-        at += (size_t)n;
+        left = pst_bytes_of(left.ptr + n, left.len - (size_t)n);
     }
-    memmove(b->bytes, b->bytes + at, b->len - at);
-    b->len -= at;
+    return lines.len - left.len;
 }
 
-static void put(struct pst_log *log, enum pst_log_stream stream, const char *line, size_t len)
-{
-    struct batch *b = &log->batches[stream];
+/* ---- lanes ---- */
 
-    if (b->fd < 0)
-        return;
-    if (len + 1 > BATCH_BYTES - b->len)
-        write_batch(log, b);
-    if (len + 1 > BATCH_BYTES - b->len) {
-        drop(log, 1);
-        return;
-    }
-    memcpy(b->bytes + b->len, line, len);
-    b->bytes[b->len + len] = '\n';
-    b->len += len + 1;
+static bool is_same_lap(const struct lane *l, size_t a, size_t b)
+{
+    return ((a ^ b) & ~l->mask) == 0;
 }
 
-/* Where these bytes stand in one piece: in the ring itself unless its end is between them. */
-static const char *in_one_piece(const struct pst_log_ring *r, size_t from, char *room, size_t len)
+static size_t next_lap(const struct lane *l, size_t at)
 {
-    size_t at = from & r->mask, first = r->mask + 1 - at;
-
-    if (len <= first)
-        return r->bytes + at;
-    memcpy(room, r->bytes + at, first);
-    memcpy(room + first, r->bytes, len - first);
-    return room;
+    return (at | l->mask) + 1;
 }
 
-static __attribute__((noinline)) void copy_in(struct pst_log_ring *r, size_t to, const void *from,
-                                              size_t len)
+/* The lines that stand in one piece from *tail on, which is not head; *tail may begin a lap. */
+static struct pst_bytes piece_of(const struct lane *l, size_t *tail, size_t head)
 {
-    size_t at = to & r->mask, first = r->mask + 1 - at;
-
-    first = first < len ? first : len;
-    memcpy(r->bytes + at, from, first);
-    memcpy(r->bytes, (const char *)from + first, len - first);
+    if (!is_same_lap(l, *tail, head) && (*tail & l->mask) == l->end)
+        *tail = next_lap(l, *tail);
+    size_t from = *tail & l->mask;
+    size_t to = is_same_lap(l, *tail, head) ? head & l->mask : l->end;
+    return pst_bytes_of(l->bytes + from, to - from);
 }
 
-static void drain_ring(struct pst_log *log, struct pst_log_ring *r)
+static void drain_lane(struct pst_log *log, struct sink *sink, struct lane *l)
 {
-    size_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    size_t head = atomic_load_explicit(&r->head, memory_order_acquire);
-    char line[PST_LOG_LINE_MAX];
+    size_t tail = atomic_load_explicit(&l->tail, memory_order_relaxed);
+    size_t head = atomic_load_explicit(&l->head, memory_order_acquire);
 
     while (tail != head) {
-        uint32_t header;
-        memcpy(&header, in_one_piece(r, tail, line, HEADER), HEADER);
-        size_t len = header & 0xffffff;
-        put(log, (enum pst_log_stream)(header >> 24), in_one_piece(r, tail + HEADER, line, len),
-            len);
-        tail += HEADER + len;
+        struct pst_bytes piece = piece_of(l, &tail, head);
+        size_t done = write_lines(log, sink, piece);
+        tail += done;
+        atomic_store_explicit(&l->tail, tail, memory_order_release);
+        if (done < piece.len)
+            return;
     }
-    atomic_store_explicit(&r->tail, tail, memory_order_release);
 }
 
 /* O_NONBLOCK: a FIFO that nobody reads must not stop the program. */
@@ -205,48 +195,53 @@ static int open_path(const char *path)
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640);
 }
 
-static void set_descriptor(struct batch *b, int fd)
+static void set_descriptor(struct sink *s, int fd)
 {
     struct stat st;
 
-    b->fd = fd;
-    b->stalled = false;
-    b->may_block =
+    s->fd = fd;
+    s->stalled = false;
+    s->may_block =
         fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd) == 1);
 }
 
 static void reopen_files(struct pst_log *log)
 {
-    for (unsigned s = 0; s < PST_LOG_STREAMS; s++) {
-        struct batch *b = &log->batches[s];
-        if (b->path == NULL)
-            continue;
-        write_batch(log, b);
-        int fd = open_path(b->path);
+    for (unsigned i = 0; i < PST_LOG_STREAMS; i++) {
+        struct sink *s = &log->sinks[i];
+        int fd = s->path == NULL ? -1 : open_path(s->path);
         if (fd >= 0) {
-            close(b->fd);
-            set_descriptor(b, fd);
+            close(s->fd);
+            set_descriptor(s, fd);
         }
     }
 }
 
-/* Moves the events to their batch, unless that still holds too much. Returns what flushes wait for.
+/* Takes the events over, unless too many are left of those before. Returns what flushes wait for.
  */
 static uint64_t take_events(struct pst_log *log)
 {
-    struct batch *b = &log->batches[PST_LOG_EVENTS];
+    struct events *from = &log->locked.events, *to = &log->taken;
 
     pthread_mutex_lock(&log->lock);
     uint64_t asked = log->locked.asked;
-    if (b->fd < 0) {
-        log->locked.event_len = 0;
-    } else if (log->locked.event_len <= BATCH_BYTES - b->len) {
-        memcpy(b->bytes + b->len, log->locked.events, log->locked.event_len);
-        b->len += log->locked.event_len;
-        log->locked.event_len = 0;
+    if (from->len <= EVENT_BYTES - to->len) {
+        memcpy(to->bytes + to->len, from->bytes, from->len);
+        to->len += from->len;
+        from->len = 0;
     }
     pthread_mutex_unlock(&log->lock);
     return asked;
+}
+
+static void write_events(struct pst_log *log)
+{
+    struct sink *sink = &log->sinks[PST_LOG_EVENTS];
+    struct events *e = &log->taken;
+    size_t done = sink->fd < 0 ? e->len : write_lines(log, sink, pst_bytes_of(e->bytes, e->len));
+
+    e->len -= done;
+    memmove(e->bytes, e->bytes + done, e->len);
 }
 
 static void drain_all(struct pst_log *log)
@@ -255,14 +250,12 @@ static void drain_all(struct pst_log *log)
         reopen_files(log);
 
     uint64_t asked = take_events(log);
+    write_events(log);
     pthread_mutex_lock(&log->rings_lock);
     for (struct pst_log_ring *r = log->rings; r != NULL; r = r->next)
-        drain_ring(log, r);
+        for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
+            drain_lane(log, &log->sinks[s], &r->lanes[s]);
     pthread_mutex_unlock(&log->rings_lock);
-
-    for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
-        if (log->batches[s].len > 0)
-            write_batch(log, &log->batches[s]);
 
     pthread_mutex_lock(&log->lock);
     log->locked.done = asked;
@@ -298,9 +291,8 @@ static __attribute__((noinline)) void wake(const struct pst_log *log)
 static enum pst_status open_stream(struct pst_log *log, enum pst_log_stream s, struct pst_bytes to,
                                    struct pst_error *error)
 {
-    struct batch *b = &log->batches[s];
+    struct sink *sink = &log->sinks[s];
 
-    b->fd = -1;
     if (to.len == 0 || pst_bytes_equal(to, PST_LIT("off")))
         return PST_OK;
     int fd;
@@ -309,13 +301,13 @@ static enum pst_status open_stream(struct pst_log *log, enum pst_log_stream s, s
     } else if (pst_bytes_equal(to, PST_LIT("stderr"))) {
         fd = STDERR_FILENO;
     } else {
-        b->path = strndup(to.ptr, to.len);
-        fd = b->path == NULL ? -1 : open_path(b->path);
+        sink->path = strndup(to.ptr, to.len);
+        fd = sink->path == NULL ? -1 : open_path(sink->path);
         if (fd < 0)
-            return pst_error_set(error, PST_E_IO, b->path, "the log file cannot be opened: %s",
+            return pst_error_set(error, PST_E_IO, sink->path, "the log file cannot be opened: %s",
                                  strerror(errno));
     }
-    set_descriptor(b, fd);
+    set_descriptor(sink, fd);
     log->is_on[s] = true;
     return PST_OK;
 }
@@ -323,9 +315,9 @@ static enum pst_status open_stream(struct pst_log *log, enum pst_log_stream s, s
 static void dispose(struct pst_log *log)
 {
     for (unsigned s = 0; s < PST_LOG_STREAMS; s++) {
-        if (log->batches[s].path != NULL && log->batches[s].fd >= 0)
-            close(log->batches[s].fd);
-        free(log->batches[s].path);
+        if (log->sinks[s].path != NULL && log->sinks[s].fd >= 0)
+            close(log->sinks[s].fd);
+        free(log->sinks[s].path);
     }
     if (log->wake >= 0)
         close(log->wake);
@@ -348,7 +340,7 @@ enum pst_status pst_log_create(const struct pst_log_config *config, struct pst_l
     log->level = config->level;
     log->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
-        log->batches[s].fd = -1;
+        log->sinks[s].fd = -1;
 
     enum pst_status status =
         log->wake < 0 ? pst_error_set(error, PST_E_IO, NULL, "no eventfd") : PST_OK;
@@ -390,22 +382,53 @@ void pst_log_flush(struct pst_log *log)
     pthread_mutex_unlock(&log->lock);
 }
 
+static void free_ring(struct pst_log_ring *ring)
+{
+    for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
+        free(ring->lanes[s].bytes);
+    free(ring);
+}
+
 enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes, struct pst_log_ring **out)
 {
-    size_t size = 2 * PST_LOG_LINE_MAX;
+    struct pst_log_ring *ring = *out = calloc(1, sizeof(*ring));
+    size_t size = 2 * PST_LOG_ROOM;
 
+    if (ring == NULL)
+        return PST_E_NOMEM;
     while (size < bytes)
         size *= 2;
-    *out = calloc(1, sizeof(**out) + size);
-    if (*out == NULL)
-        return PST_E_NOMEM;
-    (*out)->log = log;
-    (*out)->mask = size - 1;
+    ring->log = log;
+    for (unsigned s = 0; s < PST_LOG_STREAMS; s++) {
+        struct lane *l = &ring->lanes[s];
+        l->mask = size - 1;
+        if (!log->is_on[s])
+            continue;
+        l->bytes = malloc(size);
+        if (l->bytes == NULL) {
+            free_ring(ring);
+            *out = NULL;
+            return PST_E_NOMEM;
+        }
+    }
     pthread_mutex_lock(&log->rings_lock);
-    (*out)->next = log->rings;
-    log->rings = *out;
+    ring->next = log->rings;
+    log->rings = ring;
     pthread_mutex_unlock(&log->rings_lock);
     return PST_OK;
+}
+
+/* What nobody read. */
+static void drop_lane(struct pst_log *log, struct lane *l)
+{
+    size_t tail = atomic_load_explicit(&l->tail, memory_order_relaxed);
+    size_t head = atomic_load_explicit(&l->head, memory_order_relaxed);
+
+    while (tail != head) {
+        struct pst_bytes piece = piece_of(l, &tail, head);
+        drop_lines(log, piece);
+        tail += piece.len;
+    }
 }
 
 void pst_log_ring_close(struct pst_log_ring *ring)
@@ -420,46 +443,52 @@ void pst_log_ring_close(struct pst_log_ring *ring)
         link = &(*link)->next;
     *link = ring->next;
     pthread_mutex_unlock(&log->rings_lock);
-    free(ring);
-}
-
-static size_t used_of(const struct pst_log_ring *ring, size_t head)
-{
-    return head - atomic_load_explicit(&ring->tail, memory_order_acquire);
+    for (unsigned s = 0; s < PST_LOG_STREAMS; s++)
+        drop_lane(log, &ring->lanes[s]);
+    free_ring(ring);
 }
 
 struct pst_buf *pst_log_begin(struct pst_log_ring *ring, enum pst_log_stream stream)
 {
-    if (!ring->log->is_on[stream])
-        return NULL;
-    size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed), at = head & ring->mask;
-    size_t size = ring->mask + 1, most = HEADER + PST_LOG_ROOM;
-    bool fits = at + most <= size && used_of(ring, head) + most <= size;
+    struct lane *l = &ring->lanes[stream];
 
-    ring->line = pst_buf_of((fits ? ring->bytes + at : ring->scratch) + HEADER, PST_LOG_ROOM);
-    ring->stream = stream;
+    if (l->bytes == NULL)
+        return NULL;
+    size_t start = atomic_load_explicit(&l->head, memory_order_relaxed);
+    size_t tail = atomic_load_explicit(&l->tail, memory_order_acquire);
+    if ((start & l->mask) + PST_LOG_ROOM > l->mask + 1)
+        start = next_lap(l, start);
+    if (start + PST_LOG_ROOM - tail > l->mask + 1) {
+        drop(ring->log, 1);
+        return NULL;
+    }
+    ring->lane = l;
+    ring->start = start;
+    ring->line = pst_buf_of(l->bytes + (start & l->mask), PST_LOG_ROOM);
     return &ring->line;
 }
 
 void pst_log_commit(struct pst_log_ring *ring)
 {
-    size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    size_t used = used_of(ring, head), size = ring->mask + 1, len = ring->line.len;
+    struct lane *l = ring->lane;
+    size_t head = atomic_load_explicit(&l->head, memory_order_relaxed);
+    size_t tail = atomic_load_explicit(&l->tail, memory_order_relaxed);
+    size_t len = ring->line.len;
 
-    if (ring->line.full || len > PST_LOG_LINE_MAX || HEADER + len > size - used) {
+    if (ring->line.full || len > PST_LOG_LINE_MAX) {
         drop(ring->log, 1);
         return;
     }
-    uint32_t header = (uint32_t)len | (uint32_t)ring->stream << 24;
-    memcpy(ring->line.data - HEADER, &header, HEADER);
-    if (ring->line.data == ring->scratch + HEADER)
-        copy_in(ring, head, ring->scratch, HEADER + len);
-    atomic_store_explicit(&ring->head, head + HEADER + len, memory_order_release);
+    ring->line.data[len] = '\n';
+    if (!is_same_lap(l, head, ring->start))
+        l->end = head & l->mask;
+    head = ring->start + len + 1;
+    atomic_store_explicit(&l->head, head, memory_order_release);
 
-    if (used + len <= size / 2)
-        ring->woken = false;
-    else if (!ring->woken) { /* once per crossing, not once per line */
-        ring->woken = true;
+    if (head - tail <= l->mask / 2)
+        l->woken = false;
+    else if (!l->woken) { /* once per crossing, not once per line */
+        l->woken = true;
         wake(ring->log);
     }
 }
@@ -518,9 +547,10 @@ void pst_log_event(struct pst_log *log, enum pst_log_level level, const char *na
         return;
     }
     pthread_mutex_lock(&log->lock);
-    if (b.len <= EVENT_BYTES - log->locked.event_len) {
-        memcpy(log->locked.events + log->locked.event_len, line, b.len);
-        log->locked.event_len += b.len;
+    struct events *events = &log->locked.events;
+    if (b.len <= EVENT_BYTES - events->len) {
+        memcpy(events->bytes + events->len, line, b.len);
+        events->len += b.len;
     } else {
         drop(log, 1);
     }

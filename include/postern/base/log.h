@@ -46,6 +46,7 @@ void pst_log_reopen(struct pst_log *log);
  * second a stream; tests, shutdown). */
 void pst_log_flush(struct pst_log *log);
 
+/* bytes: for each stream that is on; touched as lines come in. */
 PST_MUST_USE enum pst_status pst_log_ring_open(struct pst_log *log, size_t bytes,
                                                struct pst_log_ring **out);
 void pst_log_ring_close(struct pst_log_ring *ring);
