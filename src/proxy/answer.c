@@ -445,8 +445,10 @@ static char *put_request(const struct pst_exchange *x, struct pst_bytes method, 
 static char *put_times(struct pst_exchange *x, char *to)
 {
     to = put_us(pst_put_lit(to, ",\"decide_us\":"), x->begun_ns, x->decided_ns);
-    to = put_us(pst_put_lit(to, ",\"connect_us\":"), x->decided_ns, x->connected_ns);
-    to = put_us(pst_put_lit(to, ",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
+    if (x->connected_ns != 0) { /* of the upstream; a check has none */
+        to = put_us(pst_put_lit(to, ",\"connect_us\":"), x->decided_ns, x->connected_ns);
+        to = put_us(pst_put_lit(to, ",\"first_byte_us\":"), x->connected_ns, x->first_byte_ns);
+    }
     return put_us(pst_put_lit(to, ",\"total_us\":"), x->begun_ns,
                   pst_worker_now(x->server->worker));
 }

@@ -43,6 +43,16 @@ class Logs(WorldCase):
             if who:
                 self.assertIn(who, line)
 
+    def test_times_of_the_upstream_are_told_where_one_was_asked(self):
+        http1.ask(self.auth, "GET", "/_postern/auth", [("Authorization", "Bearer " + self.tokens["alice"]),
+                                                       ("X-Original-URI", "/w/blue/time-a"), ("X-Original-Method", "GET")])
+        self.get("/w/red/time-b", "alice")
+        self.get("/w/blue/time-c", "alice")
+        for mark, status, asked in (("time-a", 200, False), ("time-b", 403, False), ("time-c", 200, True)):
+            line = self.lines(self.access, mark)[0]
+            self.assertEqual((line["status"], "decide_us" in line, "total_us" in line), (status, True, True))
+            self.assertEqual(("connect_us" in line, "first_byte_us" in line), (asked, asked), line)
+
     def test_a_decision_line_says_who_what_and_why(self):
         answer = self.get("/w/red/decided", "alice")
         self.assertEqual(answer.status, 403)
