@@ -98,8 +98,8 @@ class Reader(WorldCase):
         try:
             self.assertTrue(proc.wait_until(self.node_ready, 15 * paths.slack()))
             client = http1.Client(self.auth, 10)
-            fields = self.bearer() + [("X-Original-URI", "/w/blue/" + "x" * 1500), ("X-Original-Method", "GET")]
-            for _ in range(400):  # more than a pipe and a batch hold
+            fields = self.bearer() + [("X-Original-URI", "/w/blue/" + "x" * 3000), ("X-Original-Method", "GET")]
+            for _ in range(900):  # more than a pipe and a worker's 2 MiB hold
                 self.assertEqual(client.ask("GET", "/_postern/auth", fields).status, 200)
             client.close()
             child.send_signal(signal.SIGHUP)
