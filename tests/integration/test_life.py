@@ -30,8 +30,8 @@ class KeysFromAUrl(WorldCase):
         original = node.Node.ready
 
         def ready(self):
-            """The server recovers once it was asked in vain: only a node that asks again becomes ready."""
-            if cls.server.fetches > 0 and proc.connects(*self.address("ops")):
+            """The server recovers once it has refused: only a node that asks again becomes ready."""
+            if cls.server.answers > 0 and proc.connects(*self.address("ops")):
                 cls.server.status = 200
             return original(self)
         node.Node.ready = ready

@@ -8,10 +8,11 @@ import time
 
 
 class JwksServer:
-    """Answers every request with `document` and `status`, as they are `delay` seconds later; `fetches` counts them."""
+    """Answers every request with `document` and `status`, as they are `delay` seconds later; `fetches` counts the
+    requests, `answers` what was answered."""
 
     def __init__(self, folder, document):
-        self.document, self.status, self.delay, self.fetches = document, 200, 0, 0
+        self.document, self.status, self.delay, self.fetches, self.answers = document, 200, 0, 0, 0
         self.ca_file = os.path.join(folder, "jwks-ca.pem")
         key = os.path.join(folder, "jwks-ca.key")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -27,6 +28,7 @@ class JwksServer:
                 self.send_header("Content-Length", str(len(outer.document)))
                 self.end_headers()
                 self.wfile.write(outer.document)
+                outer.answers += 1
 
             def log_message(self, *args):
                 pass
