@@ -71,7 +71,7 @@ FAULTS := $(addprefix $(BUILD)/faults/,malloc_fail.so clock_stop.so socket_fail.
 FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*/fuzz_*.c))
 
 .PHONY: all help deps run test check model interop vectors vectors-sync asan tsan lint layers fuzz fuzz-short \
-        freshness soak pgo bench cover fmt clean install
+        freshness soak pgo bench measured cover fmt clean install
 .SECONDARY:
 .DELETE_ON_ERROR:
 

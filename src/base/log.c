@@ -41,6 +41,8 @@
 #define STALL_MS    1000
 #define EVENT_BYTES 65536
 
+_Static_assert(PST_LOG_LINE_MAX <= PIPE_BUF, "a reader that stops never gets half a line");
+
 struct lane {
     char *bytes; /* NULL: the stream is off */
     size_t mask;
@@ -475,7 +477,7 @@ void pst_log_commit(struct pst_log_ring *ring)
     size_t tail = atomic_load_explicit(&l->tail, memory_order_relaxed);
     size_t len = ring->line.len;
 
-    if (ring->line.full || len > PST_LOG_LINE_MAX) {
+    if (ring->line.full || len >= PST_LOG_LINE_MAX) {
         drop(ring->log, 1);
         return;
     }

@@ -23,7 +23,7 @@
 enum pst_log_level { PST_LOG_DEBUG, PST_LOG_INFO, PST_LOG_WARN, PST_LOG_ERROR };
 enum pst_log_stream { PST_LOG_EVENTS, PST_LOG_ACCESS, PST_LOG_DECISIONS, PST_LOG_STREAMS };
 
-#define PST_LOG_LINE_MAX 4096  /* bytes of one line; a longer one is dropped */
+#define PST_LOG_LINE_MAX 4096  /* bytes of a line with its end; a longer one is dropped */
 #define PST_LOG_ROOM     16384 /* while it is written: its pieces need not be watched one by one */
 
 struct pst_log;      /* one per process */
