@@ -174,7 +174,7 @@ class StreamsCase(WorldCase):
         self.node.apply(tree)
         self.tokens.setdefault("bob", self.world.signer.token("bob"))
         for who in ("alice", "bob"):
-            self.assertTrue(proc.wait_until(lambda: self.get("/w/blue/x", who).status == 200, 5))
+            self.assertTrue(proc.wait_until(lambda: self.check("/w/blue/sse", who=who).status == 200, 5))
 
     def close_all(self):
         for stream in self.open:
