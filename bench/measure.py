@@ -137,7 +137,7 @@ def measure_once(tool, server, requests, seconds):
         result = load.go()
         cpu = (cpu_ns(pids) - cpu_before) / 1e9
         busy = (core_ticks(SERVER_CORE)[0] - busy_before) / os.sysconf("SC_CLK_TCK")
-    for path in server.logs:    # or the kernel carries it to the disk while the next one is measured
+    for path in server.access_logs:     # or it goes to the disk while the next one is measured
         os.truncate(path, 0)
     return {
         "us_per_request": cpu * 1e6 / result["requests"],

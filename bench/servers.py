@@ -146,7 +146,7 @@ def write_requests(directory, issuer):
 class Server:
     """A process of ours that listens on a port of 127.0.0.1."""
 
-    logs = ()       # files that grow with its requests
+    access_logs = ()        # files that grow with its requests
 
     def __init__(self, name, command, directory, core, port=None, env=None):
         self.name = name
@@ -266,7 +266,7 @@ class Face:
 
     def __init__(self, server, port):
         self.pid, self.port, self.wait_for = server.pid, port, server.wait_for
-        self.logs = server.logs
+        self.access_logs = server.access_logs
 
 
 # ---- Envoy -----------------------------------------------------------------------------------
@@ -407,14 +407,14 @@ class Postern(Server):
 
     def __init__(self, name, root, binary, directory, issuer, upstream_port, policy=True):
         self.ports = {kind: free_port() for kind in ("proxy", "auth", "ops")}
-        self.logs = (os.path.join(directory, "access.log"),)
+        self.access_logs = (os.path.join(directory, "access.log"),)
         self.state = os.path.join(directory, f"state-{name}-{secrets.token_hex(4)}")
         os.makedirs(self.state, mode=0o700)
         self.config = os.path.join(directory, f"{name}.yaml")
         with open(self.config, "w", encoding="ascii") as file:
             file.write(CONFIG.format(state=self.state, issuer=ISSUER, audience=AUDIENCE,
                                      jwks=issuer.jwks_file, upstream=upstream_port, root=root,
-                                     log=self.logs[0], **self.ports))
+                                     log=self.access_logs[0], **self.ports))
         if policy:
             path = os.path.join(directory, "policy.yaml")
             with open(path, "w", encoding="ascii") as file:
