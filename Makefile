@@ -182,7 +182,7 @@ soak:
 	@tests/setup/packages.sh build test && $(MAKE) -s -j$(JOBS) all && \
 	    python3 tests/faults/nemesis.py --build $(BUILD) --minutes $(or $(MINUTES),120) $(if $(SEED),--seed $(SEED))
 
-build/pgo/trained: $(SRC) $(wildcard src/*/*.h include/postern/*/*.h) bench/train.py Makefile
+build/pgo/trained: $(SRC) $(wildcard src/*/*.h include/postern/*/*.h bench/tools/*) bench/train.py Makefile
 	@rm -rf build/pgo
 	@$(MAKE) -s -j$(JOBS) BUILD=build/pgo PROFILE=gen all $(TOOLS:$(BUILD)/%=build/pgo/%)
 	@python3 bench/train.py --build build/pgo

@@ -5,7 +5,9 @@ the answers that the generator counted. Wall-clock throughput says who was faste
 machine; CPU per request also tells it when the generator is the bottleneck.
 """
 import json
+import math
 import os
+import random
 import statistics
 import subprocess
 import time
@@ -13,10 +15,14 @@ import time
 SERVER_CORE = 0
 GENERATOR_CORE = 1
 BUSY_LIMIT = 1.12      # busy time of the server's core / CPU of the server: more means company
-SPREAD_LIMIT = 0.10    # (max - min) / median over the rounds of one server
+WIDTH_LIMIT = 0.10     # of the interval in which the median of a ratio is, over that median
 IDLE_SHARE = 0.90      # of both cores, before a round starts
-IDLE_WAIT_S = 20       # before one run
+IDLE_WAIT_S = 20       # before one round
 IDLE_BUDGET_S = 180    # of all waiting in one bench: on a machine that is never idle it still ends
+TURN_MS = 200          # one server, before the next one's turn
+SPARE_ROUNDS = 4       # of one comparison, for those in which somebody had company
+CONNECTIONS = 64
+WARMUP = 10 * CONNECTIONS   # answers before each count
 NICE = -10
 
 
@@ -85,13 +91,14 @@ def wait_for_idle():
 
 
 class Load:
-    """One run of the generator, held between its warm-up and its result.
+    """The generator with its connections, held before and after what is counted.
 
     with Load(...) as load:      # connections are open and warm, nothing is under way
         result = load.go()       # the counted part
+        load.again()             # warm once more, for another one
     """
 
-    def __init__(self, tool, port, requests, amount, warmup=6400, connections=64):
+    def __init__(self, tool, port, requests, amount, warmup=WARMUP, connections=CONNECTIONS):
         self.command = [tool, "--hold", "--connections", str(connections), "--warmup", str(warmup),
                         *amount, str(port), requests]
         self.process = None
@@ -100,17 +107,26 @@ class Load:
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True,
                                         preexec_fn=pinned(GENERATOR_CORE))
-        if self.process.stdout.readline() != "ready\n":
-            why = self.process.communicate()[1].strip()
-            raise BenchError(f"the generator could not warm up: {why}")
+        self.expect("ready\n")
         return self
 
-    def go(self):
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+    def expect(self, wanted=None):
         line = self.process.stdout.readline()
-        if not line:
+        if not line or line != (wanted or line):
             raise BenchError(f"the generator ended: {self.process.communicate()[1].strip()}")
+        return line
+
+    def tell(self, word):
+        self.process.stdin.write(word)
+        self.process.stdin.flush()
+
+    def again(self):
+        self.tell("again\n")
+        self.expect("ready\n")
+
+    def go(self):
+        self.tell("go\n")
+        line = self.expect()
         result = json.loads(line)
         if result["errors"] or not result["requests"]:
             raise BenchError(f"bad answers under load: {line.strip()}")
@@ -128,58 +144,101 @@ class Load:
             pipe.close()
 
 
-def measure_once(tool, server, requests, seconds):
-    """One run against one server: CPU per request in us, and how far to believe it."""
-    idle = wait_for_idle()
-    with Load(tool, server.port, requests, ["--seconds", str(seconds)]) as load:
-        pids = descendants(server.pid)
+class Subject:
+    """A server under test, the generator that drives it, and what its turns of a round add up to."""
+
+    def __init__(self, tool, server, requests):
+        self.server = server
+        self.load = Load(tool, server.port, requests, ["--ms", str(TURN_MS)])
+        self.ready = False
+
+    def begin(self):
+        self.cpu = self.busy = self.requests = self.reopened = 0
+        self.seconds, self.p50_us, self.p99_us = 0.0, [], []
+
+    def turn(self):
+        if self.ready:
+            self.load.again()
+        else:
+            self.load.__enter__()
+        self.ready = True
+        pids = descendants(self.server.pid)
         busy_before, cpu_before = core_ticks(SERVER_CORE)[0], cpu_ns(pids)
-        result = load.go()
-        cpu = (cpu_ns(pids) - cpu_before) / 1e9
-        busy = (core_ticks(SERVER_CORE)[0] - busy_before) / os.sysconf("SC_CLK_TCK")
-    for path in server.access_logs:     # or it goes to the disk while the next one is measured
-        os.truncate(path, 0)
-    return {
-        "us_per_request": cpu * 1e6 / result["requests"],
-        "requests_per_s": result["requests"] / result["seconds"],
-        "utilization": cpu / result["seconds"],
-        "busy_ratio": busy / cpu,
-        "p50_us": result["p50_us"],
-        "p99_us": result["p99_us"],
-        "reopened": result["reopened"],
-        "clean": idle and busy <= BUSY_LIMIT * cpu,
-    }
+        result = self.load.go()
+        self.cpu += cpu_ns(pids) - cpu_before
+        self.busy += core_ticks(SERVER_CORE)[0] - busy_before
+        for path in self.server.access_logs:  # or it goes to the disk while others are measured
+            os.truncate(path, 0)
+        self.requests += result["requests"]
+        self.reopened += result["reopened"]
+        self.seconds += result["seconds"]
+        self.p50_us.append(result["p50_us"])
+        self.p99_us.append(result["p99_us"])
+
+    def end(self, idle):
+        """CPU per request of the round in us, and how far to believe it."""
+        cpu, busy = self.cpu / 1e9, self.busy / os.sysconf("SC_CLK_TCK")
+        return {
+            "us_per_request": cpu * 1e6 / self.requests,
+            "requests_per_s": self.requests / self.seconds,
+            "utilization": cpu / self.seconds,
+            "busy_ratio": busy / cpu,
+            "p50_us": statistics.median(self.p50_us),
+            "p99_us": statistics.median(self.p99_us),
+            "reopened": self.reopened,
+            "clean": idle and busy <= BUSY_LIMIT * cpu,
+        }
+
+    def close(self):
+        if self.ready:
+            self.load.__exit__()
+
+
+def measure_round(subjects, turns):
+    """{name: run}, {name: why there is none}: every server `turns` times, in another order each
+    time, so that what slows the machine for a second slows all of them."""
+    failures = {}
+    for subject in subjects.values():
+        subject.begin()
+    idle = wait_for_idle()
+    for _ in range(turns):
+        for name in random.sample(list(subjects), len(subjects)):
+            try:
+                if name not in failures:
+                    subjects[name].turn()
+            except BenchError as error:
+                failures[name] = str(error)
+    return {name: subject.end(idle) for name, subject in subjects.items()
+            if name not in failures}, failures
 
 
 def measure_in_turns(tool, servers, rounds, seconds, say):
-    """{name: [run per round]}: every server once a round, the order reversed in every other one.
+    """{name: [run per round]}, {name: why there is none}.
 
-    A run that failed, or had company on its core, is taken again, twice at most; then it stays
-    marked. A server that fails three times in a row is left out, and the rest goes on."""
-    runs = {name: [] for name in servers}
-    failures = {}
-    for number in range(rounds):
-        names = [name for name in servers if name not in failures]
-        for name in names if number % 2 == 0 else reversed(names):
-            server, requests = servers[name]
-            run = None
-            for _ in range(3):
-                try:
-                    run = measure_once(tool, server, requests, seconds)
-                except BenchError as error:
-                    say(f"  round {number + 1}: {name:<22} FAILED: {error}")
-                    failures[name] = str(error)
-                    continue
-                if run["clean"]:
-                    break
-            if run is None:
-                continue
-            failures.pop(name, None)
-            runs[name].append({**run, "round": number + 1})
-            say(f"  round {number + 1}: {name:<22} {run['us_per_request']:7.2f} us/request "
+    A round in which somebody had company on the core is taken again, as long as there are spare
+    ones; then what was not alone stays marked. A server that fails is left out, the rest goes on."""
+    subjects = {name: Subject(tool, *server) for name, server in servers.items()}
+    runs, failed, spare = {name: [] for name in servers}, {}, SPARE_ROUNDS
+    number = 1
+    while number <= rounds and subjects:
+        taken, failures = measure_round(subjects, max(1, round(seconds * 1000 / TURN_MS)))
+        for name, why in failures.items():
+            say(f"  round {number}: {name:<22} FAILED: {why}")
+            subjects.pop(name).close()
+        failed.update(failures)
+        for name, run in taken.items():
+            say(f"  round {number}: {name:<22} {run['us_per_request']:7.2f} us/request "
                 f"{run['requests_per_s'] / 1000:6.1f} k/s  core {run['utilization']:.2f} "
                 f"p99 {run['p99_us']:.0f} us{'' if run['clean'] else '  (not alone on the core)'}")
-    return {name: taken for name, taken in runs.items() if name not in failures}, failures
+        if spare > 0 and not all(run["clean"] for run in taken.values()):
+            spare -= 1
+            continue
+        for name, run in taken.items():
+            runs[name].append({**run, "round": number})
+        number += 1
+    for subject in subjects.values():
+        subject.close()
+    return {name: taken for name, taken in runs.items() if name not in failed}, failed
 
 
 def summary(values):
@@ -191,17 +250,25 @@ def counted(runs):
     clean = [run for run in runs if run["clean"]]
     if len(clean) < min(3, len(runs)):
         return runs, f"only {len(clean)} of {len(runs)} runs were alone on the core"
-    spread = summary([run["us_per_request"] for run in clean])
-    share = (spread["max"] - spread["min"]) / spread["median"]
-    if share > SPREAD_LIMIT:
-        return clean, f"runs spread over {share * 100:.0f} % of their median"
     return clean, None
+
+
+def interval(values):
+    """(low, high) between which the true median is in at least 95 of 100 cases, whatever the noise
+    looks like: by how likely so many of the values are all on one side of it. None: too few."""
+    values, count = sorted(values), len(values)
+    tail, cut = 0.0, 0
+    while cut < count and tail + math.comb(count, cut) / 2 ** count <= 0.025:
+        tail += math.comb(count, cut) / 2 ** count
+        cut += 1
+    return (values[cut - 1], values[-cut]) if cut else None
 
 
 def ratio(over, under):
     """The ratio of two servers, round by round, so that what slows a round slows both sides.
 
-    {median, min, max, noisy}: noisy says why the figure must not be quoted, or is absent."""
+    {median, min, max, interval, noisy}: noisy says why the figure must not be quoted, or is
+    absent, as the interval may be."""
     over, over_why = counted(over)
     under, under_why = counted(under)
     by_round = {run["round"]: run["us_per_request"] for run in under}
@@ -210,6 +277,14 @@ def ratio(over, under):
     if not ratios:
         raise BenchError("no round in which both sides ran alone")
     result = summary(ratios)
-    if over_why or under_why:
-        result["noisy"] = "; ".join(why for why in (over_why, under_why) if why)
+    reasons = [why for why in (over_why, under_why) if why]
+    sure = interval(ratios)
+    if sure is None:
+        reasons.append(f"{len(ratios)} rounds do not tell the noise")
+    else:
+        result["interval"] = sure
+        if sure[1] - sure[0] > WIDTH_LIMIT * result["median"]:
+            reasons.append(f"all that is sure is {sure[0]:.3g} - {sure[1]:.3g}")
+    if reasons:
+        result["noisy"] = "; ".join(reasons)
     return result

@@ -1,7 +1,7 @@
 /* load.c - the load generator of the bench: HTTP/1.1 keep-alive, closed loop, one thread
  *
- *   load [--connections N] [--seconds S | --count N] [--rate N] [--warmup N] [--status CODE] \
- *        [--hold] PORT FILE
+ *   load [--connections N] [--seconds S | --ms N | --count N] [--rate N] [--warmup N] \
+ *        [--status CODE] [--hold] PORT FILE
  *
  * FILE holds the bytes of one or more requests without a body; they are sent in turn. Each
  * connection sends one, waits for the whole answer (framed by Content-Length), and sends the next:
@@ -13,9 +13,10 @@
  *                generator's core has to do
  *   --warmup N   answers (in all) before anything counts; opens every pooled connection behind
  *   --hold       after the warm-up print "ready" and wait for a line on standard input; after the
- *                result keep the connections until standard input ends. Whoever measures the server
- *                can so look at its clock, or attach a tracer, while nothing is under way, and
- *                connection set-up and tear-down stay out of the figures
+ *                result keep the connections, and with another line do it all again, until standard
+ *                input ends. Whoever measures the server can so look at its clock, or attach a
+ *                tracer, while nothing is under way, and connection set-up and tear-down stay out of
+ *                the figures
  *
  * Exit code: 0 all answers good, 1 some were not, 2 no run.
  *
@@ -46,11 +47,11 @@ struct request {
     size_t size;
 };
 
-/* The program's one run: what was asked for, then what happened. */
+/* What was asked for, then what happened in the run that is under way. */
 static struct {
     uint16_t port;
     size_t connections;
-    uint64_t seconds;
+    uint64_t limit_ns; /* one of these two is 0 */
     uint64_t count;
     uint64_t rate; /* 0: each answer is the next request's signal */
     uint64_t warmup;
@@ -230,6 +231,7 @@ static void send_due(uint64_t count, uint64_t start, uint64_t now)
 static double drive(uint64_t count, uint64_t limit_ns)
 {
     uint64_t start = now_ns();
+    memset(&run, 0, sizeof run);
     run.to_send = count;
     run.deadline_ns = limit_ns == 0 ? UINT64_MAX : start + limit_ns;
     for (size_t i = 0; plan.rate == 0 && i < plan.connections; i++)
@@ -280,8 +282,8 @@ static void load_requests(const char *path)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load [--connections N] [--seconds S | --count N] [--rate N] "
-                    "[--warmup N] [--status CODE] [--hold] PORT FILE\n");
+    fprintf(stderr, "usage: load [--connections N] [--seconds S | --ms N | --count N] "
+                    "[--rate N] [--warmup N] [--status CODE] [--hold] PORT FILE\n");
     exit(2);
 }
 
@@ -299,7 +301,9 @@ static void read_arguments(int argc, char **argv)
         if (strcmp(name, "--connections") == 0)
             plan.connections = (size_t)tool_number(argv[at], 10000);
         else if (strcmp(name, "--seconds") == 0)
-            plan.seconds = tool_number(argv[at], 3600);
+            plan.limit_ns = tool_number(argv[at], 3600) * UINT64_C(1000000000);
+        else if (strcmp(name, "--ms") == 0)
+            plan.limit_ns = tool_number(argv[at], 3600000) * UINT64_C(1000000);
         else if (strcmp(name, "--count") == 0)
             plan.count = tool_number(argv[at], UINT32_MAX);
         else if (strcmp(name, "--rate") == 0)
@@ -311,17 +315,44 @@ static void read_arguments(int argc, char **argv)
         else
             usage();
     }
-    if (argc - at != 2 || plan.connections == 0 || (plan.seconds == 0) == (plan.count == 0))
+    if (argc - at != 2 || plan.connections == 0 || (plan.limit_ns == 0) == (plan.count == 0))
         usage();
     plan.port = (uint16_t)tool_number(argv[at], UINT16_MAX);
     load_requests(argv[at + 1]);
 }
 
-static void wait_for_line(void)
+/* False at the end of standard input. */
+static bool wait_for_line(void)
 {
     char byte = 0;
-    while (read(STDIN_FILENO, &byte, 1) == 1 && byte != '\n')
+    ssize_t got;
+    while ((got = read(STDIN_FILENO, &byte, 1)) == 1 && byte != '\n')
         ;
+    return got == 1;
+}
+
+static void warm_up(void)
+{
+    drive(plan.warmup, 0);
+    if (run.errors > 0) {
+        fprintf(stderr, "load: %llu bad answers in the warm-up; one connection last read: %.300s\n",
+                (unsigned long long)run.errors, conns[0].bytes);
+        exit(2);
+    }
+}
+
+/* True: all answers were good. */
+static bool measure(void)
+{
+    double seconds = drive(plan.count == 0 ? UINT64_MAX : plan.count, plan.limit_ns);
+    printf("{\"requests\": %llu, \"errors\": %llu, \"reopened\": %llu, "
+           "\"unanswered\": %llu, \"bad_status\": \"%s\", \"seconds\": %.6f, "
+           "\"p50_us\": %.1f, \"p99_us\": %.1f}\n",
+           (unsigned long long)run.good, (unsigned long long)run.errors,
+           (unsigned long long)run.reopened, (unsigned long long)run.unanswered, run.bad_status,
+           seconds, percentile_us(0.50), percentile_us(0.99));
+    fflush(stdout);
+    return run.errors == 0 && run.good > 0;
 }
 
 int main(int argc, char **argv)
@@ -334,31 +365,17 @@ int main(int argc, char **argv)
         tool_die("set-up");
     for (size_t i = 0; i < plan.connections; i++)
         open_conn(&conns[i]);
-    if (plan.warmup > 0) {
-        drive(plan.warmup, 0);
-        if (run.errors > 0) {
-            fprintf(stderr,
-                    "load: %llu bad answers in the warm-up; one connection last read: %.300s\n",
-                    (unsigned long long)run.errors, conns[0].bytes);
-            return 2;
+    bool good;
+    do {
+        if (plan.warmup > 0)
+            warm_up();
+        if (plan.hold) {
+            puts("ready");
+            fflush(stdout);
+            if (!wait_for_line())
+                return 2;
         }
-        memset(&run, 0, sizeof run);
-    }
-    if (plan.hold) {
-        puts("ready");
-        fflush(stdout);
-        wait_for_line();
-    }
-    double seconds =
-        drive(plan.count == 0 ? UINT64_MAX : plan.count, plan.seconds * UINT64_C(1000000000));
-    printf("{\"requests\": %llu, \"errors\": %llu, \"reopened\": %llu, "
-           "\"unanswered\": %llu, \"bad_status\": \"%s\", \"seconds\": %.6f, "
-           "\"p50_us\": %.1f, \"p99_us\": %.1f}\n",
-           (unsigned long long)run.good, (unsigned long long)run.errors,
-           (unsigned long long)run.reopened, (unsigned long long)run.unanswered, run.bad_status,
-           seconds, percentile_us(0.50), percentile_us(0.99));
-    fflush(stdout);
-    if (plan.hold)
-        wait_for_line();
-    return run.errors == 0 && run.good > 0 ? 0 : 1;
+        good = measure();
+    } while (plan.hold && wait_for_line());
+    return good ? 0 : 1;
 }
