@@ -157,6 +157,16 @@ class Subject:
         self.seconds, self.p50_us, self.p99_us = 0.0, [], []
 
     def turn(self):
+        """One turn. What fails is tried again with new connections, twice at most."""
+        for left in (2, 1, 0):
+            try:
+                return self.count()
+            except BenchError:
+                self.close()
+                if left == 0:
+                    raise
+
+    def count(self):
         if self.ready:
             self.load.again()
         else:
@@ -190,8 +200,9 @@ class Subject:
         }
 
     def close(self):
-        if self.ready:
+        if self.load.process is not None:
             self.load.__exit__()
+        self.ready = False
 
 
 def measure_round(subjects, turns):
