@@ -281,14 +281,19 @@ class Bench:
                 if key.startswith(("decision", "bytes", "permissions")) else self.failures.get(key)
             return f"FAILED: {why or self.failures.get('postern', 'not measured')}"
         figure = self.figures[key] if isinstance(self.figures[key], dict) else {}
-        if "noisy" in figure:
-            return f"TOO NOISY TO COUNT: {figure['noisy']}"
+        noise = f"TOO NOISY TO COUNT: {figure['noisy']}" if "noisy" in figure else ""
         if goal is None:
-            return ""
-        met = value <= goal[1] if goal[0] == "<=" else value >= goal[1]
+            return noise
         low, high = figure.get("interval", (value, value))
-        doubt = f", but not surely: {low:.3g} - {high:.3g}" if low <= goal[1] <= high else ""
-        return ("met" if met else "MISSED") + doubt
+        if low < goal[1] < high:
+            return noise or f"{self.side(value, goal)}, but not surely: {low:.3g} - {high:.3g}"
+        if noise and "interval" not in figure:
+            return noise
+        return self.side(value, goal) + (f" ({low:.3g} - {high:.3g})" if noise else "")
+
+    @staticmethod
+    def side(value, goal):
+        return "met" if (value <= goal[1] if goal[0] == "<=" else value >= goal[1]) else "MISSED"
 
     def print_table(self):
         say(f"\n{'CPU per request':<24}{'median us':>10}{'min':>8}{'max':>8}{'k/s':>8}{'core':>6}")
