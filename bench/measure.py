@@ -278,8 +278,8 @@ def interval(values):
 def ratio(over, under):
     """The ratio of two servers, round by round, so that what slows a round slows both sides.
 
-    {median, min, max, interval, noisy}: noisy says why the figure must not be quoted, or is
-    absent, as the interval may be."""
+    {median, min, max, interval, noisy}: noisy says why the figure must not be quoted, or is absent;
+    interval is absent where nothing is sure."""
     over, over_why = counted(over)
     under, under_why = counted(under)
     by_round = {run["round"]: run["us_per_request"] for run in under}
@@ -288,14 +288,14 @@ def ratio(over, under):
     if not ratios:
         raise BenchError("no round in which both sides ran alone")
     result = summary(ratios)
-    reasons = [why for why in (over_why, under_why) if why]
+    company = [why for why in (over_why, under_why) if why]
     sure = interval(ratios)
-    if sure is None:
-        reasons.append(f"{len(ratios)} rounds do not tell the noise")
+    if company:
+        result["noisy"] = "; ".join(company)
+    elif sure is None:
+        result["noisy"] = f"{len(ratios)} rounds do not tell the noise"
     else:
         result["interval"] = sure
         if sure[1] - sure[0] > WIDTH_LIMIT * result["median"]:
-            reasons.append(f"all that is sure is {sure[0]:.3g} - {sure[1]:.3g}")
-    if reasons:
-        result["noisy"] = "; ".join(reasons)
+            result["noisy"] = f"all that is sure is {sure[0]:.3g} - {sure[1]:.3g}"
     return result
