@@ -103,12 +103,11 @@ class Load:
                         *amount, str(port), requests]
         self.process = None
 
-    def __enter__(self):
+    def open(self):
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True,
                                         preexec_fn=pinned(GENERATOR_CORE))
         self.expect("ready\n")
-        return self
 
     def expect(self, wanted=None):
         line = self.process.stdout.readline()
@@ -132,7 +131,9 @@ class Load:
             raise BenchError(f"bad answers under load: {line.strip()}")
         return result
 
-    def __exit__(self, *_):
+    def close(self):
+        if self.process is None:
+            return
         if self.process.poll() is None:
             self.process.stdin.close()
             try:
@@ -142,19 +143,22 @@ class Load:
                 self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
+        self.process = None
+
+    def __enter__(self):
+        self.open()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 class Subject:
-    """A server under test, the generator that drives it, and what its turns of a round add up to."""
+    """A server under test and the generator that drives it."""
 
     def __init__(self, tool, server, requests):
         self.server = server
         self.load = Load(tool, server.port, requests, ["--ms", str(TURN_MS)])
-        self.ready = False
-
-    def begin(self):
-        self.cpu = self.busy = self.requests = self.reopened = 0
-        self.seconds, self.p50_us, self.p99_us = 0.0, [], []
 
     def turn(self):
         """One turn. What fails is tried again with new connections, twice at most."""
@@ -162,72 +166,63 @@ class Subject:
             try:
                 return self.count()
             except BenchError:
-                self.close()
+                self.load.close()
                 if left == 0:
                     raise
 
     def count(self):
-        if self.ready:
-            self.load.again()
+        """What the generator says of one turn, with the CPU clock (ns) of the server and the busy
+        ticks of its core."""
+        if self.load.process is None:
+            self.load.open()
         else:
-            self.load.__enter__()
-        self.ready = True
+            self.load.again()
         pids = descendants(self.server.pid)
-        busy_before, cpu_before = core_ticks(SERVER_CORE)[0], cpu_ns(pids)
+        busy, cpu = core_ticks(SERVER_CORE)[0], cpu_ns(pids)
         result = self.load.go()
-        self.cpu += cpu_ns(pids) - cpu_before
-        self.busy += core_ticks(SERVER_CORE)[0] - busy_before
+        cpu, busy = cpu_ns(pids) - cpu, core_ticks(SERVER_CORE)[0] - busy
         for path in self.server.access_logs:  # or it goes to the disk while others are measured
             os.truncate(path, 0)
-        self.requests += result["requests"]
-        self.reopened += result["reopened"]
-        self.seconds += result["seconds"]
-        self.p50_us.append(result["p50_us"])
-        self.p99_us.append(result["p99_us"])
-
-    def end(self, idle):
-        """CPU per request of the round in us, and how far to believe it."""
-        cpu, busy = self.cpu / 1e9, self.busy / os.sysconf("SC_CLK_TCK")
-        return {
-            "us_per_request": cpu * 1e6 / self.requests,
-            "requests_per_s": self.requests / self.seconds,
-            "utilization": cpu / self.seconds,
-            "busy_ratio": busy / cpu,
-            "p50_us": statistics.median(self.p50_us),
-            "p99_us": statistics.median(self.p99_us),
-            "reopened": self.reopened,
-            "clean": idle and busy <= BUSY_LIMIT * cpu,
-        }
-
-    def close(self):
-        if self.load.process is not None:
-            self.load.__exit__()
-        self.ready = False
+        return {**result, "cpu_ns": cpu, "busy_ticks": busy}
 
 
-def measure_round(subjects, turns):
-    """{name: run}, {name: why there is none}: every server `turns` times, in another order each
+def add_up(turns, idle):
+    """A round of one server: CPU per request in us, and how far to believe it."""
+    total = {key: sum(turn[key] for turn in turns)
+             for key in ("requests", "reopened", "seconds", "cpu_ns", "busy_ticks")}
+    cpu, busy = total["cpu_ns"] / 1e9, total["busy_ticks"] / os.sysconf("SC_CLK_TCK")
+    return {
+        "us_per_request": cpu * 1e6 / total["requests"],
+        "requests_per_s": total["requests"] / total["seconds"],
+        "utilization": cpu / total["seconds"],
+        "busy_ratio": busy / cpu,
+        "p50_us": statistics.median(turn["p50_us"] for turn in turns),
+        "p99_us": statistics.median(turn["p99_us"] for turn in turns),
+        "reopened": total["reopened"],
+        "clean": idle and busy <= BUSY_LIMIT * cpu,
+    }
+
+
+def measure_round(subjects, count):
+    """{name: run}, {name: why there is none}: every server `count` turns, in another order each
     time, so that what slows the machine for a second slows all of them."""
-    failures = {}
-    for subject in subjects.values():
-        subject.begin()
+    turns, failures = {name: [] for name in subjects}, {}
     idle = wait_for_idle()
-    for _ in range(turns):
-        for name in random.sample(list(subjects), len(subjects)):
+    for _ in range(count):
+        for name in random.sample(list(turns), len(turns)):
             try:
-                if name not in failures:
-                    subjects[name].turn()
+                turns[name].append(subjects[name].turn())
             except BenchError as error:
                 failures[name] = str(error)
-    return {name: subject.end(idle) for name, subject in subjects.items()
-            if name not in failures}, failures
+                del turns[name]
+    return {name: add_up(taken, idle) for name, taken in turns.items()}, failures
 
 
 def measure_in_turns(tool, servers, rounds, seconds, say):
     """{name: [run per round]}, {name: why there is none}.
 
-    A round in which somebody had company on the core is taken again, as long as there are spare
-    ones; then what was not alone stays marked. A server that fails is left out, the rest goes on."""
+    A round in which somebody had company on the core is taken again by all, as long as there are
+    spare ones; then what was not alone stays marked. A server that fails is left out, the rest goes on."""
     subjects = {name: Subject(tool, *server) for name, server in servers.items()}
     runs, failed, spare = {name: [] for name in servers}, {}, SPARE_ROUNDS
     number = 1
@@ -235,7 +230,7 @@ def measure_in_turns(tool, servers, rounds, seconds, say):
         taken, failures = measure_round(subjects, max(1, round(seconds * 1000 / TURN_MS)))
         for name, why in failures.items():
             say(f"  round {number}: {name:<22} FAILED: {why}")
-            subjects.pop(name).close()
+            del subjects[name]         # its generator has ended
         failed.update(failures)
         for name, run in taken.items():
             say(f"  round {number}: {name:<22} {run['us_per_request']:7.2f} us/request "
@@ -248,7 +243,7 @@ def measure_in_turns(tool, servers, rounds, seconds, say):
             runs[name].append({**run, "round": number})
         number += 1
     for subject in subjects.values():
-        subject.close()
+        subject.load.close()
     return {name: taken for name, taken in runs.items() if name not in failed}, failed
 
 
@@ -265,8 +260,9 @@ def counted(runs):
 
 
 def interval(values):
-    """(low, high) between which the true median is in at least 95 of 100 cases, whatever the noise
-    looks like: by how likely so many of the values are all on one side of it. None: too few."""
+    """(low, high) between which the median of all rounds that this hour could give is, in at least
+    95 of 100 cases, whatever the noise looks like, if one round does not depend on another: by how
+    likely so many of the values are all on one side of it. None: too few."""
     values, count = sorted(values), len(values)
     tail, cut = 0.0, 0
     while cut < count and tail + math.comb(count, cut) / 2 ** count <= 0.025:

@@ -258,7 +258,8 @@ class Bench:
             for name, runs in self.runs.items() if isinstance(runs, list) and runs}
         results["failures"] = self.failures
         results["raw"] = self.runs
-        results["run"] = {"rounds": self.rounds, "seconds": self.seconds, "turn_ms": measure.TURN_MS, "connections": measure.CONNECTIONS,
+        results["run"] = {"rounds": self.rounds, "seconds": self.seconds,
+                          "turn_ms": measure.TURN_MS, "connections": measure.CONNECTIONS,
                           "request_bytes": servers.REQUEST_BYTES,
                           "token_bytes": servers.TOKEN_BYTES,
                           "roles": servers.ROLES, "permissions_of_a_role": servers.PERMISSIONS,
@@ -282,13 +283,11 @@ class Bench:
             return f"FAILED: {why or self.failures.get('postern', 'not measured')}"
         figure = self.figures[key] if isinstance(self.figures[key], dict) else {}
         noise = f"TOO NOISY TO COUNT: {figure['noisy']}" if "noisy" in figure else ""
-        if goal is None:
+        if goal is None or noise and "interval" not in figure:
             return noise
         low, high = figure.get("interval", (value, value))
         if low < goal[1] < high:
             return noise or f"{self.side(value, goal)}, but not surely: {low:.3g} - {high:.3g}"
-        if noise and "interval" not in figure:
-            return noise
         return self.side(value, goal) + (f" ({low:.3g} - {high:.3g})" if noise else "")
 
     @staticmethod

@@ -13,10 +13,10 @@
  *                generator's core has to do
  *   --warmup N   answers (in all) before anything counts; opens every pooled connection behind
  *   --hold       after the warm-up print "ready" and wait for a line on standard input; after the
- *                result keep the connections, and with another line do it all again, until standard
- *                input ends. Whoever measures the server can so look at its clock, or attach a
- *                tracer, while nothing is under way, and connection set-up and tear-down stay out of
- *                the figures
+ *                result keep the connections until standard input ends, or with another line, if
+ *                all answers were good, do it all again. Whoever measures the server can so look at
+ *                its clock, or attach a tracer, while nothing is under way, and connection set-up and
+ *                tear-down stay out of the figures
  *
  * Exit code: 0 all answers good, 1 some were not, 2 no run.
  *
@@ -376,6 +376,6 @@ int main(int argc, char **argv)
                 return 2;
         }
         good = measure();
-    } while (plan.hold && wait_for_line());
+    } while (plan.hold && wait_for_line() && good);
     return good ? 0 : 1;
 }
